@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace tilewright {
+
+/// Element types. In memory every element takes whole bytes: 4-bit and 2-bit types are held one element a byte
+/// (sign-extended for i4/i2) and packed only in files.
+enum class DType : uint8_t {
+  f64, f32, f16, bf16,
+  f8e4m3fn, f8e4m3fnuz, f8e5m2, f8e5m2fnuz, f8e8m0, f4e2m1,
+  i64, i32, i16, i8, i4, i2,
+  u64, u32, u16, u8, u4, u2,
+  boolean,
+};
+
+inline constexpr int dtype_count = static_cast<int>(DType::boolean) + 1;
+
+/// "f32", "bf16", "i64", "bool", …
+std::string_view name(DType);
+/// The reverse of name(); throws invalid_input.
+DType parse_dtype(std::string_view);
+
+/// Bytes an element takes in memory.
+size_t size_of(DType);
+/// Bits of the type itself (4 for i4).
+int bits_of(DType);
+
+bool is_float(DType);
+bool is_integer(DType);  ///< signed or unsigned, not bool
+bool is_signed(DType);   ///< floats and signed integers
+
+/// The value that storing `v` as `to` and reading it back gives: round to nearest even, ONNX overflow rules
+/// (floats: infinity or NaN; f8…fn and f8…fnuz saturate when `saturate`).
+double round_to(DType to, double v, bool saturate = true);
+/// Wraps an integer to the width and signedness of `to` (two's complement).
+int64_t wrap_to(DType to, int64_t v);
+
+/// Reads/writes element `index` of a raw array as double (floats) or int64 (integers, bool; u64 reinterpreted).
+double read_float(DType, const void* base, size_t index);
+int64_t read_int(DType, const void* base, size_t index);
+void write_float(DType, void* base, size_t index, double value);
+void write_int(DType, void* base, size_t index, int64_t value);
+
+}  // namespace tilewright
