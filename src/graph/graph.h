@@ -1,0 +1,79 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/dim.h"
+#include "base/tensor.h"
+
+namespace tilewright {
+
+/// dtype + dims; a dim is an integer or an expression over named sizes. Rank is always known.
+struct Type {
+  DType dtype = DType::f32;
+  Dims dims;
+  friend bool operator==(const Type&, const Type&) = default;
+};
+std::string str(const Type&);  ///< "f32[1,N,64]"
+
+/// Index of a value within its graph; `no_value` stands for an omitted optional input.
+using ValueId = int;
+inline constexpr ValueId no_value = -1;
+
+/// An attribute of a core operator.
+using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>, std::vector<std::string>,
+                               Dims, DType>;
+using Attributes = std::map<std::string, Attribute>;
+
+struct Value {
+  Type type;
+  std::string name;                        ///< unique within the graph
+  std::shared_ptr<const Tensor> constant;  ///< held once, shared by copies of the graph; null when not constant
+  /// For small integer tensors whose elements are known expressions (shape arithmetic): the elements, row-major.
+  std::optional<Dims> contents;
+};
+
+struct Graph;
+
+/// One core operator applied to values. Control flow carries its bodies in `subgraphs`; a body sees nothing of the
+/// outer graph but what the node passes to it as inputs. Symbols (named sizes) are visible in bodies.
+struct Node {
+  std::string op;
+  std::vector<ValueId> inputs;
+  std::vector<ValueId> outputs;
+  Attributes attributes;
+  std::vector<std::shared_ptr<Graph>> subgraphs;
+  std::string name;  ///< the model's node(s) it comes from, for messages and comments
+};
+
+/// Values and nodes in topological order. Plain data: passes edit it, `verify` keeps it honest.
+struct Graph {
+  std::string name;
+  std::vector<Value> values;
+  std::vector<Node> nodes;
+  std::vector<ValueId> inputs;
+  std::vector<ValueId> outputs;
+
+  const Value& value(ValueId id) const { return values.at(static_cast<size_t>(id)); }
+  Value& value(ValueId id) { return values.at(static_cast<size_t>(id)); }
+  const Type& type(ValueId id) const { return value(id).type; }
+};
+
+/// Replaces every use of `from` (node inputs and graph outputs) by `to`.
+void replace_uses(Graph&, ValueId from, ValueId to);
+/// Drops nodes whose outputs nobody uses (nodes that bind symbols still in use stay) and values nobody mentions.
+void compact(Graph&);
+
+/// Checks structure: ids in range, single definition, topological order, unique names, symbols defined before use. Throws
+/// ErrorKind::internal naming the node and the rule.
+void verify(const Graph&);
+
+/// Text form; parse(print(g)) gives an equal graph. Large constants print as `#hash` and parse from `constants`.
+std::string print(const Graph&);
+Graph parse_graph(std::string_view text, const std::map<std::string, std::shared_ptr<const Tensor>>& constants = {});
+
+}  // namespace tilewright
