@@ -1,0 +1,73 @@
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "pattern/pattern.h"
+
+/// What runs in which order, and where every tensor lives. Knows kernels by what they compute, not how they are written.
+namespace tilewright::schedule {
+
+using pattern::TensorId;
+
+/// Where a tensor's bytes are while its block runs.
+enum class Storage {
+  unused,    ///< nothing reads or writes it any more (fused away)
+  input,     ///< the caller's
+  output,    ///< the caller's; for blocks called by If/Loop: allocated by the block, handed to the caller
+  constant,  ///< in the artifact's weights
+  arena,     ///< in the block's arena: its size is known from the sizes known when the block starts
+  dynamic,   ///< allocated when first written, released after its last use: its size is learned while the block runs
+  alias,     ///< the same bytes as `alias_of` (a reshape; a slice of leading rows), starting at element `alias_offset`
+};
+
+struct Placement {
+  Storage storage = Storage::unused;
+  TensorId alias_of = -1;
+  Dim alias_offset = 0;
+  int first_step = -1, last_step = -1;  ///< lifetime in steps of the block, both inclusive; aliases extend their base's
+};
+
+/// One function of the artifact. `stages` is one pattern, or several Nests that run row by row over the same leading
+/// `shared_rank` kept coordinates (softmax, norms), whose `row_local` tensors never leave the row.
+struct Kernel {
+  std::string name;                         ///< "kernel_17"
+  std::string source;                       ///< names of the model's nodes
+  std::vector<pattern::Pattern> stages;     ///< Nest, Scatter, Cumulate or Select
+  int shared_rank = 0;
+  std::vector<TensorId> row_local;
+  std::vector<TensorId> tensors;            ///< arguments: Args::tensor[i] is the bytes of tensors[i]
+  std::vector<std::string> sizes;           ///< arguments: Args::size[i] is the value of sizes[i]
+};
+
+struct Block;
+
+struct RunKernel { int kernel = -1; };                       ///< index into Block::kernels
+struct BindSizes { pattern::Bind bind; };                    ///< reads an integer tensor into named sizes
+struct CheckSizes { pattern::Require require; };
+struct CallIf { pattern::If pattern; std::shared_ptr<Block> then_block, else_block; };
+struct CallLoop { pattern::Loop pattern; std::shared_ptr<Block> body; };
+struct CopyTensor { TensorId from = -1, to = -1; };          ///< whole tensor, same byte size (an output that is an input, say)
+using Step = std::variant<RunKernel, BindSizes, CheckSizes, CallIf, CallLoop, CopyTensor>;
+
+/// A program with everything decided: the model's main block, or the body of an If/Loop.
+struct Block {
+  pattern::Program program;                 ///< after fusion; the tensors' table
+  std::vector<Placement> placements;        ///< by TensorId
+  std::vector<Kernel> kernels;
+  std::vector<Step> steps;
+  std::vector<std::string> entry_symbols;   ///< named sizes known when the block starts (of its inputs, or its caller's)
+};
+
+/// Options the fusion obeys; each is a pass that can be switched off by name.
+struct Options {
+  bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
+};
+
+/// Fuses, groups, orders and places. Throws ErrorKind::internal on a program it cannot place.
+Block schedule(pattern::Program program, const std::vector<std::string>& entry_symbols, const Options& options = {});
+
+std::string print(const Block&);
+
+}  // namespace tilewright::schedule
