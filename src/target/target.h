@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tilewright {
+
+/// A machine that artifacts are made for, as data. Passes and emitters ask these fields, never the name.
+struct Target {
+  std::string name;                       ///< "cpu:x86-64-v4"
+  std::string architecture;               ///< ELF machine: "x86_64", "aarch64"
+  std::vector<std::string> compile_flags; ///< machine flags for kernels
+  std::vector<std::string> features;      ///< what the running machine must have, as __builtin_cpu_supports spells it
+  int vector_bytes = 16;                  ///< widest SIMD register
+  int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;
+};
+
+/// All known targets, best first for each architecture.
+std::span<const Target> all_targets();
+/// "native" picks the best one this machine can run. Throws invalid_input listing the names.
+const Target& find_target(std::string_view name);
+/// Whether this process' machine has what `target` needs.
+bool runs_here(const Target& target);
+
+}  // namespace tilewright
