@@ -33,8 +33,12 @@ bool is_integer(DType);  ///< signed or unsigned, not bool
 bool is_signed(DType);   ///< floats and signed integers
 
 /// The value that storing `v` as `to` and reading it back gives: round to nearest even, ONNX overflow rules
-/// (floats: infinity or NaN; f8…fn and f8…fnuz saturate when `saturate`).
+/// (f16, bf16: infinity; f8: the largest value when `saturate`, else infinity or NaN; f4e2m1: always the largest, NaN too).
 double round_to(DType to, double v, bool saturate = true);
+/// How a value becomes a power of two (ONNX Cast's `round_mode` for f8e8m0).
+enum class ScaleRounding { nearest, up, down };  ///< nearest: a tie goes up
+/// round_to(f8e8m0, …) with a chosen rounding; round_to itself uses `nearest`. The sign is dropped; 0 becomes 2^-127.
+double round_to_scale(double v, ScaleRounding rounding, bool saturate = true);
 /// Wraps an integer to the width and signedness of `to` (two's complement).
 int64_t wrap_to(DType to, int64_t v);
 
@@ -43,5 +47,9 @@ double read_float(DType, const void* base, size_t index);
 int64_t read_int(DType, const void* base, size_t index);
 void write_float(DType, void* base, size_t index, double value);
 void write_int(DType, void* base, size_t index, int64_t value);
+// All four take every dtype. Float to integer truncates toward zero, then wraps; to bool: is it unequal to 0. f8 saturates.
+
+/// ONNX Cast of `count` elements; the arrays are equal or do not overlap.
+void convert(DType from, const void* source, DType to, void* target, size_t count, bool saturate = true);
 
 }  // namespace tilewright

@@ -40,6 +40,8 @@ class Tensor {
   std::vector<int64_t> ints() const;  ///< all elements, row-major
 
   Tensor reshaped(std::vector<int64_t> dims) const;  ///< same bytes
+  /// ONNX Cast of every element.
+  Tensor cast_to(DType to, bool saturate = true) const;
   bool same_bytes(const Tensor& other) const;        ///< dtype, dims and contents
 
  private:
@@ -48,6 +50,7 @@ class Tensor {
   int64_t count_ = 0;
   const void* bytes_ = nullptr;
   std::shared_ptr<const void> owner_;
+  bool writable_ = false;  ///< the bytes are an allocation of ours, not a view
 };
 
 }  // namespace tilewright
