@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+
+#include "graph/graph.h"
+
+namespace tilewright::onnx {
+
+/// What a model may cost before it is refused (invalid_input naming the limit).
+struct ImportLimits {
+  int64_t file_bytes = (int64_t{1} << 31) - 1;      ///< of the model file; the wire format itself ends here
+  int64_t nodes = 1'000'000;                         ///< imported, calls of functions and repeated bodies included
+  int64_t tensor_bytes = int64_t{1} << 34;           ///< of one stored tensor in memory
+  int64_t total_tensor_bytes = int64_t{1} << 36;     ///< of all stored tensors together
+  int nesting = 24;                                  ///< sub-graphs and function calls inside each other
+};
+
+struct ImportOptions {
+  std::map<std::string, Dims> shapes;                ///< input name → dims, instead of those the model states
+  std::map<std::string, int64_t> sizes;              ///< value of a named dim (dim_param)
+  ImportLimits limits;
+};
+
+/// Reads an ONNX model file and builds its graph of core operators. Stored weights become constants that share the file's bytes
+/// where they can. External data is read from the model's own folder only.
+/// Throws invalid_input for a broken model, and one Error{unsupported} that lists every node Tilewright cannot do.
+Graph import_onnx(const std::filesystem::path& model, const ImportOptions& options = {});
+
+/// The same from memory. `folder` is where external data may lie; empty: the model may have none.
+Graph import_onnx(std::span<const std::byte> model, const std::filesystem::path& folder = {}, const ImportOptions& options = {});
+
+}  // namespace tilewright::onnx
