@@ -1,0 +1,150 @@
+#include "runtime/program.h"
+
+#include <chrono>
+#include <cstring>
+
+namespace tilewright::rt {
+
+i64 bytes_of(i64 element_bytes, std::initializer_list<i64> dims) {
+  i64 bytes = element_bytes;
+  bool empty = false, overflow = false;
+  for (const i64 dim : dims) {
+    if (dim < 0) throw Failure{TILEWRIGHT_INVALID_INPUT, "a tensor would have the negative size " + std::to_string(dim)};
+    empty |= dim == 0;
+    if (dim > 0) overflow |= __builtin_mul_overflow(bytes, dim, &bytes);
+  }
+  if (empty) return 0;
+  if (overflow || bytes > (i64{1} << 46)) throw Failure{TILEWRIGHT_INVALID_INPUT, "a tensor would be too large for this machine"};
+  return bytes;
+}
+
+Run::Run(const Model& model, int thread_count)
+    : inputs(static_cast<size_t>(model.input_count)), outputs(static_cast<size_t>(model.output_count)),
+      destinations(outputs.size()), output_memory(outputs.size()), arenas(static_cast<size_t>(model.block_count)),
+      threads(thread_count), team(threads.team()), timings(static_cast<size_t>(model.kernel_count)), model_(model) {}
+
+void* Run::output(int index, i64 bytes, std::initializer_list<i64> dims) {
+  Tensor& out = outputs[static_cast<size_t>(index)];
+  const Destination& destination = destinations[static_cast<size_t>(index)];
+  out.rank = static_cast<int>(dims.size());
+  std::copy(dims.begin(), dims.end(), out.dims);
+  out.bytes = bytes;
+  if (destination.data != nullptr) {
+    if (destination.bytes < static_cast<size_t>(bytes))
+      throw Failure{TILEWRIGHT_INVALID_INPUT, std::string("output '") + model_.outputs[index].name + "' needs " + std::to_string(bytes) +
+                                                  " bytes; the memory given has " + std::to_string(destination.bytes)};
+    out.data = destination.data;
+  } else {
+    out.data = output_memory[static_cast<size_t>(index)].reserve(static_cast<size_t>(bytes));
+  }
+  return out.data;
+}
+
+Tensor Run::new_tensor(i64 element_bytes, std::initializer_list<i64> dims) {
+  Tensor tensor = view(nullptr, element_bytes, dims);
+  tensor.data = allocate(tensor.bytes);
+  return tensor;
+}
+
+void Run::call(int kernel, void* const* tensors, const i64* sizes) {
+  const tile::Args args{tensors, sizes, team};
+  const KernelInfo& info = model_.kernels[kernel];
+  if (!profiling) return info.function(args);
+  const auto start = std::chrono::steady_clock::now();
+  info.function(args);
+  Timing& timing = timings[static_cast<size_t>(kernel)];
+  timing.calls += 1;
+  timing.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void Run::require_equal(i64 a, i64 b, const char* message) const {
+  if (a != b) throw Failure{TILEWRIGHT_INVALID_INPUT, std::string(message) + ": " + std::to_string(a) + " is not " + std::to_string(b)};
+}
+
+i64 Run::size_from(i64 value, const char* source) const {
+  if (value < 0) throw Failure{TILEWRIGHT_INVALID_INPUT, std::string(source) + ": computed the negative size " + std::to_string(value)};
+  return value;
+}
+
+Tensor view(void* data, i64 element_bytes, std::initializer_list<i64> dims) {
+  Tensor tensor;
+  tensor.data = data;
+  tensor.bytes = bytes_of(element_bytes, dims);
+  for (const i64 dim : dims) tensor.dims[tensor.rank++] = dim;
+  return tensor;
+}
+
+namespace {
+
+/// One scanned result while it grows: slices appended, doubling.
+struct Stack {
+  Tensor element;
+  char* data = nullptr;
+  i64 used = 0, capacity = 0;
+
+  void push(Run& run, const Tensor& slice) {
+    if (used != 0 && slice.bytes != element.bytes)
+      throw Failure{TILEWRIGHT_INVALID_INPUT, "a loop's scanned output changes its shape between iterations"};
+    element = slice;
+    if (used + slice.bytes > capacity) {
+      const i64 larger = max(2 * capacity, max(used + slice.bytes, 4096));
+      char* moved = static_cast<char*>(run.allocate(larger));
+      if (used > 0) std::memcpy(moved, data, static_cast<size_t>(used));
+      run.release(data);
+      data = moved;
+      capacity = larger;
+    }
+    if (slice.bytes > 0) std::memcpy(data + used, slice.data, static_cast<size_t>(slice.bytes));
+    used += slice.bytes;
+  }
+};
+
+Tensor copy(Run& run, const Tensor& from) {
+  Tensor to = from;
+  to.data = run.allocate(from.bytes);
+  if (from.bytes > 0) std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes));
+  return to;
+}
+
+}  // namespace
+
+i64 run_loop(Run& run, void* sizes, const LoopCounts& counts, const Tensor* operands, Tensor* results, LoopBody body,
+             void (*before_body)(void* sizes, const Tensor* carried), const Tensor* scanned_element) {
+  const size_t carried = static_cast<size_t>(counts.carried), scanned = static_cast<size_t>(counts.scanned);
+  i64 iteration = 0;
+  bool condition = counts.condition;
+  std::vector<Tensor> in(2 + carried + static_cast<size_t>(counts.invariants)), out(1 + carried + scanned);
+  std::vector<Stack> stacks(scanned);
+  in[0] = view(&iteration, sizeof iteration, {});
+  in[1] = view(&condition, sizeof condition, {});
+  for (size_t i = 0; i < carried; ++i) in[2 + i] = copy(run, operands[i]);
+  for (size_t i = 0; i < static_cast<size_t>(counts.invariants); ++i) in[2 + carried + i] = operands[carried + i];
+  for (; (counts.trip_count < 0 || iteration < counts.trip_count) && condition; ++iteration) {
+    if (before_body != nullptr) before_body(sizes, &in[2]);
+    body(run, sizes, in.data(), out.data());
+    condition = *static_cast<const bool*>(out[0].data);
+    run.release(out[0].data);
+    for (size_t i = 0; i < carried; ++i) {
+      run.release(in[2 + i].data);
+      in[2 + i] = out[1 + i];
+    }
+    for (size_t i = 0; i < scanned; ++i) {
+      stacks[i].push(run, out[1 + carried + i]);
+      run.release(out[1 + carried + i].data);
+    }
+  }
+  for (size_t i = 0; i < carried; ++i) results[i] = in[2 + i];
+  for (size_t i = 0; i < scanned; ++i) {
+    const Tensor& element = iteration > 0 ? stacks[i].element : scanned_element[i];
+    Tensor& result = results[carried + i];
+    result = Tensor{};
+    result.data = stacks[i].data != nullptr ? stacks[i].data : run.allocate(0);
+    result.bytes = stacks[i].used;
+    result.rank = element.rank + 1;
+    result.dims[0] = iteration;
+    for (int axis = 0; axis < element.rank; ++axis) result.dims[axis + 1] = element.dims[axis];
+  }
+  return iteration;
+}
+
+}  // namespace tilewright::rt

@@ -1,0 +1,124 @@
+#include "runtime/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "runtime/failure.h"
+
+namespace tilewright::rt {
+namespace {
+
+constexpr int spins_before_sleep = 4000;
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+Buffer::~Buffer() { release(); }
+
+void Buffer::release() {
+  std::free(data_);
+  data_ = nullptr;
+  capacity_ = 0;
+}
+
+char* Buffer::reserve(size_t bytes) {
+  if (bytes <= capacity_ && data_ != nullptr) return data_;
+  const size_t rounded = (std::max<size_t>(bytes, 64) + 4095) / 4096 * 4096;
+  release();
+  data_ = static_cast<char*>(std::aligned_alloc(4096, rounded));
+  if (data_ == nullptr) throw Failure{TILEWRIGHT_ENVIRONMENT, "out of memory: " + std::to_string(rounded) + " bytes of working memory"};
+  capacity_ = rounded;
+  return data_;
+}
+
+ThreadPool::ThreadPool(int threads) : scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)) {
+  for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { serve(worker); });
+}
+
+ThreadPool::~ThreadPool() {
+  ending_.store(true);
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+tile::Team ThreadPool::team() { return tile::Team{this, size(), &ThreadPool::run, &ThreadPool::scratch}; }
+
+size_t ThreadPool::scratch_bytes() const {
+  size_t total = 0;
+  for (int i = 0; i <= size(); ++i) total += scratch_[static_cast<size_t>(i)].capacity();
+  return total;
+}
+
+void* ThreadPool::scratch(void* self, int slot, size_t bytes) {
+  return static_cast<ThreadPool*>(self)->scratch_[static_cast<size_t>(slot)].reserve(bytes);
+}
+
+void ThreadPool::work(int worker) {
+  for (;;) {
+    const tile::i64 index = next_.fetch_add(1, std::memory_order_relaxed);
+    if (index >= tasks_) return;
+    task_(state_, index, worker);
+  }
+}
+
+void ThreadPool::run(void* self, tile::i64 tasks, Task task, void* state) {
+  ThreadPool& pool = *static_cast<ThreadPool*>(self);
+  // No worker reads the job while `open_` is false and `active_` is 0, so it may be written now.
+  pool.task_ = task;
+  pool.state_ = state;
+  pool.tasks_ = tasks;
+  pool.next_.store(0, std::memory_order_relaxed);
+  pool.open_.store(true);
+  pool.epoch_.fetch_add(1);
+  if (pool.sleepers_.load() > 0) pool.epoch_.notify_all();
+  pool.work(0);
+  pool.open_.store(false);
+  while (pool.active_.load() != 0) relax();
+}
+
+void ThreadPool::serve(int worker) {
+  uint32_t seen = 0;
+  for (;;) {
+    int spins = 0;
+    while (epoch_.load() == seen) {
+      if (++spins < spins_before_sleep) {
+        relax();
+        continue;
+      }
+      sleepers_.fetch_add(1);
+      epoch_.wait(seen);
+      sleepers_.fetch_sub(1);
+    }
+    seen = epoch_.load();
+    if (ending_.load()) return;
+    active_.fetch_add(1);
+    if (open_.load()) work(worker);  // closing waits for `active_` to fall to 0
+    active_.fetch_sub(1);
+  }
+}
+
+int usable_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  int cores = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
+  if (FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    long long quota = 0, period = 0;
+    if (std::fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0)
+      cores = std::min(cores, static_cast<int>((quota + period - 1) / period));
+    std::fclose(file);
+  }
+  return std::max(cores, 1);
+}
+
+}  // namespace tilewright::rt

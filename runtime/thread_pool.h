@@ -1,0 +1,64 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "tile/exec/args.h"
+
+namespace tilewright::rt {
+
+/// A 64-byte aligned block that grows and never shrinks by itself.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer();
+  char* reserve(size_t bytes);  ///< at least `bytes`; earlier contents are lost when it grows. Throws Failure when memory is short.
+  void release();
+  size_t capacity() const { return capacity_; }
+
+ private:
+  char* data_ = nullptr;
+  size_t capacity_ = 0;
+};
+
+/// Persistent workers for one context. A parallel region costs one atomic increment when the workers are awake; they spin for a few
+/// tens of microseconds after a region and then sleep. The calling thread is worker 0. A worker that wakes late joins what is
+/// still open or finds it closed: nobody waits for sleepers.
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  tile::Team team();
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+  size_t scratch_bytes() const;
+
+ private:
+  using Task = void (*)(void* state, tile::i64 index, int worker);
+  static void run(void* self, tile::i64 tasks, Task task, void* state);
+  static void* scratch(void* self, int slot, size_t bytes);
+  void serve(int worker);
+  void work(int worker);
+
+  std::vector<std::thread> workers_;
+  std::unique_ptr<Buffer[]> scratch_;  ///< one a worker, and the kernel's shared one
+  Task task_ = nullptr;
+  void* state_ = nullptr;
+  tile::i64 tasks_ = 0;
+  alignas(64) std::atomic<tile::i64> next_{0};
+  alignas(64) std::atomic<bool> open_{false};
+  std::atomic<int> active_{0};
+  alignas(64) std::atomic<uint32_t> epoch_{0};  ///< one more for every region, and for the end
+  std::atomic<int> sleepers_{0};
+  std::atomic<bool> ending_{false};
+};
+
+/// Cores this process may use: its affinity mask, cut by a container's CPU quota.
+int usable_cores();
+
+}  // namespace tilewright::rt
