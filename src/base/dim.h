@@ -14,7 +14,8 @@ namespace tilewright {
 /// An integer: a constant, or an expression over named run-time integers ("symbols": dims of inputs, loop indices in
 /// generated code). Held in canonical form, a polynomial whose atoms are symbols, floor divisions, remainders, minima
 /// and maxima; equal expressions that differ only by ring laws compare equal. Immutable, cheap to copy.
-/// Constant arithmetic is overflow-checked: throws invalid_input ("size overflows 64 bits").
+/// Constant arithmetic is overflow-checked: throws invalid_input ("size overflows 64 bits"); so does an expression that
+/// grows past a few thousand atoms. Symbolic divisors are taken to be positive (they are sizes): N/N is 1, (N*e)/N is e.
 class Dim {
  public:
   struct Atom;
@@ -27,13 +28,13 @@ class Dim {
 
   Dim(int64_t constant = 0);
   Dim(int constant) : Dim(static_cast<int64_t>(constant)) {}
-  static Dim symbol(std::string name);
+  static Dim symbol(std::string name);           ///< invalid_input unless [A-Za-z_][A-Za-z0-9_.]*
 
   bool is_constant() const;
   int64_t constant() const;                      ///< internal error when not constant
   std::optional<int64_t> as_constant() const;
   std::optional<std::string> as_symbol() const;  ///< the name when this is exactly one symbol
-  const std::vector<Term>& terms() const;        ///< sorted; empty for 0
+  std::vector<Term> terms() const;               ///< sorted, the constant term last; empty for 0
 
   Dim operator-() const;
   friend Dim operator+(const Dim&, const Dim&);
@@ -44,6 +45,7 @@ class Dim {
   friend Dim min(const Dim&, const Dim&);
   friend Dim max(const Dim&, const Dim&);
   Dim& operator+=(const Dim& o) { return *this = *this + o; }
+  Dim& operator-=(const Dim& o) { return *this = *this - o; }
   Dim& operator*=(const Dim& o) { return *this = *this * o; }
 
   /// Structural equality of canonical forms: true means equal for every assignment; false means "not proven".
@@ -61,6 +63,7 @@ class Dim {
   int64_t evaluate(const std::map<std::string, int64_t>&) const;
 
  private:
+  friend struct DimAccess;
   std::shared_ptr<const std::vector<Term>> terms_;  ///< null means the constant `small_`
   int64_t small_ = 0;
 };
@@ -69,7 +72,12 @@ struct Dim::Atom {
   AtomKind kind;
   std::string symbol;  ///< AtomKind::symbol
   Dim a, b;            ///< operands of the other kinds
+  uint64_t hash;       ///< of the structure
+  uint32_t size;       ///< atoms in the printed text
 };
+
+/// The value when it is constant; the coordinate maps of tile/coord ask through it.
+inline std::optional<int64_t> known(const Dim& d) { return d.as_constant(); }
 
 using Dims = std::vector<Dim>;
 
@@ -80,7 +88,7 @@ struct Bounds {
   int64_t default_low = 0;
 };
 
-/// Proven bounds; nullopt when nothing is known.
+/// Proven bounds, free of the symbols that `Bounds::of` names; symbols without an entry stay. nullopt when nothing is known.
 std::optional<Dim> lower_bound(const Dim&, const Bounds&);
 std::optional<Dim> upper_bound(const Dim&, const Bounds&);
 bool proven_nonnegative(const Dim&, const Bounds&);

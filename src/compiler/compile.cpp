@@ -1,0 +1,132 @@
+#include "compiler/compile.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "compiler/pipeline.h"
+#include "op/op.h"
+#include "pass/pass.h"
+#include "tilewright/tilewright_model.h"
+
+namespace tilewright {
+namespace {
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+void report(const CompileOptions& options, const std::string& stage, const std::string& result, const Stopwatch& watch) {
+  if (options.on_stage) options.on_stage(stage, result, watch.seconds());
+}
+
+int64_t constant_bytes(const Graph& graph) {
+  std::set<const Tensor*> seen;
+  int64_t bytes = 0;
+  for (const Value& value : graph.values)
+    if (value.constant && seen.insert(value.constant.get()).second) bytes += static_cast<int64_t>(value.constant->byte_size());
+  return bytes;
+}
+
+std::string mebibytes(int64_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6); }
+
+std::string manifest(const Prepared& model, const CompileOptions& options, const Target& target) {
+  nlohmann::json json = {{"name", model.name},
+                         {"target", target.name},
+                         {"policy", options.policy},
+                         {"source_sha256", model.source_hash},
+                         {"compiler", std::string("tilewright ") + compiler_version},
+                         {"abi", TILEWRIGHT_ABI_VERSION}};
+  const pattern::Program& program = model.block->program;
+  for (const auto& [key, ids] : {std::pair{"inputs", &program.inputs}, std::pair{"outputs", &program.outputs}})
+    for (const pattern::TensorId id : *ids) {
+      nlohmann::json dims = nlohmann::json::array();
+      for (const Dim& dim : program.tensor(id).type.dims) dim.is_constant() ? dims.push_back(dim.constant()) : dims.push_back(dim.str());
+      json[key].push_back({{"name", program.tensor(id).name}, {"dtype", name(program.tensor(id).type.dtype)}, {"dims", dims}});
+    }
+  for (const schedule::Kernel& kernel : model.block->kernels) json["kernels"].push_back({{"name", kernel.name}, {"source", kernel.source}});
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+Prepared prepare(const std::filesystem::path& path, const CompileOptions& options) {
+  if (options.policy != "fp32") fail(ErrorKind::unsupported, "precision policy '{}' is not available for CPU targets; use fp32", options.policy);
+  Pipeline pipeline(options);
+  Prepared model;
+  model.name = path.stem().string();
+  Stopwatch import_watch;
+  model.source_hash = sha256(read_file(path, options.import.limits.file_bytes));
+  model.imported = onnx::import_onnx(path, options.import);
+  model.imported_nodes = static_cast<int>(model.imported.nodes.size());
+  pipeline.after("import", "graph", [&] { return print(model.imported); });
+  report(options, "import", fmt::format("{}: {} core operators, {} of weights", path.filename().string(), model.imported_nodes, mebibytes(constant_bytes(model.imported))), import_watch);
+
+  Stopwatch optimise_watch;
+  model.optimised = model.imported;
+  for (const GraphPass& pass : graph_passes()) pipeline.run_pass(std::string(pass.name), pass.run, model.optimised);
+  if (pipeline.stopped()) return model;
+  report(options, "optimise", fmt::format("{} → {} core operators", model.imported_nodes, model.optimised.nodes.size()), optimise_watch);
+
+  Stopwatch schedule_watch;
+  pattern::Program program = lower(model.optimised);
+  pipeline.after("lower", "patterns", [&] { return pattern::print(program); });
+  if (pipeline.stopped()) return model;
+  const size_t patterns = program.patterns.size();
+  std::set<std::string> entry;
+  for (const pattern::TensorId id : program.inputs)
+    for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
+  const schedule::Options switches{pipeline.enabled("fuse_maps"), pipeline.enabled("fuse_epilogues"), pipeline.enabled("fuse_rows"),
+                                   pipeline.enabled("alias_views"), pipeline.enabled("write_in_place")};
+  model.block = std::make_shared<schedule::Block>(schedule::schedule(std::move(program), {entry.begin(), entry.end()}, switches));
+  pipeline.after("schedule", "schedule", [&] { return schedule::print(*model.block); });
+  report(options, "schedule", fmt::format("{} patterns → {} kernels", patterns, model.block->kernels.size()), schedule_watch);
+  return model;
+}
+
+CompileReport build_models(const std::vector<Prepared>& models, const std::filesystem::path& output, const CompileOptions& options) {
+  const Target& target = find_target(options.target);
+  CompileReport result;
+  result.target = target.name;
+  std::vector<ModelSource> sources;
+  for (const Prepared& model : models) {
+    result.imported_nodes += model.imported_nodes;
+    result.optimised_nodes += static_cast<int>(model.optimised.nodes.size());
+    sources.push_back({model.name, manifest(model, options, target), model.block});
+  }
+  Stopwatch emit_watch;
+  const EmittedSources emitted = emit_sources(sources, target, 8);
+  result.kernels = emitted.kernel_count;
+  result.distinct_kernels = emitted.distinct_kernel_count;
+  result.weight_bytes = emitted.weight_bytes;
+  result.arena_bytes = emitted.arena_bytes;
+  result.peak_live_bytes = emitted.peak_live_bytes;
+  report(options, "emit", fmt::format("{} kernels ({} distinct), weights {}, arena {} (live peak {})", result.kernels, result.distinct_kernels,
+                                      mebibytes(result.weight_bytes), mebibytes(result.arena_bytes), mebibytes(result.peak_live_bytes)), emit_watch);
+  if (options.stop_after == "emit") return result;
+  if (!options.emit_source.empty()) {
+    write_source_folder(emitted, target, options.emit_source, options.build);
+    return result;
+  }
+  Stopwatch build_watch;
+  result.build = build_library(emitted, target, output, options.build);
+  report(options, "build", fmt::format("{} files, {} from cache", result.build.units, result.build.from_cache), build_watch);
+  return result;
+}
+
+CompileReport compile(const std::filesystem::path& model, const std::filesystem::path& output, const CompileOptions& options) {
+  std::vector<Prepared> prepared;
+  prepared.push_back(prepare(model, options));
+  if (!prepared[0].block) return {};
+  if (options.stop_after == "schedule") return {};
+  prepared[0].imported = {};  // no longer needed; keeps the peak of a compile low
+  return build_models(prepared, output, options);
+}
+
+}  // namespace tilewright

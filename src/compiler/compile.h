@@ -1,0 +1,62 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "import/onnx/import.h"
+#include "schedule/schedule.h"
+#include "target/cpu/toolchain.h"
+#include "target/target.h"
+
+namespace tilewright {
+
+inline constexpr const char* compiler_version = "0.1.0";
+
+struct CompileOptions {
+  onnx::ImportOptions import;                  ///< --shape, limits
+  std::string target = "native";
+  std::string policy = "fp32";                 ///< the only policy the CPU target has
+  std::set<std::string> disabled_passes;       ///< by name; unknown names are invalid_input
+  std::filesystem::path dump_dir;              ///< every stage as a numbered text file, when not empty
+  std::string stop_after;                      ///< a stage's name: nothing after it runs (and no library is written)
+  bool verify_between_passes = false;
+  std::filesystem::path emit_source;           ///< write the source folder there instead of building
+  BuildOptions build;
+  /// Called after each stage with its name, a one-line result and its seconds.
+  std::function<void(const std::string& stage, const std::string& result, double seconds)> on_stage;
+};
+
+struct CompileReport {
+  int imported_nodes = 0, optimised_nodes = 0, kernels = 0, distinct_kernels = 0;
+  int64_t weight_bytes = 0, arena_bytes = 0, peak_live_bytes = 0;
+  BuildReport build;
+  std::string target;
+};
+
+/// One model on its way: what `inspect` and `verify` look at.
+struct Prepared {
+  std::string name;
+  std::string source_hash;
+  Graph imported, optimised;
+  std::shared_ptr<schedule::Block> block;      ///< null when stopped before
+  int imported_nodes = 0;
+};
+
+/// Import, passes, lowering and scheduling; no code yet.
+Prepared prepare(const std::filesystem::path& model, const CompileOptions& options);
+
+/// Compiles one ONNX file into the shared library `output`. Throws Error.
+CompileReport compile(const std::filesystem::path& model, const std::filesystem::path& output, const CompileOptions& options);
+
+/// Several prepared models in one library (model i is tilewright_model(i)); for test suites of many small models.
+CompileReport build_models(const std::vector<Prepared>& models, const std::filesystem::path& output, const CompileOptions& options);
+
+/// Names of all passes, graph's and schedule's, in order, with their summaries.
+std::vector<std::pair<std::string, std::string>> pass_names();
+
+}  // namespace tilewright

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+
+#include "compiler/compile.h"
+
+namespace tilewright {
+
+/// Runs stages one after the other: the off-switch, timing, verification and numbered dump of each live here and nowhere else.
+class Pipeline {
+ public:
+  explicit Pipeline(const CompileOptions& options);
+
+  /// Runs `pass` on the graph unless it is switched off or the pipeline stopped.
+  void run_pass(const std::string& name, void (*pass)(Graph&), Graph& graph);
+  /// Writes `text` as NN_<stage>.<kind> and notes whether this stage was the last one wanted.
+  void after(const std::string& stage, const std::string& kind, const std::function<std::string()>& text);
+  bool stopped() const { return stopped_; }
+  bool enabled(const std::string& pass) const { return !options_.disabled_passes.count(pass); }
+
+ private:
+  const CompileOptions& options_;
+  int number_ = 0;
+  bool stopped_ = false;
+};
+
+}  // namespace tilewright

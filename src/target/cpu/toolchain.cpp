@@ -1,0 +1,237 @@
+#include "target/cpu/toolchain.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+#include "artifact/resources.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/process.h"
+#include "target/cpu/build_cache.h"
+#include "tilewright/checksum.h"
+
+namespace tilewright {
+namespace fs = std::filesystem;
+namespace {
+
+const std::vector<std::string> common_flags = {"-std=c++20", "-fPIC", "-fvisibility=hidden", "-w"};
+
+std::vector<std::string> host_flags(int optimisation) {
+  std::vector<std::string> flags = common_flags;
+  flags.insert(flags.end(), {optimisation > 1 ? "-O2" : fmt::format("-O{}", optimisation)});
+  return flags;
+}
+
+/// errno and traps are not observed; sums may be contracted to FMA, never reordered except where `omp simd` says so.
+std::vector<std::string> kernel_flags(const Target& target, int optimisation) {
+  std::vector<std::string> flags = common_flags;
+  flags.insert(flags.end(), {fmt::format("-O{}", optimisation), "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"});
+  flags.insert(flags.end(), target.compile_flags.begin(), target.compile_flags.end());
+  return flags;
+}
+
+struct Unit {
+  std::string name, text;
+  std::vector<std::string> flags;
+  fs::path object;
+};
+
+std::vector<Unit> units_of(const EmittedSources& sources, const Target& target, int optimisation) {
+  std::vector<Unit> units;
+  for (const SourceFile& file : sources.kernels) units.push_back({file.name, file.text, kernel_flags(target, optimisation), {}});
+  // Straight-line code of thousands of calls: optimising it costs time and gains nothing.
+  for (const SourceFile& file : sources.program) units.push_back({file.name, file.text, host_flags(1), {}});
+  for (const Resource& resource : resources())
+    if (resource.path.starts_with("runtime/") && resource.path.ends_with(".cpp"))
+      units.push_back({std::string(resource.path.substr(8)), std::string(resource.text), host_flags(2), {}});
+  return units;
+}
+
+std::string weights_assembly(const std::string& file) {
+  return ".section .rodata.weights,\"a\",%progbits\n.balign 4096\n.global tilewright_weights\n.hidden tilewright_weights\ntilewright_weights:\n.incbin \"" + file +
+         "\"\n.section .note.GNU-stack,\"\",%progbits\n";
+}
+
+std::string weight_bytes(const EmittedSources& sources) {
+  std::string bytes(static_cast<size_t>(std::max<int64_t>(sources.weight_bytes, 64)), '\0');
+  for (size_t i = 0; i < sources.constants.size(); ++i)
+    if (const size_t count = sources.constants[i]->byte_size(); count > 0)
+      std::memcpy(bytes.data() + sources.constant_offsets[i], sources.constants[i]->data(), count);
+  return bytes;
+}
+
+const char* const link_flags[] = {"-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now", "-Wl,--no-undefined",
+                                  "-Wl,--exclude-libs,ALL", "-Wl,--build-id=none"};
+
+void append_footer(const fs::path& library) {
+  std::string bytes = read_file(library);
+  tilewright_footer footer{TILEWRIGHT_FOOTER_MAGIC, bytes.size() + sizeof(tilewright_footer), tilewright_checksum(bytes.data(), bytes.size())};
+  bytes.append(reinterpret_cast<const char*>(&footer), sizeof footer);
+  write_file(library, bytes);
+  chmod(library.c_str(), 0755);
+}
+
+[[noreturn]] void report_compiler_failure(const std::string& what, const ProcessResult& result, const std::string& command, const fs::path& kept) {
+  if (result.exit_code == 127) fail(ErrorKind::environment, "the compiler '{}' cannot be run: {}; install g++ or name one with --cxx", command, result.output);
+  if (result.output.find("No space left") != std::string::npos) fail(ErrorKind::environment, "{}: the disk is full", what);
+  if (result.exit_code > 128) fail(ErrorKind::environment, "{}: the compiler was killed by signal {} (out of memory, or interrupted)", what, result.exit_code - 128);
+  fail(ErrorKind::internal, "internal error: generated code does not compile; this is a bug of Tilewright. The source lies in {}.\n{}", kept.string(), result.output.substr(0, 4000));
+}
+
+/// Runs tasks 0..count-1 on `jobs` threads; the first failure stops the rest and is thrown.
+template <class F>
+void run_parallel(int count, int jobs, F&& task) {
+  std::atomic<int> next{0};
+  std::atomic<bool> stop{false};
+  std::exception_ptr failure;
+  std::mutex guard;
+  const auto worker = [&] {
+    for (int i; !stop && (i = next++) < count;) {
+      try {
+        task(i);
+      } catch (...) {
+        const std::lock_guard lock(guard);
+        if (!failure) failure = std::current_exception();
+        stop = true;
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 1; i < std::min(jobs, count); ++i) threads.emplace_back(worker);
+  worker();
+  for (std::thread& thread : threads) thread.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace
+
+CompilerInfo find_compiler(const Target& target, const BuildOptions& options) {
+  CompilerInfo info;
+  const char* chosen = std::getenv("TILEWRIGHT_CXX");
+#if defined(__x86_64__)
+  const bool native = target.architecture == "x86_64";
+#else
+  const bool native = target.architecture == "aarch64";
+#endif
+  info.command = !options.compiler.empty() ? options.compiler : chosen != nullptr && *chosen ? chosen : native ? "g++" : target.architecture + "-linux-gnu-g++";
+  const ProcessResult result = run_process({info.command, "--version"});
+  if (result.exit_code == 0) info.version = result.output.substr(0, result.output.find('\n'));
+  return info;
+}
+
+BuildReport build_library(const EmittedSources& sources, const Target& target, const fs::path& output, const BuildOptions& options) {
+  const CompilerInfo compiler = find_compiler(target, options);
+  if (compiler.version.empty()) fail(ErrorKind::environment, "the compiler '{}' cannot be run; install g++ (Debian: apt install g++) or name one with --cxx", compiler.command);
+  BuildCache cache(options.cache, options.use_cache, options.cache_limit_bytes);
+  const fs::path headers = cache.resource_folder();
+  const ScratchFolder scratch(cache.scratch_parent());
+
+  std::vector<Unit> units = units_of(sources, target, options.optimisation);
+  const int jobs = options.jobs > 0 ? options.jobs : std::max(1u, std::thread::hardware_concurrency());
+  BuildReport report;
+  report.units = static_cast<int>(units.size());
+  std::atomic<int> done{0}, cached{0};
+  std::mutex progress_guard;
+  run_parallel(report.units, jobs, [&](int index) {
+    if (options.cancelled && options.cancelled()) fail(ErrorKind::environment, "interrupted");
+    Unit& unit = units[static_cast<size_t>(index)];
+    std::string key_text = compiler.command + '\n' + compiler.version + '\n' + resources_hash() + '\n' + unit.text;
+    for (const std::string& flag : unit.flags) key_text += '\n' + flag;
+    const std::string key = sha256(key_text);
+    unit.object = scratch.path() / (unit.name + ".o");
+    if (cache.fetch(key, unit.object)) {
+      ++cached;
+    } else {
+      const fs::path source = scratch.path() / unit.name;
+      write_file(source, unit.text);
+      std::vector<std::string> command = {compiler.command};
+      command.insert(command.end(), unit.flags.begin(), unit.flags.end());
+      command.insert(command.end(), {"-I" + headers.string(), "-I" + (headers / "include").string(), "-c", source.string(), "-o", unit.object.string()});
+      const ProcessResult result = run_process(command);
+      if (result.exit_code != 0) {
+        const fs::path kept = cache.keep_failed_source(unit.name, unit.text);
+        report_compiler_failure("compiling " + unit.name, result, compiler.command, kept);
+      }
+      cache.store(key, unit.object);
+    }
+    const std::lock_guard lock(progress_guard);
+    ++done;
+    if (options.progress) options.progress(done, report.units + 1);
+  });
+  report.from_cache = cached;
+
+  write_file(scratch.path() / "weights.bin", weight_bytes(sources));
+  write_file(scratch.path() / "weights.S", weights_assembly((scratch.path() / "weights.bin").string()));
+  const fs::path library = scratch.path() / "model.so";
+  std::vector<std::string> command = {compiler.command};
+  command.insert(command.end(), std::begin(link_flags), std::end(link_flags));
+  command.insert(command.end(), {"-Wl,-soname," + output.filename().string(), "-o", library.string(), (scratch.path() / "weights.S").string()});
+  for (const Unit& unit : units) command.push_back(unit.object.string());
+  command.insert(command.end(), {"-lm", "-pthread"});
+  if (const ProcessResult result = run_process(command); result.exit_code != 0) report_compiler_failure("linking " + output.filename().string(), result, compiler.command, scratch.path());
+  append_footer(library);
+  report.file_bytes = static_cast<int64_t>(fs::file_size(library));
+
+  // The cache may lie on another file system: copy beside the goal, then rename.
+  const fs::path beside = output.string() + fmt::format(".{}.part", getpid());
+  std::error_code failure;
+  fs::copy_file(library, beside, fs::copy_options::overwrite_existing, failure);
+  if (!failure) fs::rename(beside, output, failure);
+  if (failure) {
+    std::error_code ignored;
+    fs::remove(beside, ignored);
+    fail(ErrorKind::environment, "cannot write '{}': {}", output.string(), failure.message());
+  }
+  cache.trim();
+  if (options.progress) options.progress(report.units + 1, report.units + 1);
+  return report;
+}
+
+void write_source_folder(const EmittedSources& sources, const Target& target, const fs::path& folder, const BuildOptions& options) {
+  std::error_code failure;
+  const auto write = [&](const fs::path& path, std::string_view text) {
+    fs::create_directories(path.parent_path(), failure);
+    if (failure) fail(ErrorKind::environment, "cannot create '{}': {}", path.parent_path().string(), failure.message());
+    write_file(path, text);
+  };
+  const auto joined = [](const std::vector<std::string>& flags) {
+    std::string text;
+    for (const std::string& flag : flags) text += (text.empty() ? "" : " ") + flag;
+    return text;
+  };
+  std::string kernels, program, runtime;
+  for (const SourceFile& file : sources.kernels) {
+    write(folder / file.name, file.text);
+    kernels += " " + fs::path(file.name).replace_extension(".o").string();
+  }
+  for (const SourceFile& file : sources.program) {
+    write(folder / file.name, file.text);
+    program += " " + fs::path(file.name).replace_extension(".o").string();
+  }
+  for (const Resource& resource : resources()) {
+    write(folder / resource.path, resource.text);
+    if (resource.path.starts_with("runtime/") && resource.path.ends_with(".cpp")) runtime += " " + fs::path(resource.path).replace_extension(".o").string();
+  }
+  write(folder / "weights.bin", weight_bytes(sources));
+  write(folder / "weights.S", weights_assembly("weights.bin"));
+  std::string links;
+  for (const char* flag : link_flags) links += std::string(flag) + " ";
+  write(folder / "Makefile",
+        fmt::format("# Builds the model as model.so. Target: {}. Needs make and a C++20 compiler.\n"
+                    "CXX ?= {}\nKERNEL_FLAGS = {}\nHOST_FLAGS = {}\nINCLUDES = -I. -Iinclude\n"
+                    "KERNELS ={}\nPROGRAM ={}{}\n\n"
+                    "model.so: $(KERNELS) $(PROGRAM) weights.S weights.bin\n\t$(CXX) {}-o $@ weights.S $(KERNELS) $(PROGRAM) -lm -pthread\n\n"
+                    "$(KERNELS): %.o: %.cpp\n\t$(CXX) $(KERNEL_FLAGS) $(INCLUDES) -c $< -o $@\n"
+                    "$(PROGRAM): %.o: %.cpp\n\t$(CXX) $(HOST_FLAGS) $(INCLUDES) -c $< -o $@\n\n"
+                    "clean:\n\trm -f model.so $(KERNELS) $(PROGRAM)\n.PHONY: clean\n",
+                    target.name, find_compiler(target, options).command, joined(kernel_flags(target, options.optimisation)), joined(host_flags(2)), kernels, program, runtime, links));
+}
+
+}  // namespace tilewright
