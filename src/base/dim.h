@@ -92,6 +92,8 @@ struct Bounds {
 std::optional<Dim> lower_bound(const Dim&, const Bounds&);
 std::optional<Dim> upper_bound(const Dim&, const Bounds&);
 bool proven_nonnegative(const Dim&, const Bounds&);
+/// With every symbol at least 0.
+inline bool proven_nonnegative(const Dim& d) { return d.is_constant() ? d.constant() >= 0 : proven_nonnegative(d, Bounds{}); }
 inline bool proven_less(const Dim& a, const Dim& b, const Bounds& w) { return proven_nonnegative(b - a - 1, w); }
 
 /// Rewrites divisions, remainders, min and max that the bounds decide: (64*i+j)/64 = i and (64*i+j)%64 = j for j in
