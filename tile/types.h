@@ -11,6 +11,9 @@
 #include <cstdint>
 #include <type_traits>
 
+/// Small functions that loops must see through to become vector code.
+#define TILE_INLINE inline __attribute__((always_inline))
+
 namespace tile {
 
 using i64 = int64_t;
@@ -24,15 +27,16 @@ struct f8e5m2fnuz { uint8_t bits; };
 struct f8e8m0 { uint8_t bits; };
 struct f4e2m1 { uint8_t bits; };  ///< in the low four bits
 
-// The compiler's own binary16, where it converts in one instruction or, at worst, by a library call.
-#if defined(__aarch64__)
+// The compiler's own binary16, where loops of its conversions become vector code: clang. g++ 12 converts one element at a
+// time, which is slower than the integer arithmetic below in vectors.
+#if defined(__clang__) && defined(__aarch64__)
 #define TILE_NATIVE_HALF __fp16
-#elif defined(__AVX512FP16__) && defined(__FLT16_MAX__)
+#elif defined(__clang__) && defined(__AVX512FP16__)
 #define TILE_NATIVE_HALF _Float16
 #endif
 
 template <class To, class From>
-inline To bit_cast(From from) {
+TILE_INLINE To bit_cast(From from) {
   static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the number of bits");
   return __builtin_bit_cast(To, from);
 }
@@ -69,7 +73,7 @@ template <> inline constexpr bool is_small_float<f4e2m1> = true;
 constexpr float power_of_two(int e) { return __builtin_bit_cast(float, static_cast<uint32_t>(e + 127) << 23); }
 
 template <class T>
-inline float widen(uint32_t bits) {
+TILE_INLINE float widen(uint32_t bits) {
   constexpr SmallFloat f = format_of<T>;
   const uint32_t magnitude = bits & (f.sign - 1);
   // The exponent and mantissa fields, put where float has them, are off by a power of two alone; subnormals too.
@@ -88,7 +92,7 @@ inline float widen(uint32_t bits) {
 }
 
 template <class T, bool saturate>
-inline uint32_t narrow(float value) {
+TILE_INLINE uint32_t narrow(float value) {
   constexpr SmallFloat f = format_of<T>;
   const uint32_t bits = bit_cast<uint32_t>(value);
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -111,7 +115,7 @@ inline uint32_t narrow(float value) {
 
 /// The float nearest to `value` whose last bit says whether anything was lost, so that rounding it once more to a
 /// shorter format gives what rounding `value` itself would.
-inline float round_to_odd(double value) {
+TILE_INLINE float round_to_odd(double value) {
   const float near = static_cast<float>(value);
   const uint32_t bits = bit_cast<uint32_t>(near);
   const double back = near;
@@ -127,7 +131,7 @@ enum class E8M0Rounding { up, down, nearest };
 
 /// A power of two (the scale type of block formats): negative values and NaN give NaN (0xff), zero the smallest scale.
 template <bool saturate = true>
-inline f8e8m0 to_f8e8m0(float value, E8M0Rounding rounding = E8M0Rounding::up) {
+TILE_INLINE f8e8m0 to_f8e8m0(float value, E8M0Rounding rounding = E8M0Rounding::up) {
   const uint32_t bits = bit_cast<uint32_t>(value);
   const uint32_t magnitude = bits & 0x7fffffffu;
   uint32_t exponent = magnitude >> 23;
@@ -142,9 +146,9 @@ inline f8e8m0 to_f8e8m0(float value, E8M0Rounding rounding = E8M0Rounding::up) {
   return {static_cast<uint8_t>(invalid ? 255 : exponent)};
 }
 
-inline float to_float(float value) { return value; }
-inline float to_float(bfloat16 value) { return bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
-inline float to_float(float16 value) {
+TILE_INLINE float to_float(float value) { return value; }
+TILE_INLINE float to_float(bfloat16 value) { return bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
+TILE_INLINE float to_float(float16 value) {
 #ifdef TILE_NATIVE_HALF
   return static_cast<float>(bit_cast<TILE_NATIVE_HALF>(value.bits));
 #else
@@ -153,10 +157,10 @@ inline float to_float(float16 value) {
 }
 template <class T>
   requires detail::is_small_float<T>
-inline float to_float(T value) {
+TILE_INLINE float to_float(T value) {
   return detail::widen<T>(value.bits);
 }
-inline float to_float(f8e8m0 value) {
+TILE_INLINE float to_float(f8e8m0 value) {
   const uint32_t e = value.bits;
   const uint32_t bits = e == 0 ? 0x00400000u : e << 23;
   return bit_cast<float>(e == 255 ? 0x7fc00000u : bits);
@@ -169,7 +173,7 @@ inline constexpr bool is_storage_float =
 
 /// The value that `value` stands for, as V (float, double or an integer type).
 template <class V, class T>
-inline V load_as(T value) {
+TILE_INLINE V load_as(T value) {
   if constexpr (is_storage_float<T>) {
     return static_cast<V>(to_float(value));
   } else {
@@ -180,7 +184,7 @@ inline V load_as(T value) {
 /// Rounds `value` (float, double or integer) to T. `saturate` decides what f8 types do with values beyond their largest:
 /// it, or infinity/NaN. Conversion to an integer type is C++'s: toward zero, and defined only in range.
 template <class T, bool saturate = true, class V>
-inline T store_as(V value) {
+TILE_INLINE T store_as(V value) {
   if constexpr (!is_storage_float<T>) {
     return static_cast<T>(value);
   } else if constexpr (std::is_same_v<V, double> || (std::is_integral_v<V> && sizeof(V) > 2)) {
