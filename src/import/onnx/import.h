@@ -16,6 +16,7 @@ struct ImportLimits {
   int64_t nodes = 1'000'000;                         ///< imported, calls of functions and repeated bodies included
   int64_t tensor_bytes = int64_t{1} << 34;           ///< of one stored tensor in memory
   int64_t total_tensor_bytes = int64_t{1} << 36;     ///< of all stored tensors together
+  int64_t sparse_bytes = int64_t{1} << 30;           ///< of the dense form of one sparse tensor
   int nesting = 24;                                  ///< sub-graphs and function calls inside each other
 };
 

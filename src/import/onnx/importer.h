@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "import/onnx/schema.pb.h"
+#include "import/onnx/tensor_reader.h"
 #include "op/builder.h"
 
 /// What a function that imports one ONNX operator works with. Such a function reads its node through NodeImport, builds core
@@ -134,9 +135,5 @@ struct OperatorEntry {
   int64_t since;
   void (*import)(NodeImport&);
 };
-
-/// The core dtype of an ONNX data type number; none for strings, complex numbers and unknown numbers.
-std::optional<DType> dtype_of(int32_t onnx_data_type);
-std::string data_type_name(int32_t onnx_data_type);      ///< "FLOAT16", for messages
 
 }  // namespace tilewright::onnx
