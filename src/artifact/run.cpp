@@ -1,0 +1,57 @@
+#include "artifact/run.h"
+
+#include <cstring>
+
+#include "base/error.h"
+
+namespace tilewright {
+namespace {
+
+ErrorKind kind_of(tilewright_status status) {
+  switch (status) {
+    case TILEWRIGHT_INVALID_INPUT: return ErrorKind::invalid_input;
+    case TILEWRIGHT_UNSUPPORTED: return ErrorKind::unsupported;
+    case TILEWRIGHT_ENVIRONMENT: return ErrorKind::environment;
+    default: return ErrorKind::internal;
+  }
+}
+
+template <class F>
+auto translated(F&& body) {
+  try {
+    return body();
+  } catch (const ModelError& failure) {
+    throw Error(kind_of(failure.status()), failure.what());
+  }
+}
+
+}  // namespace
+
+Model open_model(const std::string& path, int index) {
+  return translated([&] { return Model(path, index); });
+}
+
+std::vector<Tensor> run_model(Context& context, const Model& model, const std::vector<Tensor>& inputs) {
+  return translated([&] {
+    const tilewright_model_api& api = model.api();
+    if (inputs.size() != static_cast<size_t>(api.input_count))
+      fail(ErrorKind::invalid_input, "the model has {} inputs; {} were given", api.input_count, inputs.size());
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const DType wanted = static_cast<DType>(api.inputs[i].dtype);
+      if (inputs[i].dtype() != wanted)
+        fail(ErrorKind::invalid_input, "input '{}' is {}; the model wants {}", api.inputs[i].name, name(inputs[i].dtype()), name(wanted));
+      context.set_input(static_cast<int>(i), inputs[i].data(), inputs[i].dims());
+    }
+    context.run();
+    std::vector<Tensor> outputs;
+    for (int i = 0; i < api.output_count; ++i) {
+      const Context::Output output = context.output(i);
+      Tensor tensor(static_cast<DType>(api.outputs[i].dtype), output.dims);
+      if (tensor.byte_size() > 0) std::memcpy(tensor.mutable_data(), output.data, tensor.byte_size());
+      outputs.push_back(std::move(tensor));
+    }
+    return outputs;
+  });
+}
+
+}  // namespace tilewright

@@ -1,0 +1,235 @@
+#include "runner.h"
+
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <deque>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "artifact/compare.h"
+#include "artifact/run.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/npy.h"
+#include "compiler/compile.h"
+#include "import/onnx/tensor_file.h"
+
+namespace tilewright::suite {
+namespace fs = std::filesystem;
+namespace {
+
+Tensor read_tensor(const fs::path& file) { return file.extension() == ".npy" ? read_npy(file) : onnx::read_tensor_file(file); }
+
+/// The ONNX runner's inputs for the `light` networks.
+std::vector<Tensor> ramps(const Model& model) {
+  std::vector<Tensor> inputs;
+  for (int i = 0; i < model.api().input_count; ++i) {
+    const tilewright_value& value = model.api().inputs[i];
+    Tensor tensor(static_cast<DType>(value.dtype), std::vector<int64_t>(value.dims, value.dims + value.rank));
+    for (int64_t k = 0; k < tensor.element_count(); ++k)
+      tensor.set_float(k, static_cast<float>(static_cast<double>(k) / static_cast<double>(tensor.element_count())));
+    inputs.push_back(std::move(tensor));
+  }
+  return inputs;
+}
+
+/// Longest chain of dependent operators.
+int depth_of(const Graph& graph) {
+  std::vector<int> depth(graph.values.size(), 0);
+  int deepest = 0;
+  for (const Node& node : graph.nodes) {
+    int most = 0;
+    for (const ValueId input : node.inputs)
+      if (input != no_value) most = std::max(most, depth[static_cast<size_t>(input)]);
+    for (const auto& body : node.subgraphs) most += depth_of(*body);
+    for (const ValueId output : node.outputs) depth[static_cast<size_t>(output)] = most + 1;
+    deepest = std::max(deepest, most + 1);
+  }
+  return deepest;
+}
+
+double largest_magnitude(const Tensor& tensor) {
+  double largest = 0;
+  for (int64_t i = 0; i < tensor.element_count(); ++i)
+    if (const double value = std::abs(tensor.float_at(i)); std::isfinite(value)) largest = std::max(largest, value);
+  return largest;
+}
+
+/// "" when every data set comes out right.
+std::string run_data(const Case& one, const Model& model, int depth, DType weakest) {
+  Context context(model, 1);
+  for (const DataSet& data : one.data) {
+    std::vector<Tensor> inputs;
+    for (const fs::path& file : data.inputs) inputs.push_back(read_tensor(file));
+    if (data.generated_inputs) inputs = ramps(model);
+    const std::vector<Tensor> outputs = run_model(context, model, inputs);
+    if (outputs.size() < data.outputs.size()) return fmt::format("{} outputs, expected {}", outputs.size(), data.outputs.size());
+    for (size_t i = 0; i < data.outputs.size(); ++i) {
+      const Tensor expected = read_tensor(data.outputs[i]);
+      Tolerance tolerance = conformance_tolerance(expected.dtype());
+      if (one.network && is_float(expected.dtype())) tolerance = network_tolerance(std::max(weakest, expected.dtype()), depth, largest_magnitude(expected));
+      if (one.quantised && i < data.allowed_difference.size()) tolerance.absolute = std::max(tolerance.absolute, data.allowed_difference[i]);
+      const Comparison result = compare(outputs[i], expected, tolerance);
+      if (!result.same) return fmt::format("{}output {}: {}", data.name.empty() ? "" : data.name + " ", i, result.reason);
+    }
+  }
+  return "";
+}
+
+/// The least precise float dtype that the graph computes in.
+DType weakest_float(const Graph& graph) {
+  DType weakest = DType::f64;
+  for (const Node& node : graph.nodes)
+    for (const ValueId id : node.outputs)
+      if (const DType dtype = graph.type(id).dtype; is_float(dtype) && dtype <= DType::bf16) weakest = std::max(weakest, dtype);
+  return weakest;
+}
+
+class Batch {
+ public:
+  Batch(std::vector<const Case*> cases, const RunOptions& options, int channel) : cases_(std::move(cases)), options_(options), channel_(channel) {}
+
+  void run() {
+    std::vector<const Case*> good;
+    std::vector<Prepared> prepared;
+    CompileOptions compile_options;
+    compile_options.target = options_.target;
+    compile_options.build.jobs = 1;
+    compile_options.build.optimisation = options_.optimisation;
+    for (const Case* one : cases_) {
+      send({{"start", one->name}});
+      try {
+        prepared.push_back(prepare(one->model, compile_options));
+        good.push_back(one);
+      } catch (const std::exception& failure) {
+        verdict(*one, failure.what());
+      }
+    }
+    build_and_run(good, prepared, compile_options);
+  }
+
+ private:
+  void send(const nlohmann::json& line) {
+    const std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    if (write(channel_, text.data(), text.size()) < 0) _exit(3);
+  }
+  void verdict(const Case& one, const std::string& reason) { send({{"name", one.name}, {"reason", reason}}); }
+
+  void build_and_run(const std::vector<const Case*>& cases, const std::vector<Prepared>& prepared, const CompileOptions& compile_options) {
+    if (cases.empty()) return;
+    const ScratchFolder folder(fs::temp_directory_path());
+    const fs::path library = folder.path() / "models.so";
+    send({{"start", cases.size() == 1 ? cases[0]->name : ""}});
+    try {
+      build_models(prepared, library, compile_options);
+    } catch (const std::exception& failure) {
+      if (cases.size() == 1) return verdict(*cases[0], failure.what());
+      const auto half = static_cast<std::ptrdiff_t>(cases.size() / 2);  // find the one that does not compile
+      build_and_run({cases.begin(), cases.begin() + half}, {prepared.begin(), prepared.begin() + half}, compile_options);
+      return build_and_run({cases.begin() + half, cases.end()}, {prepared.begin() + half, prepared.end()}, compile_options);
+    }
+    for (size_t i = 0; i < cases.size(); ++i) {
+      send({{"start", cases[i]->name}});
+      std::string reason;
+      try {
+        reason = run_data(*cases[i], open_model(library.string(), static_cast<int>(i)), depth_of(prepared[i].imported), weakest_float(prepared[i].imported));
+      } catch (const std::exception& failure) {
+        reason = failure.what();
+      }
+      verdict(*cases[i], reason);
+    }
+  }
+
+  std::vector<const Case*> cases_;
+  const RunOptions& options_;
+  int channel_;
+};
+
+struct Process {
+  pid_t id = 0;
+  int channel = -1;
+  std::string pending, current;
+  std::map<std::string, const Case*> open;  ///< cases without a verdict
+};
+
+Process start(const std::vector<const Case*>& cases, const RunOptions& options) {
+  int ends[2];
+  if (pipe(ends) != 0) fail(ErrorKind::environment, "cannot make a pipe");
+  const pid_t id = fork();
+  if (id < 0) fail(ErrorKind::environment, "cannot start a process");
+  if (id == 0) {
+    close(ends[0]);
+    alarm(static_cast<unsigned>(options.timeout_seconds));
+    Batch(cases, options, ends[1]).run();
+    _exit(0);
+  }
+  close(ends[1]);
+  Process process{id, ends[0], {}, {}, {}};
+  for (const Case* one : cases) process.open[one->name] = one;
+  return process;
+}
+
+}  // namespace
+
+std::vector<Verdict> run_cases(const std::vector<Case>& cases, const RunOptions& options, const std::function<void(const Verdict&)>& on_verdict) {
+  std::deque<std::vector<const Case*>> waiting;
+  for (size_t i = 0; i < cases.size();) {
+    std::vector<const Case*> batch;
+    const size_t size = cases[i].network ? 1 : static_cast<size_t>(options.batch);
+    for (; batch.size() < size && i < cases.size(); ++i) batch.push_back(&cases[i]);
+    waiting.push_back(std::move(batch));
+  }
+  std::vector<Verdict> verdicts;
+  const auto conclude = [&](Process& process, const std::string& name, const std::string& reason) {
+    if (process.open.erase(name) == 0) return;
+    verdicts.push_back({name, reason.empty(), reason});
+    if (on_verdict) on_verdict(verdicts.back());
+  };
+  std::vector<Process> running;
+  while (!waiting.empty() || !running.empty()) {
+    while (!waiting.empty() && running.size() < static_cast<size_t>(options.jobs)) {
+      running.push_back(start(waiting.front(), options));
+      waiting.pop_front();
+    }
+    std::vector<pollfd> polled;
+    for (const Process& process : running) polled.push_back({process.channel, POLLIN, 0});
+    poll(polled.data(), polled.size(), -1);
+    for (size_t i = running.size(); i-- > 0;) {
+      if (polled[i].revents == 0) continue;
+      Process& process = running[i];
+      char buffer[65536];
+      const ssize_t got = read(process.channel, buffer, sizeof buffer);
+      if (got > 0) {
+        process.pending.append(buffer, static_cast<size_t>(got));
+        for (size_t end; (end = process.pending.find('\n')) != std::string::npos; process.pending.erase(0, end + 1)) {
+          const nlohmann::json line = nlohmann::json::parse(process.pending.substr(0, end));
+          if (line.contains("start")) process.current = line.at("start");
+          else conclude(process, line.at("name"), line.at("reason"));
+        }
+        continue;
+      }
+      int status = 0;
+      waitpid(process.id, &status, 0);
+      close(process.channel);
+      if (!process.open.empty()) {  // it died: blame the case it was at, try the others again
+        const std::string how = WIFSIGNALED(status) ? (WTERMSIG(status) == SIGALRM ? "timed out" : fmt::format("crashed (signal {})", WTERMSIG(status))) : "the batch ended early";
+        std::vector<const Case*> rest;
+        const bool known = process.open.count(process.current) > 0;
+        if (known) conclude(process, process.current, how);
+        for (const auto& [name, one] : process.open) rest.push_back(one);
+        if (!known && rest.size() == 1) conclude(process, rest[0]->name, how);
+        else if (!known)
+          for (const Case* one : rest) waiting.push_back({one});
+        else if (!rest.empty()) waiting.push_back(rest);
+      }
+      running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  return verdicts;
+}
+
+}  // namespace tilewright::suite
