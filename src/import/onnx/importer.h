@@ -76,6 +76,7 @@ class NodeImport {
   std::vector<float> reals(std::string_view name) const;                 ///< empty when absent
   std::vector<std::string> texts(std::string_view name) const;           ///< empty when absent
   Tensor tensor(std::string_view name) const;
+  Tensor sparse_tensor(std::string_view name) const;                     ///< its dense form
   const GraphProto& graph(std::string_view name) const;
   DType dtype_attribute(std::string_view name) const;                    ///< an ONNX data type number
   DType dtype_attribute(std::string_view name, DType otherwise) const;

@@ -132,6 +132,9 @@ std::vector<std::string> NodeImport::texts(std::string_view name) const {
 Tensor NodeImport::tensor(std::string_view name) const {
   return graph_.model().tensor(required(name, AttributeProto::TENSOR).t(), describe());
 }
+Tensor NodeImport::sparse_tensor(std::string_view name) const {
+  return graph_.model().tensor(required(name, AttributeProto::SPARSE_TENSOR).sparse_tensor(), describe());
+}
 const GraphProto& NodeImport::graph(std::string_view name) const { return required(name, AttributeProto::GRAPH).g(); }
 
 DType NodeImport::dtype_attribute(std::string_view name) const {
