@@ -290,9 +290,9 @@ void flex_attention(NodeImport& n) {
 
 constexpr OperatorEntry entries[] = {
     {"", "Attention", 23, attention},
-    {"", "CausalConvWithState", 1, causal_conv_with_state},
+    {"", "CausalConvWithState", 27, causal_conv_with_state},
     {"ai.onnx.preview", "FlexAttention", 1, flex_attention},
-    {"", "LinearAttention", 1, linear_attention},
+    {"", "LinearAttention", 27, linear_attention},
     {"", "RotaryEmbedding", 23, rotary_embedding},
 };
 

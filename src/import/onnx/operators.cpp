@@ -11,7 +11,8 @@ const OperatorEntry* find_operator(std::string_view domain, std::string_view nam
       convolution_operators(), elementwise_operators(), index_operators(),   loss_operators(),        movement_operators(),
       normalization_operators(), pooling_operators(), quantize_operators(),  random_operators(),      recurrent_operators(),
       reduction_operators(),  resize_operators(),    selection_operators(), sequence_operators(),    shape_operators(),
-      signal_operators(),     vision_operators(),
+      signal_operators(),     vision_operators(),     microsoft_operators(), ml_operators(),          optional_operators(),
+      qlinear_operators(),    training_operators(),
   };
   for (const std::span<const OperatorEntry> table : tables) {
     const auto found = std::lower_bound(table.begin(), table.end(), name, [](const OperatorEntry& entry, std::string_view wanted) { return entry.name < wanted; });

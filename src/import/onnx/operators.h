@@ -19,9 +19,13 @@ std::span<const OperatorEntry> convolution_operators();
 std::span<const OperatorEntry> elementwise_operators();
 std::span<const OperatorEntry> index_operators();
 std::span<const OperatorEntry> loss_operators();
+std::span<const OperatorEntry> microsoft_operators();
+std::span<const OperatorEntry> ml_operators();
 std::span<const OperatorEntry> movement_operators();
 std::span<const OperatorEntry> normalization_operators();
+std::span<const OperatorEntry> optional_operators();
 std::span<const OperatorEntry> pooling_operators();
+std::span<const OperatorEntry> qlinear_operators();
 std::span<const OperatorEntry> quantize_operators();
 std::span<const OperatorEntry> random_operators();
 std::span<const OperatorEntry> recurrent_operators();
@@ -31,6 +35,7 @@ std::span<const OperatorEntry> selection_operators();
 std::span<const OperatorEntry> sequence_operators();
 std::span<const OperatorEntry> shape_operators();
 std::span<const OperatorEntry> signal_operators();
+std::span<const OperatorEntry> training_operators();
 std::span<const OperatorEntry> vision_operators();
 
 }  // namespace tilewright::onnx

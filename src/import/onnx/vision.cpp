@@ -1,0 +1,110 @@
+#include <array>
+
+#include "import/onnx/operators.h"
+
+namespace tilewright::onnx {
+namespace {
+
+void roi_align(NodeImport& n) {
+  const std::string coordinates = n.opset() < 16 ? "output_half_pixel" : n.text("coordinate_transformation_mode", "half_pixel");
+  n.require(coordinates == "half_pixel" || coordinates == "output_half_pixel",
+            "coordinate_transformation_mode is '{}'; needs half_pixel or output_half_pixel", coordinates);
+  const std::string mode = n.text("mode", "avg");
+  n.require(mode == "avg" || mode == "max", "mode is '{}'; needs avg or max", mode);
+  n.set(n.b.one("roi_align", {n.in(0), n.in(1), n.b.cast(n.in(2), DType::i64)},
+                {{"output_height", n.integer("output_height", 1)},
+                 {"output_width", n.integer("output_width", 1)},
+                 {"sampling_ratio", n.integer("sampling_ratio", 0)},
+                 {"scale", n.real("spatial_scale", 1)},
+                 {"mode", mode},
+                 {"half_pixel", int64_t{coordinates == "half_pixel"}}}));
+}
+
+/// Opset 16 calls the modes bilinear and bicubic, opset 20 linear and cubic.
+void grid_sample(NodeImport& n) {
+  std::string mode = n.text("mode", "linear");
+  if (mode == "bilinear") mode = "linear";
+  if (mode == "bicubic") mode = "cubic";
+  n.require(mode == "linear" || mode == "nearest" || mode == "cubic", "mode is '{}'; needs linear, nearest or cubic", mode);
+  const std::string padding = n.text("padding_mode", "zeros");
+  n.require(padding == "zeros" || padding == "border" || padding == "reflection",
+            "padding_mode is '{}'; needs zeros, border or reflection", padding);
+  n.set(n.b.one("grid_sample", {n.in(0), n.in(1)},
+                {{"mode", mode}, {"padding", padding}, {"align_corners", int64_t{n.flag("align_corners", false)}}}));
+}
+
+/// grid = theta·(x, y[, z], 1) over normalised positions: [batch, sizes…, 2 or 3], the last axis in the order x, y, z.
+void affine_grid(NodeImport& n) {
+  Builder& b = n.b;
+  const ValueId theta = n.in(0);
+  const Dims sizes = b.sizes_of(n.in(1));
+  n.require(sizes.size() == 4 || sizes.size() == 5, "size has {} entries; needs 4 or 5", sizes.size());
+  const Dims space(sizes.begin() + 2, sizes.end());
+  const int64_t rank = static_cast<int64_t>(space.size());
+  n.require(b.rank(theta) == 3 && b.dims(theta)[1] == Dim(rank) && b.dims(theta)[2] == Dim(rank + 1), "theta is {}; needs [batch, {}, {}]",
+            str(b.type(theta)), rank, rank + 1);
+  const bool align = n.flag("align_corners", false);
+  const DType dtype = b.dtype(theta);
+  auto position = [&](int axis) {  // of each element along `axis` in [-1, 1], laid over the whole space, with a last axis of 1
+    const Dim extent = space[static_cast<size_t>(axis)];
+    const ValueId index = b.iota(DType::f64, {extent}, 0);
+    auto real = [&](const Dim& d) { return b.cast(b.reshape(b.sizes({d}), {}), DType::f64); };
+    const ValueId at = align ? b.add(b.div(b.mul(index, 2.0), real(max(extent - 1, Dim(1)))), -1.0)
+                             : b.add(b.div(b.add(b.mul(index, 2.0), 1.0), real(extent)), -1.0);
+    Dims laid(space.size() + 1, Dim(1)), full = space;
+    laid[static_cast<size_t>(axis)] = extent;
+    full.push_back(1);
+    return b.broadcast(b.reshape(b.cast(at, dtype), laid), full);
+  };
+  std::vector<ValueId> coordinates;
+  for (int64_t axis = rank - 1; axis >= 0; --axis) coordinates.push_back(position(static_cast<int>(axis)));
+  Dims ones = space;
+  ones.push_back(1);
+  coordinates.push_back(b.broadcast(b.scalar(dtype, 1), ones));
+  const ValueId base = b.reshape(b.concat(coordinates, static_cast<int>(rank)), {product(space), rank + 1});
+  Dims result{b.dims(theta)[0]};
+  result.insert(result.end(), space.begin(), space.end());
+  result.push_back(rank);
+  n.set(b.reshape(b.matmul(base, b.transpose(theta, {0, 2, 1})), result));
+}
+
+std::vector<int64_t> window_attribute(NodeImport& n, const char* name, size_t count, int64_t otherwise) {
+  std::vector<int64_t> values = n.integers(name);
+  if (values.empty()) values.assign(count, otherwise);
+  n.require(values.size() == count, "{} has {} entries; needs {}", name, values.size(), count);
+  return values;
+}
+
+void deform_conv(NodeImport& n) {
+  n.require(n.rank(0) >= 3, "input is {}; needs [batch, channels, positions…]", str(n.b.type(n.in(0))));
+  const size_t spatial = static_cast<size_t>(n.rank(0) - 2);
+  std::vector<ValueId> operands{n.in(0), n.in(1), n.in(2)};
+  if (n.has(3) || n.has(4)) operands.push_back(n.in_or(3));
+  if (n.has(4)) operands.push_back(n.in(4));
+  n.set(n.b.one("deform_conv", operands,
+                {{"strides", window_attribute(n, "strides", spatial, 1)},
+                 {"dilations", window_attribute(n, "dilations", spatial, 1)},
+                 {"pads", window_attribute(n, "pads", 2 * spatial, 0)},
+                 {"groups", n.integer("group", 1)},
+                 {"offset_groups", n.integer("offset_group", 1)}}));
+}
+
+void det(NodeImport& n) { n.set(n.b.one("det", {n.in(0)})); }
+
+void image_decoder(NodeImport& n) { n.unsupported("compressed images are not decoded inside a model; decode before it"); }
+
+constexpr OperatorEntry entries[] = {
+    {"", "AffineGrid", 20, affine_grid},
+    {"", "DeformConv", 19, deform_conv},
+    {"", "Det", 11, det},
+    {"", "GridSample", 16, grid_sample},
+    {"com.microsoft", "GridSample", 1, grid_sample},
+    {"", "ImageDecoder", 20, image_decoder},
+    {"", "RoiAlign", 10, roi_align},
+};
+
+}  // namespace
+
+std::span<const OperatorEntry> vision_operators() { return entries; }
+
+}  // namespace tilewright::onnx
