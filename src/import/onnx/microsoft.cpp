@@ -2,6 +2,7 @@
 #include <limits>
 #include <numbers>
 
+#include "import/onnx/convolution.h"
 #include "import/onnx/operators.h"
 
 /// Fused floating-point operators of com.microsoft, as ONNX Runtime's optimiser and exporters write them; taken apart again.
@@ -39,6 +40,24 @@ void fused_matmul(NodeImport& n) {
   const ValueId product = b.matmul(operand(0, "transA"), operand(1, "transB"));
   const double alpha = n.real("alpha", 1);
   n.set(alpha == 1 ? product : b.mul(product, alpha));
+}
+
+/// act(conv(x) + residual); the optional fourth input is the residual.
+void fused_conv(NodeImport& n) {
+  Builder& b = n.b;
+  ValueId y = convolve(n, n.in(0), n.in(1), n.in_or(2));
+  if (n.has(3)) y = b.add(y, n.in(3));
+  const std::string activation = n.text("activation", "");
+  const std::vector<float> parameters = n.reals("activation_params");
+  auto parameter = [&](size_t i, double otherwise) { return i < parameters.size() ? static_cast<double>(parameters[i]) : otherwise; };
+  if (activation == "Relu") y = b.max(y, 0.0);
+  else if (activation == "Sigmoid") y = b.sigmoid(y);
+  else if (activation == "Tanh") y = b.tanh(y);
+  else if (activation == "LeakyRelu") y = b.where(b.less(y, b.scalar(b.dtype(y), 0)), b.mul(y, parameter(0, 0.01)), y);
+  else if (activation == "Clip") y = b.min(b.max(y, parameter(0, 0)), parameter(1, 0));
+  else if (activation == "HardSigmoid") y = b.min(b.max(b.add(b.mul(y, parameter(0, 0.2)), parameter(1, 0.5)), 0.0), 1.0);
+  else if (!activation.empty()) n.unsupported("activation '{}'", activation);
+  n.set(y);
 }
 
 struct Normalized {
@@ -139,6 +158,7 @@ constexpr OperatorEntry entries[] = {
     {"com.microsoft", "BiasGelu", 1, bias_gelu},
     {"com.microsoft", "EmbedLayerNormalization", 1, embed_layer_normalization},
     {"com.microsoft", "FastGelu", 1, fast_gelu},
+    {"com.microsoft", "FusedConv", 1, fused_conv},
     {"com.microsoft", "FusedMatMul", 1, fused_matmul},
     {"com.microsoft", "Gelu", 1, gelu},
     {"com.microsoft", "QuickGelu", 1, quick_gelu},

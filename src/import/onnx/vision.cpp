@@ -1,6 +1,5 @@
-#include <array>
-
 #include "import/onnx/operators.h"
+#include "import/onnx/window.h"
 
 namespace tilewright::onnx {
 namespace {
@@ -68,13 +67,6 @@ void affine_grid(NodeImport& n) {
   n.set(b.reshape(b.matmul(base, b.transpose(theta, {0, 2, 1})), result));
 }
 
-std::vector<int64_t> window_attribute(NodeImport& n, const char* name, size_t count, int64_t otherwise) {
-  std::vector<int64_t> values = n.integers(name);
-  if (values.empty()) values.assign(count, otherwise);
-  n.require(values.size() == count, "{} has {} entries; needs {}", name, values.size(), count);
-  return values;
-}
-
 void deform_conv(NodeImport& n) {
   n.require(n.rank(0) >= 3, "input is {}; needs [batch, channels, positions…]", str(n.b.type(n.in(0))));
   const size_t spatial = static_cast<size_t>(n.rank(0) - 2);
@@ -82,9 +74,9 @@ void deform_conv(NodeImport& n) {
   if (n.has(3) || n.has(4)) operands.push_back(n.in_or(3));
   if (n.has(4)) operands.push_back(n.in(4));
   n.set(n.b.one("deform_conv", operands,
-                {{"strides", window_attribute(n, "strides", spatial, 1)},
-                 {"dilations", window_attribute(n, "dilations", spatial, 1)},
-                 {"pads", window_attribute(n, "pads", 2 * spatial, 0)},
+                {{"strides", per_axis(n, "strides", spatial, 1, 1)},
+                 {"dilations", per_axis(n, "dilations", spatial, 1, 1)},
+                 {"pads", per_axis(n, "pads", 2 * spatial, 0, 0)},
                  {"groups", n.integer("group", 1)},
                  {"offset_groups", n.integer("offset_group", 1)}}));
 }
