@@ -52,9 +52,9 @@ struct Format {
   int bits, mantissa, bias;
   uint32_t largest;        ///< code of the largest finite magnitude
   uint32_t infinity;       ///< its code, or 0 when the format has none
-  uint32_t nan;            ///< the NaN (magnitude code; the full code when `unsigned_zero`)
+  uint32_t nan;            ///< what NaN becomes: a magnitude code; the full code when `unsigned_zero` or `never_nan`
   bool unsigned_zero;      ///< the code of -0 is the NaN
-  bool never_nan;          ///< no code for NaN or infinity: both become the largest value
+  bool never_nan;          ///< no code for NaN or infinity: overflow always saturates
   bool may_saturate;       ///< overflow gives `largest` when the caller asks for saturation
 };
 
@@ -64,7 +64,8 @@ constexpr Format e4m3fn_format{8, 3, 7, 0x7E, 0, 0x7F, false, false, true};
 constexpr Format e4m3fnuz_format{8, 3, 8, 0x7F, 0, 0x80, true, false, true};
 constexpr Format e5m2_format{8, 2, 15, 0x7B, 0x7C, 0x7F, false, false, true};
 constexpr Format e5m2fnuz_format{8, 2, 16, 0x7F, 0, 0x80, true, false, true};
-constexpr Format e2m1_format{4, 1, 1, 0x7, 0, 0x7, false, true, true};
+// NaN becomes -0: ONNX's conformance data and ml_dtypes say so, the prose of ONNX's float4 page says 6.
+constexpr Format e2m1_format{4, 1, 1, 0x7, 0, 0x8, false, true, true};
 
 /// value >> shift, rounded to nearest, ties to even; 1 <= shift <= 63.
 constexpr uint64_t shift_right_to_nearest_even(uint64_t value, int shift) {
@@ -81,8 +82,8 @@ inline uint32_t encode(double v, bool saturate) {
   const uint64_t magnitude = raw & ~(uint64_t{1} << 63);
   constexpr uint64_t double_infinity = uint64_t{0x7FF} << 52;
   if (magnitude > double_infinity) {
-    if (f.unsigned_zero) return f.nan;
-    return f.never_nan ? f.largest : (sign | f.nan);
+    if (f.unsigned_zero || f.never_nan) return f.nan;
+    return sign | f.nan;
   }
 
   const int exponent = static_cast<int>(magnitude >> 52) - 1023;
@@ -301,13 +302,15 @@ void write_int(DType t, void* base, size_t index, int64_t value) {
   store_int(t, base, index, value);
 }
 
-void convert(DType from, const void* source, DType to, void* target, size_t count, bool saturate) {
+void convert(DType from, const void* source, DType to, void* target, size_t count, bool saturate, ScaleRounding rounding) {
   if (from == to) {
     if (count != 0) std::memmove(target, source, count * size_of(to));
     return;
   }
   const bool from_float = is_float(from);
-  if (is_float(to)) {
+  if (to == DType::f8e8m0) {
+    for (size_t i = 0; i < count; ++i) store(target, i, encode_e8m0(read_float(from, source, i), rounding, saturate));
+  } else if (is_float(to)) {
     if (from == DType::f32 && to == DType::f64) {
       for (size_t i = 0; i < count; ++i) store(target, i, static_cast<double>(load<float>(source, i)));
     } else if (from == DType::f64 && to == DType::f32) {

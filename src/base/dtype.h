@@ -33,7 +33,7 @@ bool is_integer(DType);  ///< signed or unsigned, not bool
 bool is_signed(DType);   ///< floats and signed integers
 
 /// The value that storing `v` as `to` and reading it back gives: round to nearest even, ONNX overflow rules
-/// (f16, bf16: infinity; f8: the largest value when `saturate`, else infinity or NaN; f4e2m1: always the largest, NaN too).
+/// (f16, bf16: infinity; f8: the largest value when `saturate`, else infinity or NaN; f4e2m1: always the largest; NaN is -0).
 double round_to(DType to, double v, bool saturate = true);
 /// How a value becomes a power of two (ONNX Cast's `round_mode` for f8e8m0).
 enum class ScaleRounding { nearest, up, down };  ///< nearest: a tie goes up
@@ -49,7 +49,8 @@ void write_float(DType, void* base, size_t index, double value);
 void write_int(DType, void* base, size_t index, int64_t value);
 // All four take every dtype. Float to integer truncates toward zero, then wraps; to bool: is it unequal to 0. f8 saturates.
 
-/// ONNX Cast of `count` elements; the arrays are equal or do not overlap.
-void convert(DType from, const void* source, DType to, void* target, size_t count, bool saturate = true);
+/// ONNX Cast of `count` elements; the arrays do not overlap. `rounding` is for f8e8m0 alone; `up` is Cast's default.
+void convert(DType from, const void* source, DType to, void* target, size_t count, bool saturate = true,
+             ScaleRounding rounding = ScaleRounding::up);
 
 }  // namespace tilewright

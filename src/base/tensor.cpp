@@ -101,10 +101,10 @@ Tensor Tensor::reshaped(std::vector<int64_t> dims) const {
   return t;
 }
 
-Tensor Tensor::cast_to(DType to, bool saturate) const {
+Tensor Tensor::cast_to(DType to, bool saturate, ScaleRounding rounding) const {
   if (to == dtype_) return *this;
   Tensor t(to, dims_);
-  convert(dtype_, bytes_, to, t.mutable_data(), static_cast<size_t>(count_), saturate);
+  convert(dtype_, bytes_, to, t.mutable_data(), static_cast<size_t>(count_), saturate, rounding);
   return t;
 }
 

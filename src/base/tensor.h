@@ -41,7 +41,7 @@ class Tensor {
 
   Tensor reshaped(std::vector<int64_t> dims) const;  ///< same bytes
   /// ONNX Cast of every element.
-  Tensor cast_to(DType to, bool saturate = true) const;
+  Tensor cast_to(DType to, bool saturate = true, ScaleRounding rounding = ScaleRounding::up) const;
   bool same_bytes(const Tensor& other) const;        ///< dtype, dims and contents
 
  private:
