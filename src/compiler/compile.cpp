@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "compiler/pipeline.h"
 #include "op/op.h"
+#include "pass/editor.h"
 #include "pass/pass.h"
 #include "tilewright/tilewright_model.h"
 
@@ -69,7 +70,7 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& option
   report(options, "import", fmt::format("{}: {} core operators, {} of weights", path.filename().string(), model.imported_nodes, mebibytes(constant_bytes(model.imported))), import_watch);
 
   Stopwatch optimise_watch;
-  model.optimised = model.imported;
+  model.optimised = clone(model.imported);
   for (const GraphPass& pass : graph_passes()) pipeline.run_pass(std::string(pass.name), pass.run, model.optimised);
   if (pipeline.stopped()) return model;
   report(options, "optimise", fmt::format("{} → {} core operators", model.imported_nodes, model.optimised.nodes.size()), optimise_watch);

@@ -3,6 +3,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/error.h"
 #include "graph/graph.h"
 #include "pattern/build.h"
 #include "pattern/pattern.h"

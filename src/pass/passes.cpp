@@ -1,0 +1,24 @@
+#include "pass/fold_affine.h"
+#include "pass/fold_constants.h"
+#include "pass/pass.h"
+#include "pass/share_common.h"
+#include "pass/simplify.h"
+#include "pass/simplify_control.h"
+
+namespace tilewright {
+namespace {
+
+constexpr GraphPass passes[] = {
+    {"fold_constants", "computes what depends on constants only", fold_constants},
+    {"simplify_control", "moves constants into bodies, takes branches that are known", simplify_control},
+    {"fold_constants_again", "the same, for what the last pass made constant", fold_constants},
+    {"simplify", "algebra that changes no bit: neutral elements, movements that join or do nothing", simplify},
+    {"fold_affine", "scales and shifts after a convolution (batch norms) go into its weights", fold_affine},
+    {"share_common", "computes equal nodes once", share_common},
+};
+
+}  // namespace
+
+std::span<const GraphPass> graph_passes() { return passes; }
+
+}  // namespace tilewright

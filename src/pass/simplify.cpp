@@ -1,0 +1,107 @@
+#include "pass/simplify.h"
+
+#include <cmath>
+
+#include "pass/editor.h"
+
+namespace tilewright {
+namespace {
+
+using Result = std::optional<std::vector<ValueId>>;
+
+/// The one value of a constant whose elements are all the same.
+std::optional<double> splat(const Editor& editor, ValueId id) {
+  const Tensor* tensor = editor.constant(id);
+  if (tensor == nullptr || tensor->element_count() == 0 || tensor->element_count() > 4096) return std::nullopt;
+  const double first = tensor->float_at(0);
+  for (int64_t i = 1; i < tensor->element_count(); ++i)
+    if (tensor->float_at(i) != first || std::signbit(tensor->float_at(i)) != std::signbit(first)) return std::nullopt;
+  return first;
+}
+
+/// `value` in place of the node, when it has the node's type: neutral elements must not have broadcast.
+Result same_type(Editor& editor, const Node& node, ValueId value) {
+  if (editor.graph().type(value) != editor.graph().type(node.outputs[0])) return std::nullopt;
+  return std::vector<ValueId>{value};
+}
+
+Result neutral_elements(Editor& editor, const Node& node) {
+  const auto left = splat(editor, node.inputs[0]), right = splat(editor, node.inputs[1]);
+  const bool integers = !is_float(editor.graph().type(node.inputs[0]).dtype);
+  if (node.op == "mul") {
+    if (right == 1.0) return same_type(editor, node, node.inputs[0]);
+    if (left == 1.0) return same_type(editor, node, node.inputs[1]);
+  }
+  if (node.op == "div" && right == 1.0) return same_type(editor, node, node.inputs[0]);
+  if (node.op == "pow" && right == 1.0) return same_type(editor, node, node.inputs[0]);
+  // x + 0 is -0 + 0 = 0 for floats; x - 0 and x + -0 are x.
+  if (node.op == "sub" && right == 0.0 && !std::signbit(*right)) return same_type(editor, node, node.inputs[0]);
+  if (node.op == "add") {
+    if (right == 0.0 && (integers || std::signbit(*right))) return same_type(editor, node, node.inputs[0]);
+    if (left == 0.0 && (integers || std::signbit(*left))) return same_type(editor, node, node.inputs[1]);
+  }
+  return std::nullopt;
+}
+
+Result involutions(Editor& editor, const Node& node) {
+  const Node* inner = editor.producer(node.inputs[0]);
+  if (inner == nullptr || inner->op != node.op) return std::nullopt;
+  return same_type(editor, node, editor.resolve(inner->inputs[0]));
+}
+
+/// x², √x and 1/x written as powers.
+Result powers(Editor& editor, const Node& node) {
+  const auto exponent = splat(editor, node.inputs[1]);
+  if (!exponent || !is_float(editor.graph().type(node.inputs[0]).dtype)) return std::nullopt;
+  Builder& b = editor.builder();
+  if (*exponent == 2.0) return same_type(editor, node, b.mul(node.inputs[0], node.inputs[0]));
+  return neutral_elements(editor, node);
+}
+
+Result movements(Editor& editor, const Node& node) {
+  const ValueId x = node.inputs[0];
+  if (node.op == "concat") {
+    if (node.inputs.size() == 1) return same_type(editor, node, x);
+    return std::nullopt;
+  }
+  if (node.op == "transpose") {
+    const auto& permutation = std::get<std::vector<int64_t>>(node.attributes.at("permutation"));
+    bool identity = true;
+    for (size_t i = 0; i < permutation.size(); ++i) identity &= permutation[i] == static_cast<int64_t>(i);
+    if (identity) return same_type(editor, node, x);
+    const Node* inner = editor.producer(x);
+    if (inner == nullptr || inner->op != "transpose") return std::nullopt;
+    const auto& first = std::get<std::vector<int64_t>>(inner->attributes.at("permutation"));
+    std::vector<int64_t> joined;
+    for (const int64_t axis : permutation) joined.push_back(first[static_cast<size_t>(axis)]);
+    return same_type(editor, node, editor.builder().transpose(editor.resolve(inner->inputs[0]), joined));
+  }
+  if (node.op == "slice") {
+    const auto& steps = std::get<std::vector<int64_t>>(node.attributes.at("steps"));
+    for (const int64_t step : steps)
+      if (step != 1) return std::nullopt;
+    return same_type(editor, node, x);
+  }
+  if (const Result same = same_type(editor, node, x)) return same;  // reshape, broadcast, cast to what it is
+  const Node* inner = editor.producer(x);
+  if (inner == nullptr || inner->op != node.op) return std::nullopt;
+  const ValueId source = editor.resolve(inner->inputs[0]);
+  if (node.op == "reshape") return same_type(editor, node, editor.builder().reshape(source, editor.graph().type(node.outputs[0]).dims));
+  if (node.op == "broadcast") return same_type(editor, node, editor.builder().broadcast(source, editor.graph().type(node.outputs[0]).dims));
+  return std::nullopt;
+}
+
+Result rule(Editor& editor, const Node& node) {
+  const std::string& op = node.op;
+  if (op == "mul" || op == "div" || op == "add" || op == "sub") return neutral_elements(editor, node);
+  if (op == "pow") return powers(editor, node);
+  if (op == "neg" || op == "not" || op == "bit_not") return involutions(editor, node);
+  if (op == "reshape" || op == "transpose" || op == "broadcast" || op == "cast" || op == "concat" || op == "slice") return movements(editor, node);
+  return std::nullopt;
+}
+
+}  // namespace
+
+void simplify(Graph& graph) { apply_rule(graph, rule); }
+
+}  // namespace tilewright
