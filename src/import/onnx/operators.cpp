@@ -11,7 +11,7 @@ const OperatorEntry* find_operator(std::string_view domain, std::string_view nam
       convolution_operators(), elementwise_operators(), index_operators(),   loss_operators(),        movement_operators(),
       normalization_operators(), pooling_operators(), quantize_operators(),  random_operators(),      recurrent_operators(),
       reduction_operators(),  resize_operators(),    selection_operators(), sequence_operators(),    shape_operators(),
-      signal_operators(),     vision_operators(),     microsoft_operators(), ml_operators(),
+      signal_operators(),     vision_operators(),     microsoft_operators(), ml_operators(),          optional_operators(),
       qlinear_operators(),    training_operators(),
   };
   for (const std::span<const OperatorEntry> table : tables) {

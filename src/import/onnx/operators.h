@@ -23,6 +23,7 @@ std::span<const OperatorEntry> microsoft_operators();
 std::span<const OperatorEntry> ml_operators();
 std::span<const OperatorEntry> movement_operators();
 std::span<const OperatorEntry> normalization_operators();
+std::span<const OperatorEntry> optional_operators();
 std::span<const OperatorEntry> pooling_operators();
 std::span<const OperatorEntry> qlinear_operators();
 std::span<const OperatorEntry> quantize_operators();
