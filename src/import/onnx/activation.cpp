@@ -160,7 +160,6 @@ constexpr OperatorEntry table[] = {
     {"", "Celu", 12, celu},
     {"", "Elu", 1, elu},
     {"", "Gelu", 20, gelu},
-    {"com.microsoft", "Gelu", 1, gelu},
     {"", "HardSigmoid", 1, hard_sigmoid},
     {"", "HardSwish", 14, hard_swish},
     {"", "Hardmax", 1, hardmax},

@@ -3,7 +3,7 @@
 #include "import/onnx/operands.h"
 #include "import/onnx/operators.h"
 
-/// Sequences and optionals exist at import only: as lists of values whose length is known.
+/// Sequences exist at import only: as lists of values whose length is known.
 namespace tilewright::onnx {
 namespace {
 
@@ -84,18 +84,6 @@ void split_to_sequence(NodeImport& n) {
   n.set(0, sequence_of(std::move(parts)));
 }
 
-void optional(NodeImport& n) { n.set(0, n.has(0) ? n.operand(0) : Operand{Operand::Kind::nothing, no_value, {}}); }
-
-void optional_get_element(NodeImport& n) {
-  n.require(n.operand(0).kind != Operand::Kind::nothing, "its input holds nothing");
-  n.set(0, n.operand(0));
-}
-
-void optional_has_element(NodeImport& n) {
-  const bool holds = n.has(0) && n.operand(0).kind != Operand::Kind::nothing;
-  n.set(n.b.scalar(DType::boolean, holds ? 1 : 0));
-}
-
 /// Applies the body to each element; further sequences go along element by element, tensors as they are.
 void sequence_map(NodeImport& n) {
   const GraphProto& body = n.graph("body");
@@ -122,9 +110,6 @@ void sequence_map(NodeImport& n) {
 
 constexpr OperatorEntry table[] = {
     {"", "ConcatFromSequence", 11, concat_from_sequence},
-    {"", "Optional", 15, optional},
-    {"", "OptionalGetElement", 15, optional_get_element},
-    {"", "OptionalHasElement", 15, optional_has_element},
     {"", "SequenceAt", 11, at},
     {"", "SequenceConstruct", 11, construct},
     {"", "SequenceEmpty", 11, empty},
