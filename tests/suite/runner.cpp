@@ -29,7 +29,9 @@ std::vector<Tensor> ramps(const Model& model) {
   std::vector<Tensor> inputs;
   for (int i = 0; i < model.api().input_count; ++i) {
     const tilewright_value& value = model.api().inputs[i];
-    Tensor tensor(static_cast<DType>(value.dtype), std::vector<int64_t>(value.dims, value.dims + value.rank));
+    std::vector<int64_t> dims(value.dims, value.dims + value.rank);
+    for (int64_t& dim : dims) dim = dim < 0 ? 1 : dim;  // as the ONNX runner does
+    Tensor tensor(static_cast<DType>(value.dtype), dims);
     for (int64_t k = 0; k < tensor.element_count(); ++k)
       tensor.set_float(k, static_cast<float>(static_cast<double>(k) / static_cast<double>(tensor.element_count())));
     inputs.push_back(std::move(tensor));
