@@ -284,6 +284,7 @@ TEST(ImportOnnx, names_run_time_sizes) {
   options.sizes["batch size"] = 4;
   graph = model.import(options);
   EXPECT_EQ(str(graph.type(graph.outputs[0])), "f32[4,x_dim1]");
+  options.sizes.clear();
   options.shapes["x"] = {Dim(8), Dim(3)};
   graph = model.import(options);
   EXPECT_EQ(str(graph.type(graph.inputs[0])), "f32[8,3]");
