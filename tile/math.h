@@ -5,7 +5,7 @@
 // The float versions are inline and branch-free, so that a loop under `#pragma omp simd` becomes vector code
 // (-O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast); their largest errors stand beside them in units in the last
 // place, and math_test.cpp holds them to it over all ranges. double versions call the C library. The 16-bit types compute in
-// float. Rounding to nearest is assumed.
+// float. Rounding to nearest and a multiply-add instruction are assumed.
 
 #include <cstdint>
 #include <type_traits>

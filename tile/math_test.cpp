@@ -72,6 +72,9 @@ void expect_within(const char* name, double limit, F f, Exact exact, float range
 #define EXACT(f) [](double x) { return std::f(x); }
 
 TEST(Math, ErrorsStayWithinTheirBounds) {
+#if !defined(__FMA__) && !defined(__aarch64__)
+  GTEST_SKIP() << "the bounds are for machines with a multiply-add instruction, as all targets are: build with their -march";
+#endif
   expect_within("exp", 1.0, FLOAT(exp), EXACT(exp), 110);
   expect_within("exp2", 0.9, FLOAT(exp2), EXACT(exp2), 155);
   expect_within("expm1", 2.4, FLOAT(expm1), EXACT(expm1), 5);

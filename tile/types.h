@@ -13,6 +13,8 @@
 
 /// Small functions that loops must see through to become vector code.
 #define TILE_INLINE inline __attribute__((always_inline))
+/// Large ones that are called from several places and seldom: one copy keeps compiling quick.
+#define TILE_NOINLINE __attribute__((noinline))
 
 namespace tile {
 

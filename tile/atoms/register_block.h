@@ -18,7 +18,7 @@ struct RegisterBlock {
   /// tile[i][j] (+)= Σk a[k][i] · b[k][j] for `used` vectors of columns and depth ≥ 1 values of k. Both panels hold one k
   /// after another: a[k * rows + i], b[k * columns + j]; tile[i * columns + j].
   template <int used = vectors_>
-  static void multiply(i64 depth, const P* __restrict a, const P* __restrict b, P* __restrict tile, bool accumulate) {
+  static TILE_NOINLINE void multiply(i64 depth, const P* __restrict a, const P* __restrict b, P* __restrict tile, bool accumulate) {
     // A small block has too few sums in flight to hide the latency of the multiply-add: several k get sums of their own.
     constexpr int chains = rows * used >= 8 ? 1 : rows * used >= 4 ? 2 : 4;
     using V = vec<P>;

@@ -23,7 +23,7 @@ namespace tile {
 /// Sizes of what is kept close, in bytes; the defaults suit a core with 32-48 KiB and 1-2 MiB of its own.
 struct Blocking {
   i64 depth = 512;               ///< k of one pass, at most
-  i64 left_bytes = 4 << 20;      ///< panels of the left operand that a task packs at a time
+  i64 left_bytes = 16 << 20;     ///< panels of the left operand that a task packs at a time
   i64 right_bytes = 3 << 18;     ///< panels of the right operand
   i64 pass_bytes = 1 << 19;      ///< left panels of one pass, to be read again for every right panel
   i64 shared_bytes = 16 << 20;   ///< a whole operand packed for all tasks
@@ -304,20 +304,24 @@ void give_zeros(const Extents& extents, const Epilogue& epilogue, Team& team) {
 ///   epilogue(i64 batch, i64 m0, i64 n0, i64 rows, i64 columns, const Acc* tile, i64 ld)
 /// with tile[i * ld + j] the sum for (batch, m0 + i, n0 + j); every element once, from any of the team's threads, which is
 /// all that the epilogue has to be safe for. Nothing is called when batch, m or n is zero; with k = 0 all sums are zero.
-template <class Acc, class Block, class Left, class Right, class Epilogue>
+/// `known_m` and `known_n`: the extents where they are constants (0: not known), to compile and choose no more than needed.
+template <class Acc, class Block, i64 known_m = 0, i64 known_n = 0, class Left, class Right, class Epilogue>
 void contract_with(const Extents& extents, const Left& left, const Right& right, const Epilogue& epilogue, Team& team,
                    const Blocking& blocking = {}) {
   if (extents.batch <= 0 || extents.m <= 0 || extents.n <= 0) return;
   if (extents.k <= 0) return detail::give_zeros<Acc>(extents, epilogue, team);
-  if (detail::multiply_skinny<Acc>(extents.batch, extents.m, extents.n, extents.k, left, right, epilogue, team)) return;
+  if (detail::multiply_skinny<Acc, known_m, known_n>(extents.batch, extents.m, extents.n, extents.k, left, right, epilogue,
+                                                     team)) {
+    return;
+  }
   detail::BlockedProduct<Acc, Block, Left, Right, Epilogue>(extents, left, right, epilogue, team, blocking).run();
 }
 
-/// The same with the register block that suits the operands and, where given, the known extent of m.
-template <class Acc, i64 rows = 0, class Left, class Right, class Epilogue>
+/// The same with the register block that suits the operands and the known extent of m.
+template <class Acc, i64 known_m = 0, i64 known_n = 0, class Left, class Right, class Epilogue>
 void contract(const Extents& extents, const Left& left, const Right& right, const Epilogue& epilogue, Team& team,
               const Blocking& blocking = {}) {
-  contract_with<Acc, DefaultBlock<Acc, Left, Right, rows>>(extents, left, right, epilogue, team, blocking);
+  contract_with<Acc, DefaultBlock<Acc, Left, Right, known_m>, known_m, known_n>(extents, left, right, epilogue, team, blocking);
 }
 
 }  // namespace tile

@@ -70,7 +70,8 @@ constexpr i64 sizes[][3] = {{0, 5, 3},   {5, 0, 3},    {5, 3, 0},    {1, 1, 1}, 
 template <class T, class Acc>
 void check_dense(int low, int high) {
   unsigned seed = 1;
-  for (const auto& [m, n, k] : sizes) {
+  for (const auto& size : sizes) {
+    const i64 m = size[0], n = size[1], k = size[2];
     for (i64 batch : {1, 3}) {
       for (int form = 0; form < 4; ++form) {
         const auto a = whole_numbers<T>(batch * m * k, low, high, seed++);
@@ -106,7 +107,8 @@ TEST(Contract, IntegersWrap) {
 }
 
 TEST(Contract, ZeroPointsAndMixedSigns) {
-  for (const auto& [m, n, k] : sizes) {
+  for (const auto& size : sizes) {
+    const i64 m = size[0], n = size[1], k = size[2];
     const auto a = whole_numbers<uint8_t>(m * k, 0, 255, 1);
     const auto b = whole_numbers<int8_t>(k * n, -128, 127, 2);
     const auto left = dense_left(a.data(), k, 1, BatchStride{}, 255);
@@ -135,7 +137,8 @@ TEST(Contract, ManyPassesStepsAndTasks) {
 }
 
 TEST(Contract, PackedOperandsAndMappedOnes) {
-  for (const auto& [m, n, k] : sizes) {
+  for (const auto& size : sizes) {
+    const i64 m = size[0], n = size[1], k = size[2];
     const auto a = whole_numbers<float>(m * k, -8, 8, 1), b = whole_numbers<float>(k * n, -8, 8, 2);
     auto f = [&](i64, i64 o, i64 kk) { return a[static_cast<size_t>(o * k + kk)]; };
     auto g = [&](i64, i64 o, i64 kk) { return b[static_cast<size_t>(kk * n + o)]; };

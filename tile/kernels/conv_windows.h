@@ -23,7 +23,7 @@ struct ConvWindows {
   int32_t zero = 0;                             ///< subtracted from 8-bit integers; padding counts as this value
 
   template <int width, class P>
-  void pack(P* panel, i64 b, i64 outer0, i64 count, i64 k0, i64 depth) const {
+  TILE_NOINLINE void pack(P* panel, i64 b, i64 outer0, i64 count, i64 k0, i64 depth) const {
     Run runs[width];
     const int run_count = split(outer0, count, runs);
     i64 plane = 1, taps = 1;

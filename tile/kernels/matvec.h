@@ -103,78 +103,59 @@ void dot_lines(i64 batch, i64 rows, i64 n0, i64 n1, i64 depth, const sum_type<Ac
   }
 }
 
-/// Few rows m of the left operand (not packed) times a dense matrix.
-template <class Acc, class Left, class Right, class Epilogue>
+/// Few rows m of the left operand (not packed) times a dense matrix. `rows` is the most that is compiled for: 1 or
+/// skinny_rows.
+template <class Acc, int rows, class Left, class Right, class Epilogue>
 void multiply_rows(i64 batches, i64 m, i64 n, i64 depth, const Left& left, const Right& right, const Epilogue& epilogue,
                    Team& team) {
   using S = sum_type<Acc>;
-  const bool columns = right.outer_stride == 1 && !(right.k_stride == 1 && n == 1);
-  const i64 padded = m == 1 ? 1 : m <= 4 ? 4 : skinny_rows;
-  S* x = team.scratch_as<S>(team.shared_slot(), padded * depth);
+  const bool columns = right.outer_stride == 1;
+  const bool several = rows > 1 && m > 1;
+  S* x = team.scratch_as<S>(team.shared_slot(), (several ? skinny_rows : 1) * depth);
   for (i64 batch = 0; batch < batches; ++batch) {
-    if (!columns) {
-      for (i64 i = 0; i < m; ++i) left.template pack<1>(x + i * depth, batch, i, 1, 0, depth);
-    } else if (padded == 1) {
-      left.template pack<1>(x, batch, 0, 1, 0, depth);
-    } else if (padded == 4) {
-      left.template pack<4>(x, batch, 0, m, 0, depth);
+    if (columns && several) {
+      if constexpr (rows > 1) left.template pack<rows>(x, batch, 0, m, 0, depth);
     } else {
-      left.template pack<skinny_rows>(x, batch, 0, m, 0, depth);
+      for (i64 i = 0; i < m; ++i) left.template pack<1>(x + i * depth, batch, i, 1, 0, depth);
     }
-    const i64 grain = 1 + (1 << 15) / depth;
-    // Whole cache lines to each worker.
+    // Whole cache lines of results to each worker.
     constexpr i64 line = 16;
-    team.for_range((n + line - 1) / line, (grain + line - 1) / line, [&](i64 begin, i64 end) {
+    const i64 grain = 1 + (1 << 15) / depth / line;
+    team.for_range((n + line - 1) / line, grain, [&](i64 begin, i64 end) {
       const i64 n0 = begin * line, n1 = end * line < n ? end * line : n;
-      if (!columns) {
-        dot_lines<Acc>(batch, m, n0, n1, depth, x, right, epilogue);
-      } else if (padded == 1) {
-        stream_columns<1, Acc>(batch, m, n0, n1, depth, x, right, epilogue);
-      } else if (padded == 4) {
-        stream_columns<4, Acc>(batch, m, n0, n1, depth, x, right, epilogue);
-      } else {
-        stream_columns<skinny_rows, Acc>(batch, m, n0, n1, depth, x, right, epilogue);
+      if (!columns) return dot_lines<Acc>(batch, m, n0, n1, depth, x, right, epilogue);
+      if constexpr (rows > 1) {
+        if (several) return stream_columns<rows, Acc>(batch, m, n0, n1, depth, x, right, epilogue);
       }
+      stream_columns<1, Acc>(batch, m, n0, n1, depth, x, right, epilogue);
     });
   }
 }
 
-/// Whether streaming `matrix` is better than blocking for so few rows: one of its strides is one, and the team can share
-/// out its columns.
-template <class Matrix>
-bool streams(const Matrix& matrix, i64 rows) {
-  return (matrix.outer_stride == 1 && rows <= skinny_rows) || (matrix.k_stride == 1 && rows <= 4);
-}
-
-/// Takes products with few rows or few columns; false if it is not one of them.
-template <class Acc, class Left, class Right, class Epilogue>
+/// Takes products with few rows, or one column, of a dense matrix with a stride of one; false if it is not one of them.
+/// `known_m`, `known_n`: the extents where they are constants, else 0; they save compiling what cannot happen.
+template <class Acc, i64 known_m, i64 known_n, class Left, class Right, class Epilogue>
 bool multiply_skinny(i64 batches, i64 m, i64 n, i64 depth, const Left& left, const Right& right,
                      const Epilogue& epilogue, Team& team) {
   constexpr bool left_packed = requires { Left::width; };
   constexpr bool right_packed = requires { Right::width; };
   // Many small products are better shared out whole.
   if (batches > 1 && n * m * depth < (1 << 15)) return false;
-  if constexpr (is_dense<Right> && !left_packed) {
-    if (m <= n && streams(right, m)) {
-      multiply_rows<Acc>(batches, m, n, depth, left, right, epilogue, team);
+  if constexpr (is_dense<Right> && !left_packed && known_m <= skinny_rows) {
+    const bool streams = right.outer_stride == 1 && m <= skinny_rows;
+    const bool lines = right.outer_stride != 1 && right.k_stride == 1 && m <= 4;
+    if (m <= n && (streams || lines)) {
+      constexpr int rows = known_m == 1 ? 1 : skinny_rows;
+      multiply_rows<Acc, rows>(batches, m, n, depth, left, right, epilogue, team);
       return true;
     }
   }
-  if constexpr (is_dense<Left> && !right_packed) {
-    if (n < m && streams(left, n)) {
-      auto turned = [&](i64 batch, i64, i64 m0, i64 columns, i64 rows, const Acc* tile, i64 ld) {
-        if (columns == 1) return epilogue(batch, m0, i64{0}, rows, i64{1}, tile, i64{1});
-        constexpr i64 strip = 64;
-        Acc part[strip * skinny_rows];
-        for (i64 r = 0; r < rows; r += strip) {
-          const i64 here = rows - r < strip ? rows - r : strip;
-          for (i64 c = 0; c < columns; ++c) {
-            for (i64 i = 0; i < here; ++i) part[i * columns + c] = tile[c * ld + r + i];
-          }
-          epilogue(batch, m0 + r, i64{0}, here, columns, static_cast<const Acc*>(part), columns);
-        }
+  if constexpr (is_dense<Left> && !right_packed && known_n <= 1) {
+    if (n == 1 && (left.outer_stride == 1 || left.k_stride == 1)) {
+      auto turned = [&](i64 batch, i64, i64 m0, i64, i64 rows, const Acc* tile, i64) {
+        epilogue(batch, m0, i64{0}, rows, i64{1}, tile, i64{1});
       };
-      multiply_rows<Acc>(batches, n, m, depth, right, left, turned, team);
+      multiply_rows<Acc, 1>(batches, 1, m, depth, right, left, turned, team);
       return true;
     }
   }

@@ -63,7 +63,7 @@ struct Dense {
   const T* at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * outer_stride + k * k_stride; }
 
   template <int width, class P>
-  void pack(P* panel, i64 b, i64 outer0, i64 count, i64 k0, i64 depth) const {
+  TILE_NOINLINE void pack(P* panel, i64 b, i64 outer0, i64 count, i64 k0, i64 depth) const {
     const T* from = at(b, outer0, k0);
     if (outer_stride == 1) {
       if (count == width) {
@@ -125,7 +125,7 @@ struct Packed {
   const T* panel_at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * depth + k * width; }
 
   template <int panel_width, class P>
-  void pack(P* panel, i64 b, i64 outer0, i64, i64 k0, i64 rows) const {
+  TILE_NOINLINE void pack(P* panel, i64 b, i64 outer0, i64, i64 k0, i64 rows) const {
     static_assert(panel_width == width, "the weights were packed for another register block; repack them for this one");
     const T* from = panel_at(b, outer0, k0);
     const i64 count = rows * width;
@@ -156,7 +156,7 @@ struct Mapped {
   F element;
 
   template <int width, class P>
-  void pack(P* panel, i64 b, i64 outer0, i64 count, i64 k0, i64 depth) const {
+  TILE_NOINLINE void pack(P* panel, i64 b, i64 outer0, i64 count, i64 k0, i64 depth) const {
     for (i64 k = 0; k < depth; ++k, panel += width) {
       for (i64 i = 0; i < count; ++i) panel[i] = detail::panel_value<P>(element(b, outer0 + i, k0 + k), 0);
       detail::zero_rest<width>(panel, count);
