@@ -6,14 +6,14 @@
 #include <variant>
 #include <vector>
 
+#include "base/dim_map.h"
 #include "graph/graph.h"
-#include "tile/coord/map.h"
 
 /// Tensor patterns: what a core operator means, as compute and data movement only. The reference interpreter fixes the
 /// semantics; targets emit code for them; nothing here knows operators.
 namespace tilewright::pattern {
 
-using Map = tile::CoordMap<Dim>;
+using Map = DimMap;
 
 /// Index into Program::tensors.
 using TensorId = int;
