@@ -70,9 +70,9 @@ void first_in_order(i64* kept, i64 k, i64 count, const Before& before) {
 
 /// Indices of the non-zero elements of an array of `rank` dimensions, in row-major order, written as [rank, result]: all
 /// first coordinates, then all second ones… Returns how many; `out` has room for rank · elements. A scalar (rank 0) gives
-/// its count and writes nothing.
+/// its count and writes nothing. `pitch`: elements from one coordinate's row to the next, the count itself by default.
 template <class T>
-i64 nonzero(const T* x, int rank, const i64* shape, i64* out) {
+i64 nonzero(const T* x, int rank, const i64* shape, i64* out, i64 pitch = -1) {
   i64 elements = 1;
   for (int d = 0; d < rank; ++d) elements *= shape[d];
   i64 count = 0;
@@ -82,7 +82,7 @@ i64 nonzero(const T* x, int rank, const i64* shape, i64* out) {
     if (!detail::is_nonzero(x[i])) continue;
     i64 rest = i;
     for (int d = rank - 1; d >= 0; --d) {
-      out[d * count + written] = rest % shape[d];
+      out[d * (pitch < 0 ? count : pitch) + written] = rest % shape[d];
       rest /= shape[d];
     }
     ++written;
@@ -134,10 +134,11 @@ struct UniqueOptions {
 /// The distinct slices x[:, i, :] of x [outer, length, inner] (outer = inner = 1: the distinct elements), compared
 /// lexicographically, NaN equal to NaN. Writes y [outer, result, inner], the position of each one's first occurrence, for
 /// each of the `length` slices the number of its equal in y, and how often each occurs. Any output may be null; each has
-/// room for `length` slices. Returns how many there are.
+/// room for `length` slices. Returns how many there are. `pitch`: slices from one outer index of y to the next, the result's
+/// number by default.
 template <class T>
 i64 unique(const T* x, i64 outer, i64 length, i64 inner, UniqueOptions options, T* y, i64* first, i64* inverse, i64* counts,
-           Team& team) {
+           Team& team, i64 pitch = -1) {
   if (length <= 0) return 0;
   auto compare = [&](i64 a, i64 b) {
     for (i64 o = 0; o < outer; ++o) {
@@ -180,7 +181,7 @@ i64 unique(const T* x, i64 outer, i64 length, i64 inner, UniqueOptions options, 
     if (first != nullptr) first[rank[g]] = leader[g];
     for (i64 o = 0; o < outer && y != nullptr; ++o) {
       const T* from = x + (o * length + leader[g]) * inner;
-      T* to = y + (o * count + rank[g]) * inner;
+      T* to = y + (o * (pitch < 0 ? count : pitch) + rank[g]) * inner;
       for (i64 j = 0; j < inner; ++j) to[j] = from[j];
     }
   }

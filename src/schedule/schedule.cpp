@@ -1,0 +1,124 @@
+#include "schedule/schedule.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "schedule/linear.h"
+#include "schedule/place.h"
+
+namespace tilewright::schedule {
+namespace {
+
+using pattern::Pattern;
+using pattern::Program;
+
+void add_once(std::vector<TensorId>& list, TensorId id) {
+  if (std::count(list.begin(), list.end(), id) == 0) list.push_back(id);
+}
+
+std::string source_of(const Pattern& pattern) {
+  return std::visit([](const auto& p) { return p.source; }, pattern);
+}
+
+/// Names the kernel and lists what it is called with.
+Kernel finish(Kernel kernel, int number, const Program& program) {
+  kernel.name = "kernel_" + std::to_string(number);
+  std::set<std::string> symbols;
+  for (const Pattern& stage : kernel.stages) {
+    const std::string source = source_of(stage);
+    if (!source.empty() && kernel.source.find(source) == std::string::npos) kernel.source += (kernel.source.empty() ? "" : ", ") + source;
+    for (const TensorId id : pattern::reads(stage)) add_once(kernel.tensors, id);
+    for (const TensorId id : pattern::writes(stage)) add_once(kernel.tensors, id);
+    for (const std::string& symbol : pattern::symbols_of(stage)) symbols.insert(symbol);
+  }
+  for (const TensorId id : kernel.tensors)
+    for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(symbols);
+  std::erase_if(kernel.tensors, [&](TensorId id) { return std::count(kernel.row_local.begin(), kernel.row_local.end(), id) > 0; });
+  for (const std::string& symbol : symbols)
+    if (symbol.starts_with(reserved_prefix)) fail(ErrorKind::invalid_input, "size name '{}' begins with a prefix kept for loop indices", symbol);
+  kernel.sizes.assign(symbols.begin(), symbols.end());
+  return kernel;
+}
+
+class Scheduler {
+ public:
+  Scheduler(Program program, const std::vector<std::string>& entry, const Options& options) : options_(options), known_(entry.begin(), entry.end()) {
+    block_.program = std::move(program);
+    block_.entry_symbols = entry;
+  }
+
+  Block run() {
+    for (const Pattern& pattern : block_.program.patterns) {
+      if (options_.alias_views) {
+        if (const std::optional<ViewOf> view = as_view(pattern, block_.program); view && written_once(view->view)) {
+          views_.push_back({*view, static_cast<int>(block_.steps.size())});
+          continue;
+        }
+      }
+      std::visit([&](const auto& p) { add(p); }, pattern);
+    }
+    place(block_, views_, options_);
+    return std::move(block_);
+  }
+
+ private:
+  bool written_once(TensorId id) const {
+    int writers = 0;
+    for (const Pattern& pattern : block_.program.patterns)
+      for (const TensorId written : pattern::writes(pattern)) writers += written == id;
+    return writers == 1;
+  }
+
+  void add_kernel(Pattern stage) {
+    Kernel kernel;
+    kernel.stages.push_back(std::move(stage));
+    block_.steps.push_back(RunKernel{static_cast<int>(block_.kernels.size())});
+    block_.kernels.push_back(finish(std::move(kernel), static_cast<int>(block_.kernels.size()), block_.program));
+  }
+
+  void add(const pattern::Nest& nest) { add_kernel(nest); }
+  void add(const pattern::Scatter& scatter) { add_kernel(scatter); }
+  void add(const pattern::Cumulate& cumulate) { add_kernel(cumulate); }
+  void add(const pattern::Select& select) { add_kernel(select); }
+
+  void add(const pattern::Bind& bind) {
+    block_.steps.push_back(BindSizes{bind});
+    known_.insert(bind.symbols.begin(), bind.symbols.end());
+  }
+
+  void add(const pattern::Require& require) { block_.steps.push_back(CheckSizes{require}); }
+
+  std::shared_ptr<Block> inner(const Program& program, const std::vector<pattern::BoundSymbol>& bound) const {
+    std::set<std::string> entry = known_;
+    for (const pattern::BoundSymbol& one : bound) entry.insert(one.symbol);
+    return std::make_shared<Block>(schedule(program, {entry.begin(), entry.end()}, options_));
+  }
+
+  void add(const pattern::If& branch) {
+    CallIf call{branch, inner(*branch.then_program, {}), inner(*branch.else_program, {})};
+    call.pattern.then_program = call.pattern.else_program = nullptr;  // the blocks hold what is left of them
+    block_.steps.push_back(std::move(call));
+    for (const pattern::BoundSymbol& one : branch.bound) known_.insert(one.symbol);
+  }
+
+  void add(const pattern::Loop& loop) {
+    CallLoop call{loop, inner(*loop.body, loop.body_bound)};
+    call.pattern.body = nullptr;
+    block_.steps.push_back(std::move(call));
+    for (const pattern::BoundSymbol& one : loop.bound) known_.insert(one.symbol);
+  }
+
+  const Options& options_;
+  Block block_;
+  std::set<std::string> known_;
+  std::vector<PlacedView> views_;
+};
+
+}  // namespace
+
+Block schedule(Program program, const std::vector<std::string>& entry_symbols, const Options& options) {
+  return Scheduler(std::move(program), entry_symbols, options).run();
+}
+
+}  // namespace tilewright::schedule

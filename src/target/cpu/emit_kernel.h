@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+
+#include "schedule/schedule.h"
+#include "target/target.h"
+
+namespace tilewright {
+
+/// The C++ text of one function `void <kernel.name>(const tile::Args& a)` that runs the kernel's stages: `a.tensor[i]` is
+/// kernel.tensors[i], `a.size[i]` is kernel.sizes[i]. Kernels that do the same to tensors of the same shapes have the same
+/// text but for the name and the comment above it; without a source there is no comment.
+std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
+
+/// What every file of kernels begins with.
+std::string kernel_includes();
+
+/// What two kernels must share to be served by one function.
+std::string kernel_signature(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
+
+}  // namespace tilewright

@@ -1,0 +1,187 @@
+#include "target/cpu/emit_kernel.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "pattern/interpreter.h"
+#include "target/cpu/testing/random_program.h"
+#include "target/cpu/testing/run_blocks.h"
+
+namespace tilewright {
+namespace {
+
+using pattern::ExprOp;
+using pattern::Map;
+using pattern::NestBuilder;
+using pattern::Program;
+using testing::CompiledBlocks;
+using testing::RandomProgram;
+
+/// Elementwise: the float functions stay within 3 units in the last place, sums of n terms within n; values are of order one
+/// to a hundred, so 2e-5 of the larger of 1 and the value bounds a few of them in a row.
+double tolerance(DType dtype, double expected) {
+  const double unit = dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 2e-5 : dtype == DType::f16 ? 4e-3 : 3e-2;
+  return unit * std::max(1.0, std::abs(expected));
+}
+
+void expect_close(const Tensor& actual, const Tensor& expected, const std::string& where) {
+  ASSERT_EQ(actual.dims(), expected.dims()) << where;
+  ASSERT_EQ(actual.dtype(), expected.dtype()) << where;
+  for (int64_t i = 0; i < expected.element_count(); ++i) {
+    if (is_float(expected.dtype())) {
+      const double a = actual.float_at(i), e = expected.float_at(i);
+      if (a == e || (std::isnan(a) && std::isnan(e))) continue;
+      ASSERT_LE(std::abs(a - e), tolerance(expected.dtype(), e)) << where << ", element " << i << ": " << a << " for " << e;
+    } else {
+      ASSERT_EQ(actual.int_at(i), expected.int_at(i)) << where << ", element " << i;
+    }
+  }
+}
+
+std::vector<std::string> entry_symbols(const Program& program) {
+  std::set<std::string> symbols;
+  for (const int id : program.inputs)
+    for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(symbols);
+  return {symbols.begin(), symbols.end()};
+}
+
+struct Case {
+  std::string name;
+  Program program;
+  std::vector<Tensor> inputs;
+};
+
+/// Schedules, compiles (all in one file) and runs; every case must give what the interpreter gives.
+void check(const std::vector<Case>& cases, const schedule::Options& options = {}) {
+  std::vector<schedule::Block> blocks;
+  for (const Case& one : cases) {
+    pattern::verify(one.program);
+    blocks.push_back(schedule::schedule(one.program, entry_symbols(one.program), options));
+  }
+  const CompiledBlocks compiled(std::move(blocks));
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const std::vector<Tensor> expected = pattern::interpret(cases[i].program, cases[i].inputs), actual = compiled.run(i, cases[i].inputs);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t k = 0; k < expected.size(); ++k) {
+      expect_close(actual[k], expected[k], cases[i].name + " output " + std::to_string(k));
+      if (::testing::Test::HasFatalFailure()) {
+        std::cout << pattern::print(cases[i].program) << "\n" << schedule::print(compiled.block(i)) << "\n";
+        return;
+      }
+    }
+  }
+}
+
+constexpr schedule::Options baseline{false, false, false, false, false};
+
+TEST(EmitKernel, RandomProgramsWithoutFusion) {
+  std::vector<Case> cases;
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    RandomProgram random(seed);
+    random.make(4);
+    cases.push_back({"seed " + std::to_string(seed), random.program, random.inputs});
+  }
+  check(cases, baseline);
+}
+
+TEST(EmitKernel, RandomProgramsWithFusion) {
+  std::vector<Case> cases;
+  for (unsigned seed = 100; seed < 180; ++seed) {
+    RandomProgram random(seed);
+    random.make(7);
+    cases.push_back({"seed " + std::to_string(seed), random.program, random.inputs});
+  }
+  check(cases);
+}
+
+Tensor ramp(DType dtype, std::vector<int64_t> dims, double from, double step) {
+  Tensor tensor(dtype, std::move(dims));
+  for (int64_t i = 0; i < tensor.element_count(); ++i) {
+    const double value = from + step * static_cast<double>(i);
+    if (is_float(dtype)) tensor.set_float(i, value);
+    else tensor.set_int(i, static_cast<int64_t>(std::floor(value)));
+  }
+  return tensor;
+}
+
+/// y = f(inputs), all of one shape.
+template <class F>
+Case elementwise(const std::string& name, const std::vector<Tensor>& inputs, F&& f) {
+  Case one{name, {}, inputs};
+  Dims dims;
+  for (const int64_t d : inputs[0].dims()) dims.push_back(d);
+  NestBuilder n(dims);
+  std::vector<pattern::Expr> operands;
+  for (const Tensor& input : inputs) {
+    const int id = one.program.add_tensor({input.dtype(), dims}, "x" + std::to_string(one.program.inputs.size()));
+    one.program.inputs.push_back(id);
+    operands.push_back(n.load(id, input.dtype(), Map::identity(std::span<const Dim>(dims))));
+  }
+  const pattern::Expr value = f(n, operands);
+  const int y = one.program.add_tensor({value.dtype(), dims}, "y");
+  n.store(y, value);
+  one.program.patterns.push_back(n.finish(name));
+  one.program.outputs = {y};
+  return one;
+}
+
+TEST(EmitKernel, EveryUnaryFunction) {
+  std::vector<Case> cases;
+  for (int op = static_cast<int>(ExprOp::neg); op <= static_cast<int>(ExprOp::sigmoid); ++op) {
+    const ExprOp function = static_cast<ExprOp>(op);
+    const bool from_one = function == ExprOp::acosh, positive = function == ExprOp::log || function == ExprOp::sqrt;
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::f64}) {
+      const Tensor x = from_one ? ramp(dtype, {37}, 1.0625, 0.125) : positive ? ramp(dtype, {37}, 0.125, 0.25) : ramp(dtype, {37}, -0.96875, 0.0527);
+      cases.push_back(elementwise("unary " + std::to_string(op) + " " + std::string(name(dtype)), {x}, [&](NestBuilder& n, auto& x0) { return n.unary(function, x0[0]); }));
+    }
+  }
+  for (const DType dtype : {DType::i8, DType::i32, DType::i64, DType::u8, DType::u32})
+    for (const ExprOp function : {ExprOp::neg, ExprOp::abs, ExprOp::sign, ExprOp::bit_not})
+      cases.push_back(elementwise("integer unary " + std::string(name(dtype)), {ramp(dtype, {40}, is_signed(dtype) ? -128 : 0, 6.5)}, [&](NestBuilder& n, auto& x) { return n.unary(function, x[0]); }));
+  check(cases, baseline);
+}
+
+TEST(EmitKernel, EveryBinaryFunction) {
+  std::vector<Case> cases;
+  const auto operands = [](DType dtype) {
+    // All pairs of interesting values; zero divisors among them.
+    const std::vector<double> values = is_float(dtype) ? std::vector<double>{-7.5, -2, -0.5, 0, 1, 2.25, 6} : is_signed(dtype) ? std::vector<double>{-128, -7, -1, 0, 1, 3, 127} : std::vector<double>{0, 1, 2, 7, 100, 200, 255};
+    Tensor a(dtype, {49}), b(dtype, {49});
+    for (int64_t i = 0; i < 49; ++i) {
+      is_float(dtype) ? a.set_float(i, values[static_cast<size_t>(i / 7)]) : a.set_int(i, static_cast<int64_t>(values[static_cast<size_t>(i / 7)]));
+      is_float(dtype) ? b.set_float(i, values[static_cast<size_t>(i % 7)]) : b.set_int(i, static_cast<int64_t>(values[static_cast<size_t>(i % 7)]));
+    }
+    return std::vector<Tensor>{a, b};
+  };
+  for (const DType dtype : {DType::f32, DType::f16, DType::f64, DType::i8, DType::i32, DType::i64, DType::u8, DType::u64, DType::i4, DType::u4}) {
+    std::vector<ExprOp> functions = {ExprOp::add, ExprOp::sub, ExprOp::mul, ExprOp::div, ExprOp::mod, ExprOp::fmod, ExprOp::min, ExprOp::max, ExprOp::equal, ExprOp::less, ExprOp::less_equal};
+    if (!is_float(dtype)) functions.insert(functions.end(), {ExprOp::floor_div, ExprOp::bit_and, ExprOp::bit_or, ExprOp::bit_xor});
+    if (is_integer(dtype) && !is_signed(dtype)) functions.insert(functions.end(), {ExprOp::shift_left, ExprOp::shift_right});
+    if (!is_float(dtype) || dtype == DType::f32) functions.push_back(ExprOp::pow);
+    for (const ExprOp function : functions)
+      cases.push_back(elementwise(fmt::format("binary {} {}", static_cast<int>(function), name(dtype)), operands(dtype), [&](NestBuilder& n, auto& x) { return n.binary(function, x[0], x[1]); }));
+  }
+  check(cases, baseline);
+}
+
+TEST(EmitKernel, EveryCast) {
+  std::vector<Case> cases;
+  for (int from = 0; from < dtype_count; ++from)
+    for (int to = 0; to < dtype_count; ++to) {
+      const DType a = static_cast<DType>(from), b = static_cast<DType>(to);
+      if (a == b || b == DType::f8e8m0) continue;
+      const Tensor x = a == DType::boolean ? ramp(a, {2}, 0, 1) : is_float(a) ? ramp(a, {64}, a == DType::f8e8m0 ? 1 : -320.5, 10.03125) : ramp(a, {64}, is_signed(a) ? -(1 << std::min(bits_of(a) - 1, 9)) : 0, std::max(1.0, (1 << std::min(bits_of(a), 10)) / 64.0));
+      cases.push_back(elementwise(fmt::format("cast {} {}", name(a), name(b)), {x}, [&](NestBuilder& n, auto& v) { return n.cast(v[0], b); }));
+      if (is_integer(b)) cases.push_back(elementwise(fmt::format("wrap {} {}", name(a), name(b)), {x}, [&](NestBuilder& n, auto& v) { return n.cast(v[0], b, ExprOp::cast_wrap); }));
+    }
+  Tensor odd(DType::f32, {6});
+  const double values[] = {NAN, INFINITY, -INFINITY, 1e30, -1e30, -0.75};
+  for (int i = 0; i < 6; ++i) odd.set_float(i, values[i]);
+  for (const DType to : {DType::i8, DType::u8, DType::i32, DType::u32, DType::i64, DType::u64, DType::boolean, DType::i4})
+    cases.push_back(elementwise("cast of odd values", {odd}, [&](NestBuilder& n, auto& v) { return n.cast(v[0], to); }));
+  check(cases, baseline);
+}
+
+}  // namespace
+}  // namespace tilewright

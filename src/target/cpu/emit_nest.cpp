@@ -1,0 +1,456 @@
+#include <algorithm>
+#include <functional>
+
+#include "base/error.h"
+#include "target/cpu/kernel_text.h"
+#include "target/cpu/nest_body.h"
+
+namespace tilewright::cpu {
+namespace {
+
+using pattern::ReduceOp;
+using pattern::Reduction;
+using schedule::affine_in;
+
+/// Elements whose sums stay in registers or the first level cache while reduced loops run around them.
+constexpr int64_t lane_count = 64;
+/// Vector operations worth a task of its own.
+constexpr int64_t task_cost = 1 << 15;
+const char* const block_symbol = "tilewright..block";
+const char* const base_symbol = "tilewright..base";
+const char* const lane_symbol = "tilewright..lane";
+
+bool is_arg(ReduceOp op) { return op >= ReduceOp::arg_min; }
+
+class NestEmitter {
+ public:
+  NestEmitter(const KernelText& kernel, LoweredNest nest, Names names, const std::map<TensorId, std::string>& pointers, Writer& out)
+      : kernel_(kernel), nest_(std::move(nest)), out_(out), names_(std::move(names)), pointers_(pointers) {
+    for (const Reduction& reduction : nest_.reductions) reduced_roots_.push_back(reduction.value);
+    for (const Loop& loop : nest_.loops) (loop.reduced ? reduced_ : kept_).push_back(loop);
+    reads_nothing_safely_ = std::any_of(reduced_.begin(), reduced_.end(), [](const Loop& loop) { return loop.extent.as_constant().value_or(0) <= 0; });
+    body_.emplace(nest_, names_, pointers_, out_);
+  }
+
+  /// The whole kernel, shared out to the team.
+  void emit_parallel() {
+    plan();
+    return_if_empty();
+    const std::optional<int64_t> work = total_cost().as_constant();
+    if (outer_.empty() || (work && *work <= task_cost)) {
+      kernel_.declare_tensors(out_);
+      run_sequentially();
+      return;
+    }
+    size_t parallel = 0;
+    int64_t tasks = 1;
+    while (parallel < outer_.size() && tasks < 64) {
+      if (const auto extent = outer_[parallel].extent.as_constant()) tasks *= *extent;
+      ++parallel;
+    }
+    Dim count = 1, inside = point_cost(nest_, all_roots());
+    for (size_t i = 0; i < outer_.size(); ++i) (i < parallel ? count : inside) *= outer_[i].extent;
+    for (const Loop& loop : inner_) inside *= loop.extent;
+    out_.line(fmt::format("const i64 count = {};", text(count)));
+    out_.line(fmt::format("const i64 grain = {};", inside.is_constant() ? std::to_string(std::max<int64_t>(1, task_cost / std::max<int64_t>(1, inside.constant())))
+                                                                         : fmt::format("{} / ({} + 1) + 1", task_cost, text(inside))));
+    out_.open("a.team.for_range(count, grain, [&](i64 begin, i64 end)");
+    kernel_.declare_sizes(out_);
+    kernel_.declare_tensors(out_);
+    start();
+    if (parallel == 1) {
+      open_loop(outer_[0], "begin", "end", outer_.size() == 1 && vector_outer_);
+    } else {
+      out_.open("for (i64 p = begin; p < end; ++p)");
+      Dim below = 1;
+      std::vector<std::string> lines;
+      for (size_t i = parallel; i-- > 0;) {
+        const std::string name = name_of(outer_[i]);
+        std::string digit = below == Dim(1) ? "p" : "p / " + factor(below);
+        if (i > 0) digit += " % " + factor(outer_[i].extent);
+        lines.insert(lines.begin(), fmt::format("const i64 {} = {};", name, digit));
+        below *= outer_[i].extent;
+      }
+      for (const std::string& line : lines) out_.line(line);
+      for (size_t i = 0; i < parallel; ++i) body_->enter(outer_[i].symbol, name_of(outer_[i]));
+      if (parallel == outer_.size()) entered_block();
+      body_->write_known(reads_nothing_safely_);
+    }
+    nest_outer(parallel);
+    for (size_t i = 0; i < parallel; ++i) body_->leave();
+    out_.close();
+    out_.close(");");
+  }
+
+  void emit_inside_row() {
+    plan();
+    run_sequentially();
+  }
+
+ private:
+  enum class Mode { map, scalar_reduce, reduce_inner, reduce_lanes };
+
+  std::string text(const Dim& e) const { return print_index(e, names_, nest_.bounds); }
+  std::string factor(const Dim& e) const { return print_factor(e, names_, nest_.bounds); }
+
+  static std::string name_of(const Loop& loop) {
+    if (loop.symbol == block_symbol) return "block";
+    const std::string number = loop.symbol.substr(std::string(schedule::reserved_prefix).size() + 1);
+    return (loop.reduced ? "r" : "i") + number;
+  }
+
+  std::vector<ExprId> all_roots() const {
+    std::vector<ExprId> roots = nest_.stored_values;
+    roots.insert(roots.end(), reduced_roots_.begin(), reduced_roots_.end());
+    return roots;
+  }
+
+  Dim total_cost() const {
+    Dim total = std::max<int64_t>(1, point_cost(nest_, all_roots()));
+    for (const Loop& loop : nest_.loops) total *= loop.extent;
+    return total;
+  }
+
+  /// Whether some load of the reduced values moves by one element along `loop`.
+  bool reads_along(const Loop& loop) const {
+    const std::vector<bool> needed = closure(nest_, reduced_roots_);
+    for (size_t id = 0; id < nest_.nodes.size(); ++id) {
+      if (!needed[id] || nest_.nodes[id].op != ExprOp::load) continue;
+      const auto affine = affine_in(nest_.loads[static_cast<size_t>(nest_.nodes[id].integer)].offset, loop.symbol);
+      if (affine && affine->slope == Dim(1)) return true;
+    }
+    return false;
+  }
+
+  /// Chooses which loops run outside (outer_), and what happens inside them (mode_, inner_).
+  void plan() {
+    if (nest_.reductions.empty()) {
+      mode_ = Mode::map;
+      outer_ = kept_;
+      if (outer_.size() == 1) {
+        vector_outer_ = true;
+      } else if (!outer_.empty()) {
+        inner_ = {outer_.back()};
+        outer_.pop_back();
+      }
+      return;
+    }
+    const bool any_arg = std::any_of(nest_.reductions.begin(), nest_.reductions.end(), [](const Reduction& r) { return is_arg(r.op); });
+    if (lanes_pay()) return plan_lanes();
+    mode_ = any_arg || reduced_.empty() ? Mode::scalar_reduce : Mode::reduce_inner;
+    outer_ = kept_;
+    inner_ = reduced_;
+  }
+
+  bool lanes_pay() const {
+    if (kept_.empty()) return false;
+    const Loop& kept = kept_.back();
+    const int64_t extent = kept.extent.as_constant().value_or(lane_count);
+    if (reduced_.empty() || reads_along(kept)) return extent >= 4;
+    if (reads_along(reduced_.back())) return false;
+    return extent >= 16;
+  }
+
+  void plan_lanes() {
+    mode_ = Mode::reduce_lanes;
+    outer_ = kept_;
+    inner_ = reduced_;
+    lane_ = outer_.back();
+    outer_.pop_back();
+    inner_.push_back(lane_);
+    const std::optional<int64_t> extent = lane_.extent.as_constant();
+    if (extent && *extent <= lane_count) {
+      lanes_ = std::to_string(*extent);
+      lane_size_ = *extent;
+      lane_name_ = name_of(lane_);
+      return;
+    }
+    blocked_ = true;
+    lane_size_ = lane_count;
+    lanes_ = extent && *extent % lane_count == 0 ? std::to_string(lane_count) : "lanes";
+    nest_.bounds.of[base_symbol] = {Dim(0), lane_.extent - 1};
+    nest_.bounds.of[lane_symbol] = {Dim(0), Dim(lane_count - 1)};
+    nest_.substitute(lane_.symbol, Dim::symbol(base_symbol) + Dim::symbol(lane_symbol));
+    nest_.find_symbols();
+    outer_.push_back({block_symbol, (lane_.extent + (lane_count - 1)) / Dim(lane_count), false});
+    inner_.back() = {lane_symbol, Dim(lane_count), false};
+    lane_.symbol = lane_symbol;
+    lane_name_ = "lane";
+    body_.emplace(nest_, names_, pointers_, out_);
+  }
+
+  /// Nothing to do when a kept extent is 0; inside the loops reads are then safe to hoist.
+  void return_if_empty() {
+    for (const Loop& loop : kept_)
+      if (!loop.extent.is_constant()) out_.line(fmt::format("if ({} <= 0) return;", text(loop.extent)));
+      else if (loop.extent.constant() <= 0) out_.line("return;");
+  }
+
+  void start() {
+    body_->want(mode_ == Mode::map ? nest_.stored_values : reduced_roots_);
+    body_->write_known(reads_nothing_safely_);
+  }
+
+  void run_sequentially() {
+    start();
+    if (outer_.empty()) {
+      inside();
+      return;
+    }
+    open_loop(outer_[0], "0", text(outer_[0].extent), outer_.size() == 1 && vector_outer_);
+    nest_outer(1);
+    body_->leave();
+    out_.close();
+  }
+
+  void open_loop(const Loop& loop, const std::string& from, const std::string& to, bool vector) {
+    const std::string name = name_of(loop);
+    std::vector<size_t> stores;
+    for (size_t i = 0; i < nest_.stores.size(); ++i) stores.push_back(i);
+    if (vector) {
+      body_->write_pointers(loop.symbol, stores);
+      if (vectorisable()) out_.pragma("#pragma omp simd");
+    }
+    out_.open(fmt::format("for (i64 {0} = {1}; {0} < {2}; ++{0})", name, from, to));
+    body_->enter(loop.symbol, name);
+    if (loop.symbol == block_symbol) entered_block();
+    body_->write_known(reads_nothing_safely_);
+  }
+
+  void entered_block() {
+    if (!blocked_) return;
+    out_.line(fmt::format("const i64 base = block * {};", lane_count));
+    if (lanes_ == "lanes") out_.line(fmt::format("const i64 lanes = tile::min<i64>({}, {} - base);", lane_count, text(lane_.extent)));
+    body_->name(base_symbol, "base");
+  }
+
+  void nest_outer(size_t from) {
+    if (from >= outer_.size()) return inside();
+    const bool last = from + 1 == outer_.size();
+    open_loop(outer_[from], "0", text(outer_[from].extent), last && vector_outer_);
+    nest_outer(from + 1);
+    body_->leave();
+    out_.close();
+  }
+
+  bool vectorisable() const {
+    // Functions of the C library run one element at a time; asking for vectors there only costs compile time.
+    return std::none_of(nest_.nodes.begin(), nest_.nodes.end(), [](const ExprNode& node) {
+      return cost_of(node) >= 40 && !(node.op == ExprOp::pow && node.dtype == DType::f32);
+    });
+  }
+
+  void inside() {
+    switch (mode_) {
+      case Mode::map: return inside_map();
+      case Mode::scalar_reduce:
+      case Mode::reduce_inner: return inside_reduce();
+      case Mode::reduce_lanes: return inside_lanes();
+    }
+  }
+
+  std::vector<size_t> all_stores() const {
+    std::vector<size_t> stores;
+    for (size_t i = 0; i < nest_.stores.size(); ++i) stores.push_back(i);
+    return stores;
+  }
+
+  void write_stores() {
+    for (const size_t i : all_stores()) body_->write_store(i);
+  }
+
+  void inside_map() {
+    if (inner_.empty()) return write_stores();
+    const Loop& loop = inner_[0];
+    body_->write_pointers(loop.symbol, all_stores());
+    if (vectorisable()) out_.pragma("#pragma omp simd");
+    out_.open(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0})", name_of(loop), text(loop.extent)));
+    body_->enter(loop.symbol, name_of(loop));
+    body_->write_known();
+    write_stores();
+    body_->leave();
+    out_.close();
+  }
+
+  static DType result_dtype(const Reduction& reduction) { return is_arg(reduction.op) ? DType::i64 : reduction.dtype; }
+
+  std::string start_value(const Reduction& reduction) const {
+    switch (reduction.op) {
+      case ReduceOp::sum: return literal(reduction.dtype, 0, 0);
+      case ReduceOp::product: return literal(reduction.dtype, 1, 1);
+      case ReduceOp::min: return highest(reduction.dtype);
+      case ReduceOp::max: return lowest(reduction.dtype);
+      default: return "-1";
+    }
+  }
+
+  DType value_dtype(const Reduction& reduction) const { return nest_.nodes[static_cast<size_t>(reduction.value)].dtype; }
+
+  std::string combined(const Reduction& reduction, const std::string& sum) const {
+    const std::string value = converted(body_->value(reduction.value), reduction.dtype);
+    const bool floating = is_float(reduction.dtype);
+    switch (reduction.op) {
+      case ReduceOp::sum: return floating ? fmt::format("{} + {}", sum, value) : fmt::format("tile::wrapping_add({}, {})", sum, value);
+      case ReduceOp::product: return floating ? fmt::format("{} * {}", sum, value) : fmt::format("tile::wrapping_mul({}, {})", sum, value);
+      case ReduceOp::min: return fmt::format("tile::min({}, {})", sum, value);
+      default: return fmt::format("tile::max({}, {})", sum, value);
+    }
+  }
+
+  /// The first NaN wins over everything, as in numpy.
+  static std::string better(const Reduction& reduction, const std::string& value, const std::string& best) {
+    const bool least = reduction.op == ReduceOp::arg_min || reduction.op == ReduceOp::arg_min_last;
+    const bool last = reduction.op == ReduceOp::arg_min_last || reduction.op == ReduceOp::arg_max_last;
+    return fmt::format("({} {}{} {})", value, least ? "<" : ">", last ? "=" : "", best);
+  }
+
+  void write_combine(size_t r, const std::string& sum, const std::string& best) {
+    const Reduction& reduction = nest_.reductions[r];
+    if (!is_arg(reduction.op)) {
+      out_.line(fmt::format("{} = {};", sum, combined(reduction, sum)));
+      return;
+    }
+    const Operand value = body_->value(reduction.value);
+    std::string test = fmt::format("({} < 0) | {}", sum, better(reduction, value.text, best));
+    if (is_float(value.dtype)) test = fmt::format("({} == {}) & (({}) | ({} != {}))", best, best, test, value.text, value.text);
+    if (is_float(value.dtype)) test = fmt::format("({} < 0) | ({})", sum, test);
+    out_.line(fmt::format("const bool better{} = {};", r, test));
+    out_.line(fmt::format("{0} = better{1} ? {2} : {0};", best, r, value.text));
+    out_.line(fmt::format("{0} = better{1} ? {2} : {0};", sum, r, body_->index(nest_.reduced_index)));
+  }
+
+  std::string clauses() const {
+    std::string text;
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
+      const Reduction& reduction = nest_.reductions[r];
+      const bool floating = is_float(reduction.dtype);
+      const char* how = reduction.op == ReduceOp::sum       ? "+"
+                        : reduction.op == ReduceOp::product ? "*"
+                        : reduction.op == ReduceOp::min     ? (floating ? "tile::least" : "min")
+                                                            : (floating ? "tile::greatest" : "max");
+      text += fmt::format(" reduction({} : sum{})", how, r);
+    }
+    return text;
+  }
+
+  /// The reduced loops around `innermost`; the last one as vector code when `vector`.
+  void reduce_loops(size_t from, bool vector, const std::function<void()>& innermost) {
+    if (from == reduced_.size()) return innermost();
+    const Loop& loop = reduced_[from];
+    const bool last = from + 1 == reduced_.size();
+    if (last && vector) {
+      body_->write_pointers(loop.symbol, {});
+      const bool of_bool = std::any_of(nest_.reductions.begin(), nest_.reductions.end(), [](const Reduction& r) { return r.dtype == DType::boolean; });
+      if (vectorisable() && !of_bool) out_.pragma("#pragma omp simd" + clauses());
+    }
+    out_.open(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0})", name_of(loop), text(loop.extent)));
+    body_->enter(loop.symbol, name_of(loop));
+    body_->write_known(!last && reads_nothing_safely_);
+    reduce_loops(from + 1, vector, innermost);
+    body_->leave();
+    out_.close();
+  }
+
+  void inside_reduce() {
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
+      const Reduction& reduction = nest_.reductions[r];
+      out_.line(fmt::format("{} sum{} = {};", value_type(result_dtype(reduction)), r, start_value(reduction)));
+      if (is_arg(reduction.op)) out_.line(fmt::format("{} best{} = {{}};", value_type(value_dtype(reduction)), r));
+    }
+    reduce_loops(0, mode_ == Mode::reduce_inner, [&] {
+      for (size_t r = 0; r < nest_.reductions.size(); ++r) write_combine(r, fmt::format("sum{}", r), fmt::format("best{}", r));
+    });
+    finish(fmt::format("sum{{}}"), {});
+    body_->want(nest_.stored_values);
+    body_->write_known();
+    write_stores();
+  }
+
+  /// Tells the body how the results are written: "sum{}" or "sum{}[lane]".
+  void finish(const std::string& form, const std::set<std::string>& symbols) {
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
+      const Reduction& reduction = nest_.reductions[r];
+      const std::string sum = fmt::format(fmt::runtime(form), r);
+      const std::string value = is_arg(reduction.op) ? fmt::format("tile::max<i64>({}, 0)", sum) : sum;
+      body_->set_reduced(static_cast<int>(r), {value, result_dtype(reduction), !is_narrow_float(result_dtype(reduction))}, symbols);
+    }
+  }
+
+  void open_lanes(const std::vector<size_t>& stores) {
+    body_->write_pointers(lane_.symbol, stores);
+    if (vectorisable()) out_.pragma("#pragma omp simd");
+    out_.open(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0})", lane_name_, lanes_));
+    body_->enter(lane_.symbol, lane_name_);
+  }
+
+  void inside_lanes() {
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
+      const Reduction& reduction = nest_.reductions[r];
+      out_.line(fmt::format("{} sum{}[{}];", value_type(result_dtype(reduction)), r, lane_size_));
+      if (is_arg(reduction.op)) out_.line(fmt::format("{} best{}[{}] = {{}};", value_type(value_dtype(reduction)), r, lane_size_));
+    }
+    out_.open(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0})", lane_name_, lanes_));
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) out_.line(fmt::format("sum{}[{}] = {};", r, lane_name_, start_value(nest_.reductions[r])));
+    out_.close();
+    reduce_loops(0, false, [&] {
+      open_lanes({});
+      body_->write_known();
+      for (size_t r = 0; r < nest_.reductions.size(); ++r)
+        write_combine(r, fmt::format("sum{}[{}]", r, lane_name_), fmt::format("best{}[{}]", r, lane_name_));
+      body_->leave();
+      out_.close();
+    });
+    body_->want(nest_.stored_values);
+    out_.open("");
+    body_->enter("tilewright..after", "");
+    finish("sum{}[" + lane_name_ + "]", {lane_.symbol});
+    body_->write_known();
+    open_lanes(all_stores());
+    body_->write_known();
+    write_stores();
+    body_->leave();
+    out_.close();
+    body_->leave();
+    out_.close();
+  }
+
+  const KernelText& kernel_;
+  LoweredNest nest_;
+  Writer& out_;
+  Names names_;
+  const std::map<TensorId, std::string>& pointers_;
+  std::optional<NestBody> body_;
+  std::vector<Loop> kept_, reduced_, outer_, inner_;
+  std::vector<ExprId> reduced_roots_;
+  Mode mode_ = Mode::map;
+  bool vector_outer_ = false;           ///< the only loop is the vector loop, too
+  bool reads_nothing_safely_ = false;   ///< a reduced loop may be empty: loads stay inside it
+  bool blocked_ = false;                ///< the vectorised loop is cut into blocks of lane_count
+  Loop lane_;
+  std::string lanes_, lane_name_;
+  int64_t lane_size_ = 0;
+};
+
+}  // namespace
+
+int64_t point_cost(const LoweredNest& nest, const std::vector<ExprId>& roots) {
+  const std::vector<bool> needed = closure(nest, roots);
+  int64_t cost = 0;
+  for (size_t id = 0; id < needed.size(); ++id)
+    if (needed[id]) cost += cost_of(nest.nodes[id]);
+  return std::max<int64_t>(cost, 1);
+}
+
+void emit_nest(const KernelText& kernel, const pattern::Nest& nest, Writer& out) {
+  kernel.declare_sizes(out);
+  NestEmitter(kernel, lower_nest(nest, kernel.program()), kernel.sizes, kernel.pointers, out).emit_parallel();
+}
+
+void emit_stage(const KernelText& kernel, const pattern::Nest& nest, const RowContext& row, const Names& shared_names,
+                const std::map<TensorId, std::string>& pointers, Writer& out) {
+  Names names = kernel.sizes;
+  names.insert(shared_names.begin(), shared_names.end());
+  NestEmitter(kernel, lower_nest(nest, kernel.program(), row), names, pointers, out).emit_inside_row();
+}
+
+}  // namespace tilewright::cpu

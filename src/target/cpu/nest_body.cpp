@@ -1,0 +1,219 @@
+#include "target/cpu/nest_body.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace tilewright::cpu {
+
+NestBody::NestBody(const LoweredNest& nest, Names names, std::map<TensorId, std::string> pointers, Writer& out, std::string prefix)
+    : nest_(nest), names_(std::move(names)), pointers_(std::move(pointers)), out_(out), prefix_(std::move(prefix)), symbols_(nest.symbols) {
+  wanted_.assign(nest.nodes.size(), false);
+  scopes_.push_back({});
+}
+
+void NestBody::enter(const std::string& symbol, const std::string& name) {
+  names_[symbol] = name;
+  scopes_.push_back({symbol, {}, {}, {}, {}});
+}
+
+void NestBody::leave() {
+  const Scope& scope = scopes_.back();
+  for (const ExprId id : scope.values) values_.erase(id);
+  for (const size_t access : scope.pointers) load_places_.erase(access);
+  for (const size_t output : scope.store_pointers) store_places_.erase(output);
+  for (const size_t access : scope.checks) checks_.erase(access);
+  if (!scope.symbol.empty()) names_.erase(scope.symbol);
+  scopes_.pop_back();
+}
+
+void NestBody::want(const std::vector<ExprId>& roots) { wanted_ = closure(nest_, roots); }
+
+void NestBody::set_reduced(int r, Operand value, std::set<std::string> symbols) {
+  for (size_t id = 0; id < nest_.nodes.size(); ++id) {
+    const ExprNode& node = nest_.nodes[id];
+    if (node.op == ExprOp::reduced && node.integer == r) {
+      values_[static_cast<ExprId>(id)] = value;
+      scopes_.back().values.push_back(static_cast<ExprId>(id));
+    }
+  }
+  // What is computed from results depends on what they depend on.
+  for (size_t id = 0; id < nest_.nodes.size(); ++id) {
+    const ExprNode& node = nest_.nodes[id];
+    if (node.op == ExprOp::reduced && node.integer == r) symbols_[id].insert(symbols.begin(), symbols.end());
+    for (const ExprId arg : node.args) symbols_[id].insert(symbols_[static_cast<size_t>(arg)].begin(), symbols_[static_cast<size_t>(arg)].end());
+  }
+}
+
+bool NestBody::known(ExprId id) const {
+  for (const std::string& symbol : symbols_[static_cast<size_t>(id)])
+    if (names_.count(symbol) == 0) return false;
+  return true;
+}
+
+void NestBody::write_known(bool but_loads) {
+  std::vector<bool> skipped(nest_.nodes.size(), false);
+  for (size_t i = 0; i < nest_.nodes.size(); ++i) {
+    const ExprId id = static_cast<ExprId>(i);
+    const ExprNode& node = nest_.nodes[i];
+    if (!wanted_[i] || values_.count(id)) continue;
+    bool skip = !known(id) || (but_loads && node.op == ExprOp::load) || node.op == ExprOp::reduced;
+    for (const ExprId arg : node.args) skip |= skipped[static_cast<size_t>(arg)];
+    if (node.op == ExprOp::load) {
+      const Address& address = nest_.loads[static_cast<size_t>(node.integer)];
+      for (const Indirect& indirect : address.indirect) skip |= skipped[static_cast<size_t>(indirect.value)];
+      if (address.fill >= 0) skip |= skipped[static_cast<size_t>(address.fill)];
+    }
+    skipped[i] = skip;
+    if (!skip) write_node(id);
+  }
+}
+
+Operand NestBody::value(ExprId id) const {
+  const auto found = values_.find(id);
+  if (found == values_.end()) fail(ErrorKind::internal, "internal error: expression node {} is used before it is written", id);
+  return found->second;
+}
+
+void NestBody::write_node(ExprId id) {
+  const ExprNode& node = nest_.nodes[static_cast<size_t>(id)];
+  Operand& value = values_[id];
+  scopes_.back().values.push_back(id);
+  switch (node.op) {
+    case ExprOp::constant: value = {literal(node.dtype, node.real, node.integer), node.dtype, true}; return;
+    case ExprOp::index: value = {index(nest_.coordinates[static_cast<size_t>(node.integer)]), DType::i64, true}; break;
+    case ExprOp::size: value = {index(node.dim), DType::i64, true}; break;
+    case ExprOp::load: write_load(id, nest_.loads[static_cast<size_t>(node.integer)], static_cast<size_t>(node.integer)); return;
+    default: {
+      std::vector<Operand> args;
+      for (const ExprId arg : node.args) args.push_back(this->value(arg));
+      value = print_operation(node, args);
+    }
+  }
+  const std::string name = fmt::format("{}v{}", prefix_, id);
+  out_.line(fmt::format("const {} {} = {};", value_type(value.dtype), name, value.text));
+  value.text = name;
+}
+
+std::string NestBody::check(const Guard& guard) const {
+  if (guard.kind == Guard::divisible) return fmt::format("tile::mod<i64>({}, {}) == 0", index(guard.value), index(guard.high));
+  // One comparison for both ends: below `low` the difference is a huge unsigned number.
+  if (guard.check_low && guard.check_high)
+    return fmt::format("static_cast<uint64_t>({}) < static_cast<uint64_t>({})", index(guard.value - guard.low), index(guard.high - guard.low));
+  if (guard.check_low) return fmt::format("{} >= {}", index(guard.value), index(guard.low));
+  return fmt::format("{} < {}", index(guard.value), index(guard.high));
+}
+
+void NestBody::write_load(ExprId id, const Address& address, size_t access) {
+  std::string may_be_empty;  // an empty tensor has nothing to clamp to, and reads as zeros
+  for (const Indirect& indirect : address.indirect) {
+    // Each load of the access has its own scope, so the name carries the node.
+    const std::string name = fmt::format("{}at{}_{}", prefix_, id, &indirect - address.indirect.data());
+    const std::string asked = value(indirect.value).text;
+    if (indirect.clamp && indirect.extent.as_constant().value_or(0) <= 0) may_be_empty += fmt::format("{}({} > 0)", may_be_empty.empty() ? "" : " & ", index(indirect.extent));
+    if (indirect.clamp) out_.line(fmt::format("const i64 {} = tile::clamp<i64>({}, 0, {});", name, asked, index(indirect.extent - 1)));
+    else out_.line(fmt::format("const i64 {} = {};", name, asked));
+    names_[indirect.symbol] = name;
+  }
+  std::vector<std::string> conditions;
+  const auto checked = checks_.find(access);
+  if (checked != checks_.end()) conditions.push_back(checked->second.first);
+  for (size_t g = 0; g < address.guards.size(); ++g)
+    if (checked == checks_.end() || !checked->second.second[g]) conditions.push_back(check(address.guards[g]));
+  for (const Indirect& indirect : address.indirect)
+    if (!indirect.clamp)
+      conditions.push_back(fmt::format("static_cast<uint64_t>({}) < static_cast<uint64_t>({})", names_.at(indirect.symbol), index(indirect.extent)));
+
+  std::string text = loaded(address.dtype, element(load_places_, access, address));
+  if (!conditions.empty()) {
+    std::string all = conditions[0];
+    if (conditions.size() > 1) {
+      all.clear();
+      for (const std::string& one : conditions) all += (all.empty() ? "(" : " & (") + one + ")";
+    }
+    text = fmt::format("{} ? {} : {}", all, text, value(address.fill).text);
+  }
+  if (!may_be_empty.empty()) text = fmt::format("{} ? ({}) : {}", may_be_empty, text, literal(address.dtype, 0, 0));
+  const std::string name = fmt::format("{}v{}", prefix_, id);
+  out_.line(fmt::format("const {} {} = {};", value_type(address.dtype), name, text));
+  values_[id] = {name, address.dtype, true};
+  for (const Indirect& indirect : address.indirect) names_.erase(indirect.symbol);
+}
+
+std::string NestBody::element(const std::map<size_t, Place>& places, size_t i, const Address& address) const {
+  const auto found = places.find(i);
+  if (found != places.end()) return fmt::format("{}[{}]", found->second.pointer, index(found->second.rest));
+  return fmt::format("{}[{}]", pointers_.at(address.tensor), index(address.offset));
+}
+
+/// Splits `address` into what is known now and what depends on `symbol` or on data.
+std::string NestBody::prepare_pointer(const Address& address, const std::string& symbol, const std::string& name, Place& place) {
+  Dim known_part = 0, rest = 0;
+  for (const Dim::Term& term : address.offset.terms()) {
+    Dim factor = term.coefficient;
+    bool later = false;
+    for (const auto& atom : term.atoms) {
+      const Dim atom_dim = atom->kind == Dim::AtomKind::symbol      ? Dim::symbol(atom->symbol)
+                           : atom->kind == Dim::AtomKind::floor_div ? atom->a / atom->b
+                           : atom->kind == Dim::AtomKind::mod       ? atom->a % atom->b
+                           : atom->kind == Dim::AtomKind::min       ? min(atom->a, atom->b)
+                                                                    : max(atom->a, atom->b);
+      factor = factor * atom_dim;
+    }
+    std::set<std::string> symbols;
+    factor.collect_symbols(symbols);
+    for (const std::string& one : symbols) later |= one == symbol || names_.count(one) == 0;
+    (later ? rest : known_part) += factor;
+  }
+  place.rest = rest;
+  const std::string& base = pointers_.at(address.tensor);
+  if (known_part == Dim(0)) {
+    place.pointer = base;
+    return "";
+  }
+  place.pointer = name;
+  return fmt::format("auto* const {} = {} + {};", name, base, factor(known_part));
+}
+
+void NestBody::write_pointers(const std::string& symbol, const std::vector<size_t>& stores) {
+  Scope& scope = scopes_.back();
+  for (size_t i = 0; i < nest_.nodes.size(); ++i) {
+    const ExprNode& node = nest_.nodes[i];
+    if (!wanted_[i] || node.op != ExprOp::load || values_.count(static_cast<ExprId>(i))) continue;
+    const size_t access = static_cast<size_t>(node.integer);
+    if (load_places_.count(access)) continue;
+    const Address& address = nest_.loads[access];
+    Place& place = load_places_[access];
+    scope.pointers.push_back(access);
+    const std::string text = prepare_pointer(address, symbol, fmt::format("{}p{}", prefix_, access), place);
+    if (!text.empty()) out_.line(text);
+    std::vector<bool> covered(address.guards.size(), false);
+    std::string all;
+    for (size_t g = 0; g < address.guards.size(); ++g) {
+      std::set<std::string> symbols;
+      for (const Dim* e : {&address.guards[g].value, &address.guards[g].low, &address.guards[g].high}) e->collect_symbols(symbols);
+      const bool now = std::all_of(symbols.begin(), symbols.end(), [&](const std::string& one) { return names_.count(one) > 0; });
+      if (!now) continue;
+      covered[g] = true;
+      all += (all.empty() ? "(" : " & (") + check(address.guards[g]) + ")";
+    }
+    if (all.empty()) continue;
+    const std::string name = fmt::format("{}inside{}", prefix_, access);
+    out_.line(fmt::format("const bool {} = {};", name, all));
+    checks_[access] = {name, covered};
+    scope.checks.push_back(access);
+  }
+  for (const size_t i : stores) {
+    const std::string text = prepare_pointer(nest_.stores[i], symbol, fmt::format("{}q{}", prefix_, i), store_places_[i]);
+    scope.store_pointers.push_back(i);
+    if (!text.empty()) out_.line(text);
+  }
+}
+
+void NestBody::write_store(size_t i) {
+  const Address& address = nest_.stores[i];
+  const Operand result = value(nest_.stored_values[i]);
+  out_.line(fmt::format("{} = {};", element(store_places_, i, address), stored(address.dtype, result.text, result.exact)));
+}
+
+}  // namespace tilewright::cpu

@@ -1,0 +1,71 @@
+#pragma once
+
+#include "target/cpu/cpp_text.h"
+#include "target/cpu/lower_nest.h"
+#include "target/cpu/print_expr.h"
+
+namespace tilewright::cpu {
+
+/// Writes what happens inside the loops of one nest: every node once, in the outermost loop where its value is known.
+class NestBody {
+ public:
+  NestBody(const LoweredNest& nest, Names names, std::map<TensorId, std::string> pointers, Writer& out, std::string prefix = "");
+
+  // Loops. `symbol` gets a value called `name` in what follows, until leave().
+  void enter(const std::string& symbol, const std::string& name);
+  void leave();
+  /// Gives `symbol` a value for good.
+  void name(const std::string& symbol, const std::string& text) { names_[symbol] = text; }
+
+  /// Which nodes are wanted from here on; what was written stays available.
+  void want(const std::vector<ExprId>& roots);
+  /// Writes the wanted nodes whose loop symbols all have values. `but_loads`: leaves out those that read memory (a loop
+  /// further in may turn out empty, and then nothing may be read).
+  void write_known(bool but_loads = false);
+  /// Before the innermost loop, over `symbol`: pointers to where its accesses begin, and the guards that do not depend on it.
+  void write_pointers(const std::string& symbol, const std::vector<size_t>& stores);
+
+  /// How result `r` of the reductions is written in what follows; it depends on `symbols`.
+  void set_reduced(int r, Operand value, std::set<std::string> symbols);
+  Operand value(ExprId id) const;
+  /// Writes the store of output `i`.
+  void write_store(size_t i);
+
+  std::string index(const Dim& e) const { return print_index(e, names_, nest_.bounds); }
+  std::string factor(const Dim& e) const { return print_factor(e, names_, nest_.bounds); }
+  const Names& names() const { return names_; }
+  Writer& out() { return out_; }
+
+ private:
+  struct Scope {
+    std::string symbol;
+    std::vector<ExprId> values;
+    std::vector<size_t> pointers, store_pointers, checks;
+  };
+  struct Place {
+    std::string pointer;
+    Dim rest;  ///< what is left to add to the pointer
+  };
+
+  bool known(ExprId id) const;
+  void write_node(ExprId id);
+  void write_load(ExprId id, const Address& address, size_t access);
+  std::string element(const std::map<size_t, Place>& places, size_t i, const Address& address) const;
+  std::string check(const Guard& guard) const;
+  std::string prepare_pointer(const Address& address, const std::string& symbol, const std::string& name, Place& place);
+  std::set<std::string> symbols_of(ExprId id) const;
+
+  const LoweredNest& nest_;
+  Names names_;
+  std::map<TensorId, std::string> pointers_;
+  Writer& out_;
+  std::string prefix_;
+  std::vector<bool> wanted_;
+  std::map<ExprId, Operand> values_;
+  std::map<size_t, Place> load_places_, store_places_;   ///< by access, by output
+  std::map<size_t, std::pair<std::string, std::vector<bool>>> checks_;  ///< by access: a bool's name, guards it covers
+  std::vector<Scope> scopes_;
+  std::vector<std::set<std::string>> symbols_;           ///< of nodes, reductions' results included
+};
+
+}  // namespace tilewright::cpu
