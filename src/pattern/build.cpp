@@ -135,7 +135,8 @@ Expr NestBuilder::load_at(TensorId tensor, const Type& type, const std::vector<E
   const int rank = static_cast<int>(nest_.space.size());
   Dims extents = nest_.space;
   std::vector<Expr> indirect;
-  std::vector<int> slots;  // of each tensor axis, among space + indirect
+  std::vector<int> slots;  // of each tensor axis, among space + indirect; -1 - k for known position k of `fixed`
+  Map::Transforms fixed;
   for (size_t axis = 0; axis < coordinates.size(); ++axis) {
     const ExprNode& node = nest_.nodes.at(static_cast<size_t>(coordinates[axis].id));
     // A plain coordinate over the whole axis needs no check; anything else is bounds-checked as an indirect coordinate.
@@ -144,13 +145,20 @@ Expr NestBuilder::load_at(TensorId tensor, const Type& type, const std::vector<E
       slots.push_back(static_cast<int>(node.integer));
       continue;
     }
+    if (node.op == ExprOp::constant && node.integer >= 0 && type.dims[axis].is_constant() && node.integer < type.dims[axis].constant()) {
+      slots.push_back(-1 - static_cast<int>(fixed.size()));
+      tile::Transform<Dim> position;
+      position.amount = node.integer;
+      fixed.push_back(position);
+      continue;
+    }
     slots.push_back(rank + static_cast<int>(indirect.size()));
     extents.push_back(type.dims[axis]);
     indirect.push_back(coordinates[axis]);
   }
   Map::Outputs outputs;
-  for (const int slot : slots) outputs.push_back(slot);
-  return load(tensor, type.dtype, Map::from_parts(extents_of(extents), {}, {}, {}, outputs), std::move(indirect), fill);
+  for (const int slot : slots) outputs.push_back(slot >= 0 ? slot : static_cast<int>(extents.size()) - 1 - slot);
+  return load(tensor, type.dtype, Map::from_parts(extents_of(extents), fixed, {}, {}, outputs), std::move(indirect), fill);
 }
 
 Expr NestBuilder::load_broadcast(TensorId tensor, const Type& type) {
