@@ -1,0 +1,25 @@
+#include "op/op.h"
+
+namespace tilewright {
+
+void verify_types(const Graph& graph) {
+  verify(graph);
+  for (const Node& node : graph.nodes) {
+    std::vector<Type> types;
+    try {
+      types = find_op(node.op).infer(InferContext(graph, node));
+    } catch (const Error& problem) {
+      fail(ErrorKind::internal, "{} '{}' does not infer any more: {}", node.op, node.name, problem.what());
+    }
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      const Type& carried = graph.type(node.outputs[i]);
+      bool agrees = i < types.size() && types[i].dtype == carried.dtype && types[i].dims.size() == carried.dims.size();
+      for (size_t axis = 0; agrees && axis < carried.dims.size(); ++axis)  // equal sizes may be written differently; different constants may not
+        agrees = types[i].dims[axis] == carried.dims[axis] || !types[i].dims[axis].is_constant() || !carried.dims[axis].is_constant();
+      if (!agrees) fail(ErrorKind::internal, "{} '{}': result {} carries {}, inference says {}", node.op, node.name, i, str(carried), i < types.size() ? str(types[i]) : "nothing");
+    }
+    for (const auto& body : node.subgraphs) verify_types(*body);
+  }
+}
+
+}  // namespace tilewright
