@@ -22,6 +22,16 @@ std::shared_ptr<Graph> build_branch(NodeImport& n, const GraphProto& proto, cons
   return graph;
 }
 
+/// Where the branches' results differ in rank, a scalar becomes a single element of the other's rank: all that broadcasts treats both alike.
+void agree_on_ranks(NodeImport& n, Graph& one, Graph& other) {
+  for (size_t i = 0; i < one.outputs.size() && i < other.outputs.size(); ++i) {
+    const size_t rank = one.type(one.outputs[i]).dims.size(), wanted = other.type(other.outputs[i]).dims.size();
+    if (rank != 0 || wanted == 0) continue;
+    Builder body(one, n.b);
+    one.outputs[i] = body.reshape(one.outputs[i], Dims(wanted, Dim(1)));
+  }
+}
+
 /// A branch known at import is expanded in place; there its outputs may be sequences or optionals.
 void if_operator(NodeImport& n) {
   const GraphProto& then_graph = n.graph("then_branch");
@@ -37,8 +47,10 @@ void if_operator(NodeImport& n) {
   const std::array<const GraphProto*, 2> graphs{&then_graph, &else_graph};
   const Captures captures = n.captures(graphs);
   const ValueId condition = as_scalar(n, n.in(0), "the condition");
-  const std::vector<ValueId> results =
-      n.b.if_else(condition, build_branch(n, then_graph, captures), build_branch(n, else_graph, captures), captures.values);
+  const auto then_body = build_branch(n, then_graph, captures), else_body = build_branch(n, else_graph, captures);
+  agree_on_ranks(n, *then_body, *else_body);
+  agree_on_ranks(n, *else_body, *then_body);
+  const std::vector<ValueId> results = n.b.if_else(condition, then_body, else_body, captures.values);
   for (size_t i = 0; i < results.size(); ++i) n.set(static_cast<int>(i), results[i]);
 }
 

@@ -107,9 +107,9 @@ void layer_normalization(NodeImport& n) {
   const int axis = n.axis(n.integer("axis", -1), b.rank(x));
   const Moments m = moments(b, b.cast(x, inner), axes_from(axis, b.rank(x)));
   const ValueId inverse = inverse_root(b, m.variance, n.real("epsilon", 1e-5));
-  ValueId y = b.mul(b.cast(b.mul(m.centred, inverse), b.dtype(x)), b.cast(n.in(1), b.dtype(x)));
-  if (n.has(2)) y = b.add(y, b.cast(n.in(2), b.dtype(x)));
-  n.set(y);
+  ValueId y = b.mul(b.mul(m.centred, inverse), b.cast(n.in(1), inner));
+  if (n.has(2)) y = b.add(y, b.cast(n.in(2), inner));
+  n.set(b.cast(y, b.dtype(x)));
   if (n.wants(1)) n.set(1, b.cast(m.mean, stored));
   if (n.wants(2)) n.set(2, b.cast(inverse, stored));
 }
@@ -122,7 +122,7 @@ void rms_normalization(NodeImport& n) {
   const int axis = n.axis(n.integer("axis", -1), b.rank(x));
   const ValueId inverse =
       inverse_root(b, b.reduce("reduce_mean", b.mul(wide, wide), axes_from(axis, b.rank(x))), n.real("epsilon", 1e-5));
-  n.set(b.mul(b.cast(b.mul(wide, inverse), b.dtype(n.in(1))), n.in(1)));
+  n.set(b.cast(b.mul(b.mul(wide, inverse), b.cast(n.in(1), b.dtype(wide))), b.dtype(n.in(1))));
   if (n.wants(1)) n.set(1, inverse);
 }
 
@@ -146,8 +146,8 @@ void group_normalization(NodeImport& n) {
     n.set(b.cast(b.reshape(y, dims), b.dtype(x)));
     return;
   }
-  y = b.cast(b.reshape(y, dims), b.dtype(x));
-  n.set(b.add(b.mul(y, along_channels(b, n.in(1), rank, b.dtype(x))), along_channels(b, n.in(2), rank, b.dtype(x))));
+  y = b.mul(b.reshape(y, dims), along_channels(b, n.in(1), rank, inner));
+  n.set(b.cast(b.add(y, along_channels(b, n.in(2), rank, inner)), b.dtype(x)));
 }
 
 /// y = x / ‖x‖ₚ along one axis; a vector of zeros stays zero.

@@ -4,7 +4,8 @@
 namespace tilewright::onnx {
 namespace {
 
-/// q = saturate(round(x / scale) + zero_point). The quotient is taken in `precision`, by default the scale's dtype.
+/// q = saturate(round(x / scale) + zero_point). The quotient is taken in `precision`; by default in the scale's dtype from opset 23 on,
+/// in f32 before, where nothing was said.
 void quantize_linear(NodeImport& n) {
   Builder& b = n.b;
   const ValueId x = n.in(0);
@@ -13,7 +14,7 @@ void quantize_linear(NodeImport& n) {
   if (n.has_attribute("output_dtype") && n.integer("output_dtype") != 0) to = n.dtype_attribute("output_dtype");
   else if (n.has(2)) to = n.dtype(2);
   n.require(!n.has(2) || n.dtype(2) == to, "output_dtype is {} but the zero point is {}", name(to), n.has(2) ? name(n.dtype(2)) : "");
-  DType precision = n.dtype(1);
+  DType precision = n.opset() < 23 ? DType::f32 : n.dtype(1);
   if (n.has_attribute("precision") && n.integer("precision") != 0) precision = n.dtype_attribute("precision");
   n.require(is_float(precision), "the quotient's precision is {}; needs a float", name(precision));
   const ValueId scale = b.cast(lay_parameter(n, n.in(1), x, axis, block), precision);

@@ -255,7 +255,7 @@ void import_recurrence(NodeImport& n, const Recurrence& r) {
   }
 }
 
-/// Bounds what enters an activation to [-clip, clip]; absent: no bound.
+/// Bounds what enters a gate's activation to [-clip, clip]; absent: no bound. A cell's own value passes unbounded, as ONNX Runtime has it.
 std::function<ValueId(Builder&, ValueId)> clipper(NodeImport& n) {
   if (!n.has_attribute("clip")) return [](Builder&, ValueId x) { return x; };
   const double bound = n.real("clip");
@@ -324,7 +324,7 @@ void lstm(NodeImport& n) {
     const ValueId candidate = activate(b, f[1], clip(b, w.gate(b, gates, 3)));
     const ValueId cell = b.add(b.mul(forget, c), b.mul(input, candidate));
     const ValueId output = gate(1, 1, cell);
-    return {b.mul(output, activate(b, f[2], clip(b, cell))), cell};
+    return {b.mul(output, activate(b, f[2], cell)), cell};
   };
   import_recurrence(n, {.gates = 4,
                         .activations = {"Sigmoid", "Tanh", "Tanh"},

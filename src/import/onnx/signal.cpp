@@ -1,5 +1,6 @@
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "import/onnx/operators.h"
 
@@ -20,8 +21,7 @@ ValueId transform(Builder& b, ValueId x, int axis, const Dim& length, bool inver
 }
 
 /// The real signal whose spectrum's first half is x: the other half mirrors it conjugated.
-ValueId inverse_real(NodeImport& n, ValueId x, int axis, const Dim& length) {
-  Builder& b = n.b;
+ValueId inverse_real(NodeImport& n, Builder& b, ValueId x, int axis, const Dim& length) {
   const int last = b.rank(x) - 1;
   n.require(b.dims(x).back() == Dim(2), "input is {}; a spectrum has 2 elements on its last axis", str(b.type(x)));
   const Dim half = length / Dim(2) + 1, given = b.dims(x)[static_cast<size_t>(axis)];
@@ -36,6 +36,44 @@ ValueId inverse_real(NodeImport& n, ValueId x, int axis, const Dim& length) {
   return b.slice(transform(b, b.concat({x, conjugate}, axis), axis, length, true, false), last, 0, 1);
 }
 
+/// What a DFT node asks for besides the axis.
+struct Transform {
+  std::optional<Dim> length;  ///< none: the axis decides
+  bool inverse, onesided;
+};
+
+ValueId transform_along(NodeImport& n, Builder& b, ValueId x, int axis, const Transform& t) {
+  const Dim given = b.dims(x)[static_cast<size_t>(axis)];
+  const bool to_real = t.inverse && t.onesided;
+  const Dim length = t.length ? *t.length : to_real ? (given - 1) * Dim(2) : given;
+  return to_real ? inverse_real(n, b, x, axis, length) : transform(b, x, axis, length, t.inverse, t.onesided);
+}
+
+/// The axes that a transform may be along: a real signal has more than one frequency, or its length is stated.
+std::vector<int> possible_axes(Builder& b, ValueId x, const Transform& t) {
+  std::vector<int> axes;
+  for (int axis = 0; axis + 1 < b.rank(x); ++axis) {
+    const auto given = b.dims(x)[static_cast<size_t>(axis)].as_constant();
+    if (!(t.inverse && t.onesided && !t.length && given && *given <= 1)) axes.push_back(axis);
+  }
+  return axes;
+}
+
+/// An axis known only at run time: one branch for each of `axes`.
+ValueId transform_along_any(NodeImport& n, Builder& b, ValueId x, ValueId axis, std::span<const int> axes, const Transform& t) {
+  if (axes.size() == 1) return transform_along(n, b, x, axes[0], t);
+  auto branch = [&](const auto& build) {
+    auto graph = std::make_shared<Graph>();
+    Builder body(*graph, b);
+    const ValueId inner_x = body.input("x", b.type(x)), inner_axis = body.input("axis", b.type(axis));
+    body.output(build(body, inner_x, inner_axis));
+    return graph;
+  };
+  const auto here = branch([&](Builder& body, ValueId inner, ValueId) { return transform_along(n, body, inner, axes[0], t); });
+  const auto later = branch([&](Builder& body, ValueId inner, ValueId at) { return transform_along_any(n, body, inner, at, axes.subspan(1), t); });
+  return b.if_else(b.equal(axis, b.scalar(DType::i64, axes[0])), here, later, {x, axis})[0];
+}
+
 /// The axis is an attribute until opset 19, an input from 20 on.
 void dft(NodeImport& n) {
   Builder& b = n.b;
@@ -43,18 +81,25 @@ void dft(NodeImport& n) {
   const int rank = b.rank(x);
   n.require(rank >= 2 && (b.dims(x).back() == Dim(1) || b.dims(x).back() == Dim(2)), "input is {}; needs 1 or 2 elements on its last axis",
             str(b.type(x)));
+  Transform t{std::nullopt, n.flag("inverse", false), n.flag("onesided", false)};
+  if (n.has(1)) t.length = size_input(n, 1);
   int64_t requested = n.opset() < 20 ? n.integer("axis", 1) : -2;
   if (n.opset() >= 20 && n.has(2)) {
-    const Tensor axis_input = n.required_constant(2, "axis");
-    n.require(axis_input.element_count() == 1, "the axis has {} elements; needs 1", axis_input.element_count());
-    requested = axis_input.int_at(0);
+    n.require(product(n.dims(2)) == Dim(1), "the axis is {}; needs a scalar", str(b.type(n.in(2))));
+    if (const auto known = n.constant(2)) {
+      requested = known->int_at(0);
+    } else {
+      const ValueId axis = b.cast(b.reshape(n.in(2), {}), DType::i64);
+      const ValueId counted = b.add(axis, b.where(b.less(axis, b.scalar(DType::i64, 0)), b.scalar(DType::i64, rank), b.scalar(DType::i64, 0)));
+      const std::vector<int> axes = possible_axes(b, x, t);
+      n.require(!axes.empty(), "no axis of {} can be transformed", str(b.type(x)));
+      n.set(transform_along_any(n, b, x, counted, axes, t));
+      return;
+    }
   }
   const int axis = n.axis(requested, rank);
   n.require(axis != rank - 1, "axis {} holds the complex numbers' parts", axis);
-  const bool inverse = n.flag("inverse", false), onesided = n.flag("onesided", false);
-  const Dim given = b.dims(x)[static_cast<size_t>(axis)];
-  const Dim length = n.has(1) ? size_input(n, 1) : inverse && onesided ? (given - 1) * Dim(2) : given;
-  n.set(inverse && onesided ? inverse_real(n, x, axis, length) : transform(b, x, axis, length, inverse, onesided));
+  n.set(transform_along(n, b, x, axis, t));
 }
 
 /// Frames of the signal every `step` elements, weighted by the window and transformed: [batch, frames, bins, 2].
