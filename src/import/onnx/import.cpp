@@ -83,13 +83,19 @@ class SizeNames {
     std::string symbol;
     for (const char c : wish) symbol += std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' ? c : '_';
     if (symbol.empty() || std::isdigit(static_cast<unsigned char>(symbol[0])) || symbol[0] == '.') symbol = "_" + symbol;
-    if (symbol == "min" || symbol == "max") symbol += "_";
+    if (symbol == "min" || symbol == "max" || ends_as_fresh(symbol)) symbol += "_";
     std::string candidate = symbol;
     for (int i = 2; !used_.insert(candidate).second; ++i) candidate = symbol + "_" + std::to_string(i);
     return candidate;
   }
 
  private:
+  /// "…_s12" is how the builder names sizes of its own.
+  static bool ends_as_fresh(const std::string& symbol) {
+    const size_t at = symbol.rfind("_s");
+    return at != std::string::npos && at + 2 < symbol.size() && symbol.find_first_not_of("0123456789", at + 2) == std::string::npos;
+  }
+
   std::map<std::string, std::string> known_;
   std::set<std::string> used_;
 };
@@ -141,6 +147,22 @@ Type input_type(const ValueInfoProto& input, const ImportOptions& options, SizeN
   return {dtype, given->second};
 }
 
+/// The constant given for an input, checked against what the model says of it.
+Operand fixed_input(GraphImport& import, const ValueInfoProto& input, const Tensor& value, const ImportOptions& options, SizeNames& names) {
+  const std::string what = "input '" + input.name() + "'";
+  const TypeProto::Tensor& stated = input.type().tensor_type();
+  const Dims dims = stated_dims(input, options, names);
+  bool fits = checked_dtype(stated.elem_type(), what) == value.dtype() && (!stated.has_shape() || dims.size() == value.rank());
+  for (size_t i = 0; fits && i < dims.size(); ++i) fits = !dims[i].is_constant() || dims[i].constant() == value.dims()[i];
+  if (!fits) {
+    const Type given{value.dtype(), Dims(value.dims().begin(), value.dims().end())};
+    fail(ErrorKind::invalid_input, "{} is {}{} in the model; the given value {} does not fit it", what, data_type_name(stated.elem_type()), str(dims), str(given));
+  }
+  Operand operand;
+  operand.tensor = import.builder().constant(value, input.name());
+  return operand;
+}
+
 void import_inputs(GraphImport& import, const GraphProto& graph, const ImportOptions& options) {
   SizeNames names;
   std::set<std::string> inputs;
@@ -148,6 +170,10 @@ void import_inputs(GraphImport& import, const GraphProto& graph, const ImportOpt
     if (import.knows(input.name()) && !inputs.count(input.name())) continue;  // an initialiser: older models list them as inputs too
     if (input.name().empty()) fail(ErrorKind::invalid_input, "an input of the model has no name");
     inputs.insert(input.name());
+    if (const auto fixed = options.constants.find(input.name()); fixed != options.constants.end()) {
+      import.define(input.name(), fixed_input(import, input, fixed->second, options, names));
+      continue;
+    }
     Operand operand;
     try {
       operand.tensor = import.builder().input(input.name(), input_type(input, options, names));
@@ -161,11 +187,13 @@ void import_inputs(GraphImport& import, const GraphProto& graph, const ImportOpt
   for (const auto& [name, dims] : options.shapes) {
     if (!inputs.count(name)) fail(ErrorKind::invalid_input, "a shape is given for '{}', which is no input of the model", name);
   }
+  for (const auto& [name, value] : options.constants) {
+    if (!inputs.count(name)) fail(ErrorKind::invalid_input, "a value is given for '{}', which is no input of the model", name);
+  }
 }
 
 void import_outputs(GraphImport& import, const GraphProto& graph) {
   Builder& b = import.builder();
-  std::set<ValueId> taken(b.graph().inputs.begin(), b.graph().inputs.end());
   std::set<std::string> names;
   for (const ValueInfoProto& output : graph.output()) {
     if (output.name().empty() || !names.insert(output.name()).second) fail(ErrorKind::invalid_input, "two outputs of the model are named '{}'", output.name());
@@ -175,14 +203,12 @@ void import_outputs(GraphImport& import, const GraphProto& graph) {
       import.model().add_failure(fmt::format("output '{}' is a sequence or an optional; only dense tensors are supported", output.name()));
       continue;
     }
-    ValueId value = operand->tensor;
+    const ValueId value = operand->tensor;
     const int32_t stated = output.type().tensor_type().elem_type();
     if (stated != 0 && dtype_of(stated) != b.dtype(value)) {
       fail(ErrorKind::invalid_input, "output '{}' is stated as {} but computed as {}", output.name(), data_type_name(stated), name(b.dtype(value)));
     }
     b.set_source(output.name());
-    // A name a value: an input, or a value that is an output already, is copied.
-    if (!taken.insert(value).second) value = b.one("reshape", {value}, {{"dims", b.dims(value)}});
     b.output(value, output.name());
   }
 }

@@ -23,6 +23,9 @@ struct ImportLimits {
 struct ImportOptions {
   std::map<std::string, Dims> shapes;                ///< input name → dims, instead of those the model states
   std::map<std::string, int64_t> sizes;              ///< value of a named dim (dim_param)
+  /// Input name → a value fixed at compile time; it is no input of the result then. For operators that must know a value, an axis
+  /// or a scale, which the model leaves to its caller.
+  std::map<std::string, Tensor> constants;
   ImportLimits limits;
 };
 

@@ -290,6 +290,19 @@ TEST(ImportOnnx, names_run_time_sizes) {
   EXPECT_EQ(str(graph.type(graph.inputs[0])), "f32[8,3]");
 }
 
+TEST(ImportOnnx, fixes_an_input_to_a_given_value) {
+  TestModel model;
+  *model.graph.add_input() = TestModel::tensor_info("axes", 7, {1});
+  model.node("ReduceSum", {"x", "axes"}, {"y"});
+  ImportOptions options;
+  options.constants["axes"] = Tensor::from_ints({1});
+  const Graph graph = model.import(options);
+  EXPECT_EQ(graph.inputs.size(), 1u);
+  EXPECT_EQ(str(graph.type(graph.outputs[0])), "f32[2,1]");
+  options.constants["axes"] = Tensor::from_ints({1, 0});
+  EXPECT_THAT(model.refusal(ErrorKind::invalid_input, options), HasSubstr("the given value i64[2] does not fit it"));
+}
+
 TEST(ImportOnnx, refuses_given_shapes_that_do_not_fit) {
   TestModel model;
   model.node("Relu", {"x"}, {"y"});
@@ -343,7 +356,7 @@ TEST(ImportOnnx, refuses_what_is_no_model) {
   }
 }
 
-TEST(ImportOnnx, copies_a_value_that_is_an_output_under_two_names) {
+TEST(ImportOnnx, gives_a_value_that_is_an_output_under_two_names_two_values) {
   TestModel model;
   model.node("Relu", {"x"}, {"y"});
   *model.graph.add_output() = TestModel::tensor_info("x", 1, {2, 3});
@@ -352,7 +365,8 @@ TEST(ImportOnnx, copies_a_value_that_is_an_output_under_two_names) {
   const Graph graph = model.import();
   EXPECT_EQ(graph.outputs.size(), 3u);
   EXPECT_NE(graph.outputs[0], graph.outputs[2]);
-  EXPECT_NE(graph.outputs[1], graph.inputs[0]);
+  EXPECT_EQ(graph.value(graph.outputs[2]).name, "z");
+  EXPECT_EQ(graph.value(graph.inputs[0]).name, "x");
 }
 
 FunctionProto& add_function(ModelProto& model, const std::string& name, const NodeProto& body) {

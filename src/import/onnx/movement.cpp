@@ -4,6 +4,7 @@
 
 #include "import/onnx/operands.h"
 #include "import/onnx/operators.h"
+#include "import/onnx/runtime_axes.h"
 
 namespace tilewright::onnx {
 namespace {
@@ -51,7 +52,48 @@ Range sliced_range(const Dim& dim, const Dim& start, const Dim& end, int64_t ste
   return {first, not_negative(divide_up(first - last, -step))};
 }
 
+/// A slice whose positions, axes or steps are known at run time only: they are clamped by the same rules on tensors of one entry an
+/// axis, and elements are gathered.
+void slice_at_run_time(NodeImport& n) {
+  Builder& b = n.b;
+  ValueId x = n.in(0);
+  const int rank = b.rank(x);
+  const Dims count = n.dims(1);
+  n.require(count.size() == 1 && n.rank(2) == 1, "starts and ends must be lists");
+  const ValueId zero = b.scalar(DType::i64, 0);
+  const ValueId one = b.scalar(DType::i64, 1);
+  const ValueId size = b.sizes(b.dims(x));
+  const ValueId axes = n.has(3) ? as_i64(b, n.in(3)) : b.iota(DType::i64, count, 0);
+  const auto input = [&](int i, ValueId otherwise) { return at_axes(b, as_i64(b, n.in(i)), axes, otherwise, rank); };
+  const ValueId step = n.has(4) ? input(4, one) : b.broadcast(one, {rank});
+  const ValueId forward = b.less(zero, step);
+  const auto clamped = [&](ValueId at, ValueId low, ValueId high) { return b.max(b.min(at, high), low); };
+  const auto from_front = [&](ValueId at) { return b.where(b.less(at, zero), b.add(at, size), at); };
+  const ValueId last = b.sub(size, one);
+  const ValueId start = clamped(from_front(input(1, zero)), zero, b.where(forward, size, last));
+  const ValueId end = from_front(input(2, size));
+  const ValueId bounded = b.where(forward, clamped(end, zero, size), clamped(end, b.neg(one), last));
+  const ValueId distance = b.where(forward, b.sub(bounded, start), b.sub(start, bounded));
+  const ValueId stride = b.unary("abs", step);
+  const ValueId steps = b.div(b.sub(b.add(b.max(distance, zero), stride), one), stride);
+
+  const Dims counts = b.sizes_of(steps);
+  for (int axis = 0; axis < rank; ++axis) {
+    const auto entry = [&](ValueId list) { return b.slice(list, 0, axis, 1); };
+    const ValueId index = b.add(b.mul(b.iota(DType::i64, {counts[static_cast<size_t>(axis)]}, 0), entry(step)), entry(start));
+    x = b.gather(x, index, axis);
+  }
+  n.set(x);
+}
+
+bool slice_is_known(NodeImport& n) {
+  const auto known = [&](int i) { return !n.has(i) || integers_if_known(n, i).has_value(); };
+  const auto sizes = [&](int i) { return n.b.contents(n.in(i)).has_value() || product(n.dims(i)) == Dim(0); };
+  return sizes(1) && sizes(2) && known(3) && known(4);
+}
+
 void slice(NodeImport& n) {
+  if (n.opset() >= 10 && !slice_is_known(n)) return slice_at_run_time(n);
   const ValueId x = n.in(0);
   const int rank = n.b.rank(x);
   Dims starts;
@@ -136,9 +178,20 @@ void pad(NodeImport& n) {
     for (const int64_t amount : n.integers(n.opset() < 2 ? "paddings" : "pads")) amounts.emplace_back(amount);
     value = n.b.scalar(n.b.dtype(x), n.real("value", 0));
   } else {
-    amounts = n.b.sizes_of(n.in(1));
+    const Axes given = axes_of_input(n, 3);
+    if (given.at_run_time == no_value) {
+      amounts = n.b.sizes_of(n.in(1));
+      if (given.given) axes = given.known;
+    } else {
+      const Dim count = n.b.dims(given.at_run_time)[0];
+      const ValueId all = as_i64(n.b, n.in(1));
+      for (const Dim& first : {Dim(0), count}) {
+        const ValueId side = n.b.slice(all, 0, first, count);
+        const Dims spread = n.b.sizes_of(at_axes(n.b, side, given.at_run_time, n.b.scalar(DType::i64, 0), static_cast<int>(rank)));
+        amounts.insert(amounts.end(), spread.begin(), spread.end());
+      }
+    }
     value = n.in_or(2);
-    if (n.has(3)) axes = known_integers(n, 3, "axes");
   }
   n.axes(axes, static_cast<int>(rank));
   n.require(amounts.size() == 2 * axes.size(), "{} amounts are given for {} axes", amounts.size(), axes.size());

@@ -75,7 +75,7 @@ std::shared_ptr<const Tensor> NodeImport::constant(int i) const { return b.const
 
 Tensor NodeImport::required_constant(int i, std::string_view what) const {
   const auto value = constant(i);
-  if (!value) unsupported("its {} (input {}) must be a constant", what, i);
+  if (!value) unsupported("its {} (input {}) must be known at compile time; if it is an input of the model, fix its value", what, i);
   return *value;
 }
 

@@ -11,22 +11,37 @@ ValueId aligned_operand(NodeImport& n, ValueId a, ValueId b) {
   return trailing == 0 ? b : n.b.reshape(b, dims);
 }
 
-std::vector<int64_t> known_integers(NodeImport& n, int i, std::string_view what) {
-  std::vector<int64_t> values;
+std::optional<std::vector<int64_t>> integers_if_known(NodeImport& n, int i) {
   if (const auto constant = n.constant(i)) return constant->ints();
+  if (product(n.dims(i)) == Dim(0)) return std::vector<int64_t>{};
   const std::optional<Dims> contents = n.b.contents(n.in(i));
-  if (!contents) n.unsupported("its {} (input {}) must be known at compile time", what, i);
+  if (!contents) return std::nullopt;
+  std::vector<int64_t> values;
   for (const Dim& value : *contents) {
-    if (!value.is_constant()) n.unsupported("its {} (input {}) must be known at compile time, not {}", what, i, str(*contents));
+    if (!value.is_constant()) return std::nullopt;
     values.push_back(value.constant());
   }
   return values;
 }
 
-std::optional<std::vector<int64_t>> axes_of(NodeImport& n, int i) {
-  if (n.has_attribute("axes")) return n.integers("axes");
-  if (n.has(i)) return known_integers(n, i, "axes");
-  return std::nullopt;
+std::vector<int64_t> known_integers(NodeImport& n, int i, std::string_view what) {
+  const auto values = integers_if_known(n, i);
+  if (!values) n.unsupported("its {} (input {}) must be known at compile time; if it is an input of the model, fix its value", what, i);
+  return *values;
+}
+
+Axes axes_of(NodeImport& n, int i) {
+  if (n.has_attribute("axes")) return {true, n.integers("axes"), no_value};
+  return axes_of_input(n, i);
+}
+
+Axes axes_of_input(NodeImport& n, int i) {
+  if (!n.has(i)) return {};
+  if (const auto known = integers_if_known(n, i)) return {true, *known, no_value};
+  const Dims dims = n.dims(i);
+  n.require(dims.size() <= 1, "its axes must be a list, not {}", str(n.b.type(n.in(i))));
+  if (!product(dims).is_constant()) n.unsupported("the number of its axes must be known at compile time");
+  return {true, {}, n.b.reshape(as_i64(n.b, n.in(i)), {product(dims)})};
 }
 
 ValueId as_i64(Builder& b, ValueId x) { return b.cast(x, DType::i64); }

@@ -15,8 +15,18 @@ ValueId aligned_operand(NodeImport& n, ValueId a, ValueId b);
 /// The integers of input i, which must be known at import; unsupported otherwise. `what` names them.
 std::vector<int64_t> known_integers(NodeImport& n, int i, std::string_view what);
 
-/// Axes from the attribute "axes" or, when it is absent, from input i; as written. None when neither is there.
-std::optional<std::vector<int64_t>> axes_of(NodeImport& n, int i);
+/// The same, none when they are not known at import.
+std::optional<std::vector<int64_t>> integers_if_known(NodeImport& n, int i);
+
+/// Axes as written: from the attribute "axes" or, when it is absent, from input i.
+struct Axes {
+  bool given = false;
+  std::vector<int64_t> known;
+  ValueId at_run_time = no_value;  ///< i64 [k] with k known: which they are is known at run time only
+};
+Axes axes_of(NodeImport& n, int i);
+/// The same from input i alone.
+Axes axes_of_input(NodeImport& n, int i);
 
 /// x as i64.
 ValueId as_i64(Builder& b, ValueId x);

@@ -111,7 +111,8 @@ void global_lp_pool(NodeImport& n) {
   n.set(root(n.b, n.b.reduce("reduce_sum", power(n.b, n.in(0), p), spatial_axes(n)), p));
 }
 
-/// Puts each element back to where its index says, zeros elsewhere.
+/// Puts each element back to where its index says, zeros elsewhere. Indices count in the result that the window implies; an
+/// output_shape beyond that adds zeros behind.
 void max_unpool(NodeImport& n) {
   Builder& b = n.b;
   const Dims in = n.dims(0);
@@ -120,18 +121,21 @@ void max_unpool(NodeImport& n) {
   n.require(kernel.size() == spatial.size(), "kernel_shape has {} entries for {} spatial dims", kernel.size(), spatial.size());
   const Window window = window_of(n, spatial, kernel);
   Dims out = {in[0], in[1]};
-  if (n.has(2)) {
-    out = b.sizes_of(n.in(2));
-    n.require(out.size() == in.size(), "output_shape {} does not fit its input {}", str(out), str(b.type(n.in(0))));
-  } else {
-    for (size_t i = 0; i < kernel.size(); ++i) {
-      out.push_back((spatial[i] - 1) * Dim(window.strides[i]) + Dim(kernel[i]) - window.before[i] - window.after[i]);
-    }
+  for (size_t i = 0; i < kernel.size(); ++i) {
+    out.push_back((spatial[i] - 1) * Dim(window.strides[i]) + Dim(kernel[i]) - window.before[i] - window.after[i]);
   }
   const ValueId zeros = b.broadcast(b.scalar(n.dtype(0), 0), {product(out)});
   const ValueId placed = b.one("scatter_elements", {zeros, flat(b, as_i64(b, n.in(1))), flat(b, n.in(0))},
                                {{"axis", int64_t{0}}, {"combine", std::string("assign")}});
-  n.set(b.reshape(placed, out));
+  ValueId result = b.reshape(placed, out);
+  if (n.has(2)) {
+    const Dims wanted = b.sizes_of(n.in(2));
+    n.require(wanted.size() == in.size(), "output_shape {} does not fit its input {}", str(wanted), str(b.type(n.in(0))));
+    Dims behind;
+    for (size_t i = 0; i < out.size(); ++i) behind.push_back(wanted[i] - out[i]);
+    result = b.pad(result, Dims(out.size(), Dim(0)), behind);
+  }
+  n.set(result);
 }
 
 constexpr OperatorEntry table[] = {

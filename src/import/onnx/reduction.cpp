@@ -2,6 +2,7 @@
 
 #include "import/onnx/operands.h"
 #include "import/onnx/operators.h"
+#include "import/onnx/runtime_axes.h"
 
 namespace tilewright::onnx {
 namespace {
@@ -10,25 +11,37 @@ namespace {
 struct Reduced {
   std::vector<int64_t> axes;
   bool keep_dims;
+  ValueId at_run_time = no_value;  ///< the axes, when they are known at run time only
 
-  ValueId apply(Builder& b, std::string_view core, ValueId x, bool keep) const { return axes.empty() ? x : b.reduce(core, x, axes, keep); }
+  ValueId apply(Builder& b, std::string_view core, ValueId x, bool keep) const {
+    if (at_run_time != no_value) return reduce_at(b, core, x, at_run_time, keep);
+    return axes.empty() ? x : b.reduce(core, x, axes, keep);
+  }
   ValueId apply(Builder& b, std::string_view core, ValueId x) const { return apply(b, core, x, keep_dims); }
+  /// Drops the dims of 1 of something reduced with its dims kept, as the node asks.
+  ValueId finish(Builder& b, ValueId x) const {
+    if (keep_dims) return x;
+    if (at_run_time != no_value) return squeeze_at(b, x, at_run_time);
+    return axes.empty() ? x : b.squeeze(x, axes);
+  }
 };
 
 /// `since_input`: the opset from which axes are an input.
 Reduced reduced_of(NodeImport& n, int64_t since_input) {
   const int rank = n.rank(0);
-  std::vector<int64_t> axes;
+  const bool keep_dims = n.flag("keepdims", true);
+  Axes axes;
   if (n.opset() < since_input) {
-    axes = n.integers("axes");
-  } else if (n.has(1)) {
-    axes = known_integers(n, 1, "axes");
+    axes.known = n.integers("axes");
+  } else {
+    axes = axes_of_input(n, 1);
   }
-  if (axes.empty() && !n.flag("noop_with_empty_axes", false)) {
-    axes.resize(static_cast<size_t>(rank));
-    std::iota(axes.begin(), axes.end(), 0);
+  if (axes.at_run_time != no_value) return {{}, keep_dims, axes.at_run_time};
+  if (axes.known.empty() && !n.flag("noop_with_empty_axes", false)) {
+    axes.known.resize(static_cast<size_t>(rank));
+    std::iota(axes.known.begin(), axes.known.end(), 0);
   }
-  return {n.axes(axes, rank), n.flag("keepdims", true)};
+  return {n.axes(axes.known, rank), keep_dims};
 }
 
 void plain(NodeImport& n, std::string_view core, int64_t since_input = 18) { n.set(reduced_of(n, since_input).apply(n.b, core, n.in(0))); }
@@ -68,9 +81,9 @@ void reduce_log_sum_exp(NodeImport& n) {
     const Reduced reduced = reduced_of(n, 18);
     const ValueId largest = reduced.apply(b, "reduce_max", x, true);
     const ValueId shift = b.where(b.unary("is_inf", largest), b.scalar(b.dtype(x), 0), largest);
-    const ValueId sum = reduced.apply(b, "reduce_sum", b.exp(b.sub(x, shift)), true);
-    const ValueId result = b.add(b.log(sum), shift);
-    return reduced.keep_dims || reduced.axes.empty() ? result : b.squeeze(result, reduced.axes);
+    const ValueId spread = reduced.at_run_time == no_value ? shift : spread_at(b, shift, x, reduced.at_run_time);
+    const ValueId sum = reduced.apply(b, "reduce_sum", b.exp(b.sub(x, spread)), true);
+    return reduced.finish(b, b.add(b.log(sum), shift));
   });
 }
 
@@ -83,13 +96,21 @@ void arg_max(NodeImport& n) { arg_reduce(n, "arg_max"); }
 void arg_min(NodeImport& n) { arg_reduce(n, "arg_min"); }
 
 void cumulate(NodeImport& n, bool product) {
-  const std::vector<int64_t> axis = known_integers(n, 1, "axis");
-  n.require(axis.size() == 1, "needs one axis");
-  n.set(n.b.one("cumulate", {n.in(0)},
-                {{"axis", int64_t{n.axis(axis[0], n.rank(0))}},
-                 {"product", int64_t{product}},
-                 {"exclusive", n.integer("exclusive", 0)},
-                 {"reverse", n.integer("reverse", 0)}}));
+  const auto along = [&](int axis) {
+    return n.b.one("cumulate", {n.in(0)},
+                   {{"axis", int64_t{axis}},
+                    {"product", int64_t{product}},
+                    {"exclusive", n.integer("exclusive", 0)},
+                    {"reverse", n.integer("reverse", 0)}});
+  };
+  if (const auto axis = integers_if_known(n, 1)) {
+    n.require(axis->size() == 1, "needs one axis");
+    return n.set(along(n.axis((*axis)[0], n.rank(0))));
+  }
+  n.require(n.rank(0) > 0, "its input has no axes");
+  std::vector<ValueId> all;
+  for (int axis = 0; axis < n.rank(0); ++axis) all.push_back(along(axis));
+  n.set(choose_axis(n.b, as_i64(n.b, n.in(1)), all));
 }
 void cum_prod(NodeImport& n) { cumulate(n, true); }
 void cum_sum(NodeImport& n) { cumulate(n, false); }

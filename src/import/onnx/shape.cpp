@@ -2,6 +2,7 @@
 
 #include "import/onnx/operands.h"
 #include "import/onnx/operators.h"
+#include "import/onnx/runtime_axes.h"
 
 namespace tilewright::onnx {
 namespace {
@@ -17,11 +18,32 @@ void shape(NodeImport& n) {
 
 void size(NodeImport& n) { n.set(n.b.reshape(n.b.sizes({product(n.dims(0))}), {})); }
 
+/// The new sizes when `shape` is known at run time only: zeros copy, and one -1 takes what is left.
+Dims resolved_at_run_time(NodeImport& n, ValueId x, ValueId shape, bool zero_copies) {
+  Builder& b = n.b;
+  const Dim count = b.dims(shape).at(0);
+  if (!count.is_constant()) n.unsupported("the rank of its result must be known at compile time");
+  const ValueId zero = b.scalar(DType::i64, 0);
+  const ValueId one = b.scalar(DType::i64, 1);
+  Dims from = b.dims(x);
+  const Dim elements = product(from);
+  shape = as_i64(b, shape);
+  if (zero_copies) {
+    from.resize(static_cast<size_t>(count.constant()), Dim(1));
+    shape = b.where(b.equal(shape, zero), b.sizes(from), shape);
+  }
+  const ValueId open = b.less(shape, zero);
+  const ValueId given = b.reduce("reduce_product", b.where(open, one, shape), {0});
+  return b.sizes_of(b.where(open, b.div(b.sizes({elements}), given), shape));
+}
+
 void reshape(NodeImport& n) {
   const ValueId x = n.in(0);
   Dims dims;
   if (n.opset() < 5) {
     for (const int64_t dim : n.integers("shape")) dims.emplace_back(dim);
+  } else if (n.rank(1) == 1 && !n.b.contents(n.in(1)) && n.dims(1)[0] != Dim(0)) {
+    return n.set(n.b.reshape(x, resolved_at_run_time(n, x, n.in(1), !n.flag("allowzero", false))));
   } else {
     dims = n.b.sizes_of(n.in(1));
   }
@@ -62,8 +84,10 @@ void flatten(NodeImport& n) {
 void squeeze(NodeImport& n) {
   const ValueId x = n.in(0);
   std::vector<int64_t> axes;
-  if (const auto stated = axes_of(n, 1)) {
-    axes = n.axes(*stated, n.b.rank(x));
+  const Axes stated = axes_of(n, 1);
+  if (stated.at_run_time != no_value) return n.set(squeeze_at(n.b, x, stated.at_run_time));
+  if (stated.given) {
+    axes = n.axes(stated.known, n.b.rank(x));
   } else {
     for (int i = 0; i < n.b.rank(x); ++i) {
       if (n.b.dims(x)[static_cast<size_t>(i)] == Dim(1)) axes.push_back(i);
@@ -74,9 +98,10 @@ void squeeze(NodeImport& n) {
 
 void unsqueeze(NodeImport& n) {
   const ValueId x = n.in(0);
-  const auto stated = axes_of(n, 1);
-  n.require(stated.has_value(), "has no axes");
-  const std::vector<int64_t> axes = n.axes(*stated, n.b.rank(x) + static_cast<int>(stated->size()));
+  const Axes stated = axes_of(n, 1);
+  n.require(stated.given, "has no axes");
+  if (stated.at_run_time != no_value) return n.set(unsqueeze_at(n.b, x, stated.at_run_time));
+  const std::vector<int64_t> axes = n.axes(stated.known, n.b.rank(x) + static_cast<int>(stated.known.size()));
   n.set(axes.empty() ? x : n.b.unsqueeze(x, axes));
 }
 
