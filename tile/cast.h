@@ -15,9 +15,9 @@ namespace detail {
 
 /// Smallest and largest value of a two's complement integer of `bits` bits.
 template <class T, int bits>
-inline constexpr T lowest_value = std::is_signed_v<T> ? static_cast<T>(-(int64_t{1} << (bits - 1))) : T{0};
-template <class T, int bits>
 inline constexpr T highest_value = static_cast<T>(std::numeric_limits<uint64_t>::max() >> (64 - bits + (std::is_signed_v<T> ? 1 : 0)));
+template <class T, int bits>
+inline constexpr T lowest_value = std::is_signed_v<T> ? static_cast<T>(-highest_value<T, bits> - 1) : T{0};
 
 template <class To, int bits, class From>
 TILE_INLINE To saturate_float(From v) {

@@ -1,8 +1,255 @@
+// Matrix products: the operands as views, the epilogue as a lambda, and one call of the library.
+
 #include "base/error.h"
+#include "target/cpu/contract_shape.h"
 #include "target/cpu/kernel_text.h"
+#include "target/cpu/nest_body.h"
 
 namespace tilewright::cpu {
+namespace {
 
-bool emit_contract(const KernelText&, const pattern::Nest&, Writer&) { return false; }
+using schedule::affine_in;
+using schedule::mentions;
+
+const char* const column_symbol = "tilewright..column";
+const char* const first_column_symbol = "tilewright..first_column";
+
+class ContractEmitter {
+ public:
+  ContractEmitter(const KernelText& kernel, const pattern::Nest& nest, ContractShape shape, Writer& out)
+      : kernel_(kernel), source_(nest), shape_(std::move(shape)), out_(out) {}
+
+  void emit() {
+    kernel_.declare_sizes(out_);
+    kernel_.declare_tensors(out_);
+    if (depthwise()) return;
+    const auto constant = [](const LoopGroup& group) { return group.extent().is_constant() ? std::to_string(group.extent().constant()) : std::string("0"); };
+    out_.line(fmt::format("const tile::Extents extents{{.batch = {}, .m = {}, .n = {}, .k = {}}};", text(shape_.batch.extent()), text(shape_.m.extent()),
+                          text(shape_.n.extent()), text(shape_.k.extent())));
+    operand("left", shape_.left, shape_.m);
+    operand("right", shape_.right, shape_.n);
+    epilogue(shape_.batch, shape_.m);
+    out_.line(fmt::format("tile::contract<{}, {}, {}>(extents, left, right, epilogue, a.team);", value_type(shape_.sum), constant(shape_.m), constant(shape_.n)));
+  }
+
+ private:
+  std::string text(const Dim& e) const { return print_index(e, kernel_.sizes, shape_.nest.bounds); }
+  std::string text(const Dim& e, const Names& names) const { return print_index(e, names, shape_.nest.bounds); }
+
+  static std::string loop_name(const Loop& loop) {
+    const std::string number = loop.symbol.substr(std::string(schedule::reserved_prefix).size() + 1);
+    return (loop.reduced ? "r" : "i") + number;
+  }
+
+  /// `const i64 i1 = m / 56 % 56;` for each loop of the group, from its joint index.
+  void digits(const LoopGroup& group, const std::string& joint, NestBody& body) {
+    Dim below = 1;
+    std::vector<std::string> lines;
+    for (size_t i = group.loops.size(); i-- > 0;) {
+      std::string digit = joint;
+      if (!(below == Dim(1))) digit += " / " + print_factor(below, kernel_.sizes, shape_.nest.bounds);
+      if (i > 0) digit += " % " + print_factor(group.loops[i].extent, kernel_.sizes, shape_.nest.bounds);
+      lines.insert(lines.begin(), fmt::format("const i64 {} = {};", loop_name(group.loops[i]), digit));
+      below *= group.loops[i].extent;
+    }
+    for (const std::string& line : lines) out_.line(line);
+    for (const Loop& loop : group.loops) body.name(loop.symbol, loop_name(loop));
+  }
+
+  /// Where batch entry b begins: a stride, or a function of b.
+  std::string batch_view(const Dim& start) {
+    if (const auto even = even_over(start, shape_.batch)) return fmt::format("tile::BatchStride{{{}}}", text(even->slope));
+    Dim moving = flattened(start, shape_.batch, shape_.nest.bounds);
+    Names names = kernel_.sizes;
+    names[shape_.batch.symbol] = "batch";
+    std::map<std::string, Dim> zero = {{shape_.batch.symbol, Dim(0)}};
+    moving -= moving.substitute(zero);
+    return fmt::format("[=](i64 batch) {{ return {}; }}", text(moving, names));
+  }
+
+  /// The part of an address that no batch loop moves.
+  Dim constant_part(Dim start) const {
+    for (const Loop& loop : shape_.batch.loops) start = start.substitute({{loop.symbol, Dim(0)}});
+    return start;
+  }
+
+  std::string pointer(TensorId tensor, const Dim& offset) const {
+    const std::string& base = kernel_.pointers.at(tensor);
+    return offset == Dim(0) ? base : fmt::format("{} + {}", base, print_factor(offset, kernel_.sizes, shape_.nest.bounds));
+  }
+
+  std::string zero_point(const Factor& factor, const std::string& side) {
+    if (factor.zero < 0) return "";
+    NestBody body(shape_.nest, kernel_.sizes, kernel_.pointers, out_, side + "_");
+    body.want({factor.zero});
+    body.write_known();
+    return fmt::format("static_cast<int32_t>({})", body.value(factor.zero).text);
+  }
+
+  void operand(const std::string& side, const Factor& factor, const LoopGroup& outer) {
+    if (!dense(side, factor, outer) && !windows(side, factor, outer)) mapped(side, factor, outer);
+  }
+
+  bool dense(const std::string& side, const Factor& factor, const LoopGroup& outer) {
+    const auto found = find_dense(shape_, factor, outer);
+    if (!found) return false;
+    const TensorId tensor = shape_.nest.loads[static_cast<size_t>(factor.access)].tensor;
+    const std::string zero = zero_point(factor, side);
+    const bool left = side == "left";
+    const std::string strides = left ? text(found->outer_stride) + ", " + text(found->k_stride) : text(found->k_stride) + ", " + text(found->outer_stride);
+    out_.line(fmt::format("const auto {0} = tile::dense_{0}({1}, {2}, {3}{4});", side, pointer(tensor, constant_part(found->start)), strides, batch_view(found->start),
+                          zero.empty() ? "" : ", " + zero));
+    return true;
+  }
+
+  bool mentions_any(const Dim& e) const {
+    for (const Loop& loop : shape_.nest.loops)
+      if (mentions(e, loop.symbol)) return true;
+    return false;
+  }
+
+  template <class F>
+  std::string axes_list(const WindowShape& shape, F&& field) const {
+    std::string list;
+    for (const WindowShape::Axis& axis : shape.axes) list += (list.empty() ? "" : ", ") + text(field(axis));
+    return "{" + list + "}";
+  }
+
+  bool windows(const std::string& side, const Factor& factor, const LoopGroup& outer) {
+    const auto found = find_windows(shape_, factor, outer, source_, kernel_.program());
+    if (!found) return false;
+    const TensorId tensor = source_.accesses[static_cast<size_t>(factor.access)].tensor;
+    const std::string zero = zero_point(factor, side);
+    const std::string type = storage_type(kernel_.program().tensor(tensor).type.dtype);
+    const std::string batch = batch_view(found->start);
+    out_.line(fmt::format("const auto {}_batch = {};", side, batch));
+    out_.line(fmt::format("const tile::ConvWindows<{}, {}, std::remove_const_t<decltype({}_batch)>> {}{{", type, found->axes.size(), side, side));
+    out_.line(fmt::format("    .data = {}, .batch = {}_batch, .input = {}, .output = {}, .kernel = {},", pointer(tensor, constant_part(found->start)), side,
+                          axes_list(*found, [](const auto& x) { return x.input; }), axes_list(*found, [](const auto& x) { return x.output; }), axes_list(*found, [](const auto& x) { return x.kernel; })));
+    out_.line(fmt::format("    .stride = {}, .dilation = {}, .pad = {}, .zero = {}}};", axes_list(*found, [](const auto& x) { return x.stride; }),
+                          axes_list(*found, [](const auto& x) { return x.dilation; }), axes_list(*found, [](const auto& x) { return x.pad; }), zero.empty() ? "0" : zero));
+    return true;
+  }
+
+  /// One call an element: for addresses and prologues that no view describes.
+  void mapped(const std::string& side, const Factor& factor, const LoopGroup& outer) {
+    const std::string joint = side == "left" ? "m" : "n";
+    out_.open(fmt::format("const tile::Mapped {}{{[&](i64 batch, i64 {}, i64 k) -> {}", side, joint, value_type(shape_.sum)));
+    NestBody body(shape_.nest, kernel_.sizes, kernel_.pointers, out_);
+    digits(shape_.batch, "batch", body);
+    digits(outer, joint, body);
+    digits(shape_.k, "k", body);
+    body.want({factor.value});
+    body.write_known();
+    out_.line(fmt::format("return {};", converted(body.value(factor.value), shape_.sum)));
+    out_.close("};");
+  }
+
+  /// Finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The arguments' names
+  /// are those of contract(); `row_group` is what the row index runs over.
+  void epilogue(const LoopGroup& batch, const LoopGroup& row_group) {
+    LoweredNest after = shape_.nest;
+    const Dim column = Dim::symbol(first_column_symbol) + Dim::symbol(column_symbol);
+    after.bounds.of[first_column_symbol] = after.bounds.of[shape_.n.symbol];
+    after.bounds.of[column_symbol] = {Dim(0), Dim(1 << 16)};
+    const auto along = [&](Dim& e) { e = flattened(e, shape_.n, shape_.nest.bounds).substitute({{shape_.n.symbol, column}}); };
+    const std::vector<bool> needed = closure(after, after.stored_values);
+    for (size_t id = 0; id < needed.size(); ++id) {
+      if (!needed[id] || after.nodes[id].op != ExprOp::load) continue;
+      Address& load = after.loads[static_cast<size_t>(after.nodes[id].integer)];
+      if (moved_.insert(after.nodes[id].integer).second) move(load, along);
+    }
+    for (Address& store : after.stores) move(store, along);
+    for (Dim& coordinate : after.coordinates) along(coordinate);
+    after.find_symbols();
+
+    out_.open(fmt::format("const auto epilogue = [&](i64 batch, i64 m0, i64 n0, i64 rows, i64 columns, const {}* sums, i64 ld)", value_type(shape_.sum)));
+    out_.line("(void)batch, (void)m0;");
+    kernel_.declare_sizes(out_);
+    kernel_.declare_tensors(out_);
+    NestBody body(after, kernel_.sizes, kernel_.pointers, out_);
+    body.name(first_column_symbol, "n0");
+    body.want(after.stored_values);
+    digits(batch, "batch", body);
+    body.write_known();
+    out_.open("for (i64 row = 0; row < rows; ++row)");
+    body.enter("tilewright..row", "row");
+    digits(row_group, "(m0 + row)", body);
+    const DType result = source_.reductions[0].dtype;
+    out_.line("const auto* const sum = sums + row * ld;");
+    body.set_reduced(0, {"sum[column]", result, !is_narrow_float(result)}, {column_symbol});
+    body.write_known();
+    std::vector<size_t> stores;
+    for (size_t i = 0; i < after.stores.size(); ++i) stores.push_back(i);
+    body.write_pointers(column_symbol, stores);
+    out_.pragma("#pragma omp simd");
+    out_.open("for (i64 column = 0; column < columns; ++column)");
+    body.enter(column_symbol, "column");
+    body.write_known();
+    for (const size_t i : stores) body.write_store(i);
+    out_.close();
+    out_.close();
+    out_.close(";");
+  }
+
+  template <class F>
+  static void move(Address& address, F&& along) {
+    along(address.offset);
+    for (Guard& guard : address.guards)
+      for (Dim* e : {&guard.value, &guard.low, &guard.high}) along(*e);
+  }
+
+  /// One filter a channel: the batch loops end with the channel, the sum runs over the kernel's positions alone.
+  bool depthwise() {
+    if (shape_.batch.loops.empty() || shape_.m.loops.size() > 1) return false;
+    const auto found = find_windows(shape_, shape_.right, shape_.n, source_, kernel_.program());
+    if (!found || found->has_channel || !shape_.left.direct || shape_.nest.loads[static_cast<size_t>(shape_.left.access)].guards.size() > 0) return false;
+    const Address& weights = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
+    LoopGroup images{{shape_.batch.loops.begin(), shape_.batch.loops.end() - 1}, "tilewright..images"};
+    LoopGroup channels{{shape_.batch.loops.back()}, "tilewright..channels"};
+    const Loop channel = shape_.batch.loops.back();
+    const Dim filters = shape_.m.extent();
+    channels.loops.insert(channels.loops.end(), shape_.m.loops.begin(), shape_.m.loops.end());
+    Dim plane = 1, taps = 1;
+    for (const WindowShape::Axis& axis : found->axes) plane *= axis.input, taps *= axis.kernel;
+    const auto by_channel = affine_in(found->start, channel.symbol);
+    if (!by_channel || !(by_channel->slope == plane)) return false;
+    const auto by_image = even_over(by_channel->at_zero, images);
+    if (!by_image || mentions_any(by_image->at_zero) || (!images.loops.empty() && !(by_image->slope == plane * channel.extent))) return false;
+    const auto by_tap = even_over(weights.offset, shape_.k);
+    if (!by_tap || (!shape_.k.loops.empty() && !(by_tap->slope == Dim(1)))) return false;
+    const auto by_filter = even_over(by_tap->at_zero, channels);
+    if (!by_filter || !(by_filter->slope == taps) || mentions_any(by_filter->at_zero)) return false;
+
+    const std::string x_zero = zero_point(shape_.right, "x"), w_zero = zero_point(shape_.left, "w");
+    WindowShape three = *found;
+    while (three.axes.size() < 3) three.axes.insert(three.axes.begin(), WindowShape::Axis{.input = 1});
+    out_.line(fmt::format("const tile::DepthwiseShape shape{{.images = {}, .channels = {}, .filters = {}, .input = {},", text(images.extent()), text(channels.extent()), text(filters),
+                          axes_list(three, [](const auto& x) { return x.input; })));
+    out_.line(fmt::format("    .output = {}, .kernel = {}, .stride = {}, .dilation = {}, .pad = {}}};", axes_list(three, [](const auto& x) { return x.output; }),
+                          axes_list(three, [](const auto& x) { return x.kernel; }), axes_list(three, [](const auto& x) { return x.stride; }),
+                          axes_list(three, [](const auto& x) { return x.dilation; }), axes_list(three, [](const auto& x) { return x.pad; })));
+    epilogue(images, channels);
+    const TensorId input = source_.accesses[static_cast<size_t>(shape_.right.access)].tensor;
+    out_.line(fmt::format("tile::depthwise<{}>(shape, {}, {}, epilogue, a.team, {}, {});", value_type(shape_.sum), pointer(input, by_image->at_zero),
+                          pointer(weights.tensor, by_filter->at_zero), x_zero.empty() ? "0" : x_zero, w_zero.empty() ? "0" : w_zero));
+    return true;
+  }
+
+  const KernelText& kernel_;
+  const pattern::Nest& source_;
+  ContractShape shape_;
+  Writer& out_;
+  std::set<int64_t> moved_;
+};
+
+}  // namespace
+
+bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Writer& out) {
+  std::optional<ContractShape> shape = find_contract(nest, kernel.program());
+  if (!shape) return false;
+  ContractEmitter(kernel, nest, std::move(*shape), out).emit();
+  return true;
+}
 
 }  // namespace tilewright::cpu

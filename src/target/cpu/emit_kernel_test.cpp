@@ -183,5 +183,115 @@ TEST(EmitKernel, EveryCast) {
   check(cases, baseline);
 }
 
+struct Conv {
+  std::string name;
+  int64_t batch = 1, groups = 1, in = 3, out = 4;  ///< channels a group
+  std::vector<int64_t> input, kernel, stride, dilation, pad;
+  DType dtype = DType::f32;
+  bool zero_points = false;
+};
+
+/// y[n, g·out + o, position…] = Σ x[n, g·in + c, window…] · w[g·out + o, c, kernel…] + b
+Case convolution(const Conv& c) {
+  Case one{c.name, {}, {}};
+  Program& p = one.program;
+  const size_t rank = c.input.size();
+  Dims x_dims = {c.batch, c.groups * c.in}, w_dims = {c.groups * c.out, c.in}, y_dims = {c.batch, c.groups * c.out}, space = {c.batch, c.groups, c.out};
+  std::vector<int64_t> positions;
+  for (size_t d = 0; d < rank; ++d) {
+    positions.push_back((c.input[d] + 2 * c.pad[d] - (c.kernel[d] - 1) * c.dilation[d] - 1) / c.stride[d] + 1);
+    x_dims.push_back(c.input[d]);
+    w_dims.push_back(c.kernel[d]);
+    y_dims.push_back(positions[d]);
+    space.push_back(positions[d]);
+  }
+  space.push_back(c.in);
+  for (size_t d = 0; d < rank; ++d) space.push_back(c.kernel[d]);
+  const auto concrete = [](const Dims& dims) {
+    std::vector<int64_t> all;
+    for (const Dim& d : dims) all.push_back(d.constant());
+    return all;
+  };
+  const auto input = [&](const std::string& name, const Dims& dims, DType dtype) {
+    const int id = p.add_tensor({dtype, dims}, name);
+    p.inputs.push_back(id);
+    Tensor t(dtype, concrete(dims));
+    for (int64_t i = 0; i < t.element_count(); ++i) is_float(dtype) ? t.set_float(i, static_cast<double>(i * 7919 % 41) / 32 - 0.6) : t.set_int(i, i * 7919 % 41 - (is_signed(dtype) ? 20 : 0));
+    one.inputs.push_back(t);
+    return id;
+  };
+  const DType sum = is_float(c.dtype) ? DType::f32 : DType::i32;
+  const int x = input("x", x_dims, c.dtype), w = input("w", w_dims, c.dtype == DType::u8 ? DType::i8 : c.dtype), b = input("b", {c.groups * c.out}, sum);
+
+  // x over [n, g, (o), position…, c, kernel…]
+  Map xm = Map::identity(std::span<const Dim>(x_dims));
+  for (size_t d = 0; d < rank; ++d) xm = xm.padded(static_cast<int>(2 + d), c.pad[d], c.pad[d] + c.stride[d]);  // spare room: windows need not fill it
+  for (size_t d = rank; d-- > 0;) xm = xm.windows(static_cast<int>(2 + d), positions[d], c.kernel[d], c.stride[d], c.dilation[d]);
+  Dims parted = {c.batch, c.groups, c.in};
+  for (size_t d = 0; d < rank; ++d) parted.insert(parted.end(), {Dim(positions[d]), Dim(c.kernel[d])});
+  xm = xm.reshaped(std::span<const Dim>(parted));
+  std::vector<int> order = {0, 1};
+  for (size_t d = 0; d < rank; ++d) order.push_back(static_cast<int>(3 + 2 * d));
+  order.push_back(2);
+  for (size_t d = 0; d < rank; ++d) order.push_back(static_cast<int>(4 + 2 * d));
+  xm = xm.transposed(std::span<const int>(order)).inserted(2, c.out);
+  // w over [(n), g, o, (position…), c, kernel…]
+  Dims w_parted = {c.groups, c.out};
+  for (size_t d = 1; d < w_dims.size(); ++d) w_parted.push_back(w_dims[d]);
+  Map wm = Map::identity(std::span<const Dim>(w_dims)).reshaped(std::span<const Dim>(w_parted));
+  for (size_t d = 0; d < rank; ++d) wm = wm.inserted(static_cast<int>(2 + d), positions[d]);
+  wm = wm.inserted(0, c.batch);
+  Map bm = Map::identity({Dim(c.groups * c.out)}).reshaped({c.groups, c.out}).inserted(0, c.batch);
+  for (size_t d = 3; d < space.size(); ++d) bm = bm.inserted(static_cast<int>(d), space[d]);
+  Map ym = Map::identity(std::span<const Dim>(y_dims));
+  Dims y_parted = {c.batch, c.groups, c.out};
+  for (size_t d = 0; d < rank; ++d) y_parted.push_back(positions[d]);
+  ym = ym.reshaped(std::span<const Dim>(y_parted));
+
+  NestBuilder n(space, static_cast<int>(1 + rank));
+  const double zero = c.zero_points ? 3 : 0;
+  pattern::Expr xv = n.cast(n.load(x, c.dtype, xm, {}, n.constant(c.dtype, zero)), sum), wv = n.cast(n.load(w, p.tensor(w).type.dtype, wm), sum);
+  if (c.zero_points) xv = xv - n.constant(sum, zero);
+  pattern::Expr y = n.reduce(pattern::ReduceOp::sum, xv * wv, sum) + n.load(b, sum, bm);
+  if (is_float(c.dtype)) y = n.binary(ExprOp::max, y, n.constant(sum, 0));
+  const int result = p.add_tensor({sum, y_dims}, "y");
+  n.store(result, ym, y);
+  p.patterns.push_back(n.finish(c.name));
+  p.outputs = {result};
+  return one;
+}
+
+TEST(EmitKernel, Convolutions) {
+  std::vector<Case> cases;
+  const std::vector<Conv> shapes = {
+      {"3x3", 2, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+      {"1x1", 1, 1, 16, 8, {7, 5}, {1, 1}, {1, 1}, {1, 1}, {0, 0}},
+      {"1x1 strided", 1, 1, 32, 8, {7, 5}, {1, 1}, {2, 2}, {1, 1}, {0, 0}},
+      {"7x7 strided", 1, 1, 3, 10, {23, 19}, {7, 7}, {2, 2}, {1, 1}, {3, 3}},
+      {"dilated", 2, 1, 4, 4, {12, 13}, {3, 3}, {1, 1}, {2, 3}, {2, 3}},
+      {"grouped", 1, 3, 4, 5, {8, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+      {"depthwise", 2, 6, 1, 1, {14, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+      {"depthwise strided", 1, 6, 1, 1, {14, 9}, {5, 5}, {2, 2}, {1, 1}, {2, 2}},
+      {"depthwise multiplied", 1, 4, 1, 3, {14, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+      {"one dimension", 2, 1, 8, 8, {40}, {5}, {1}, {1}, {2}},
+      {"depthwise in one dimension", 2, 8, 1, 1, {40}, {5}, {1}, {1}, {2}},
+      {"three dimensions", 1, 1, 2, 4, {5, 6, 7}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}},
+      {"half", 1, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::f16},
+      {"bytes", 1, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8},
+      {"bytes with zero points", 1, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8, true},
+      {"depthwise bytes", 1, 6, 1, 1, {14, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8, true},
+  };
+  for (const Conv& shape : shapes) cases.push_back(convolution(shape));
+  check(cases, baseline);
+  // The library's kernels serve them: no plain loops.
+  for (const Case& one : cases) {
+    const schedule::Block block = schedule::schedule(one.program, {}, baseline);
+    const std::string text = emit_kernel(block, block.kernels.at(0), find_target("cpu:x86-64-v3"));
+    const bool depthwise = one.name.starts_with("depthwise");
+    EXPECT_NE(text.find(depthwise ? "tile::depthwise<" : "tile::contract<"), std::string::npos) << one.name << "\n" << text;
+    EXPECT_EQ(text.find("tile::Mapped"), std::string::npos) << one.name << "\n" << text;
+  }
+}
+
 }  // namespace
 }  // namespace tilewright

@@ -115,10 +115,10 @@ class LoopShaper {
     for (const pattern::Reduction& reduction : nest.reductions) ordered_ |= reduction.op >= pattern::ReduceOp::arg_min;
   }
 
-  void run() {
+  void run(Merging merging) {
     drop_unit_loops();
     sort();
-    while (merge_some()) {
+    while (merging == Merging::merge && merge_some()) {
     }
   }
 
@@ -205,7 +205,7 @@ class LoopShaper {
 
 }  // namespace
 
-LoweredNest lower_nest(const pattern::Nest& nest, const pattern::Program& program, const RowContext& row) {
+LoweredNest lower_nest(const pattern::Nest& nest, const pattern::Program& program, const RowContext& row, Merging merging) {
   LoweredNest lowered;
   lowered.nodes = nest.nodes;
   lowered.reductions = nest.reductions;
@@ -232,7 +232,7 @@ LoweredNest lower_nest(const pattern::Nest& nest, const pattern::Program& progra
     within_row(lowered.stores.back());
     lowered.stored_values.push_back(store.value);
   }
-  LoopShaper(lowered).run();
+  LoopShaper(lowered).run(merging);
   lowered.find_symbols();
   return lowered;
 }

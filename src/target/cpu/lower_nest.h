@@ -63,8 +63,11 @@ struct RowContext {
   std::set<TensorId> row_local;
 };
 
-/// `shared_rank` leading coordinates get no loop: their symbols are indices around the nest.
-LoweredNest lower_nest(const pattern::Nest& nest, const pattern::Program& program, const RowContext& row = {});
+/// Whether neighbouring loops that all addresses treat as one become one.
+enum class Merging { merge, keep };
+
+/// `row.shared_rank` leading coordinates get no loop: their symbols are indices around the nest.
+LoweredNest lower_nest(const pattern::Nest& nest, const pattern::Program& program, const RowContext& row = {}, Merging merging = Merging::merge);
 
 /// The access of `map` (and its indirect coordinates) seen from `point`.
 Address lower_access(const pattern::Access& access, int number, const Dims& point, const pattern::Program& program, Bounds& bounds);

@@ -1,0 +1,260 @@
+#include "target/cpu/contract_shape.h"
+
+#include <algorithm>
+
+#include "target/cpu/cpp_text.h"
+
+namespace tilewright::cpu {
+
+using schedule::Affine;
+using schedule::affine_in;
+using schedule::mentions;
+
+Dim LoopGroup::extent() const {
+  Dim all = 1;
+  for (const Loop& loop : loops) all *= loop.extent;
+  return all;
+}
+
+std::optional<Affine> even_over(const Dim& e, const LoopGroup& group) {
+  Dim rest = e, slope = 0, below = 1;
+  for (size_t i = group.loops.size(); i-- > 0;) {
+    const auto affine = affine_in(rest, group.loops[i].symbol);
+    if (!affine) return std::nullopt;
+    for (const Loop& loop : group.loops)
+      if (mentions(affine->slope, loop.symbol)) return std::nullopt;
+    if (i + 1 == group.loops.size()) slope = affine->slope;
+    else if (!(affine->slope == slope * below)) return std::nullopt;
+    below *= group.loops[i].extent;
+    rest = affine->at_zero;
+  }
+  return Affine{slope, rest};
+}
+
+Dim flattened(const Dim& e, const LoopGroup& group, const Bounds& bounds) {
+  const Dim joint = Dim::symbol(group.symbol);
+  if (const auto even = even_over(e, group)) return even->at_zero + even->slope * joint;
+  std::map<std::string, Dim> digits;
+  Dim below = 1;
+  for (size_t i = group.loops.size(); i-- > 0;) {
+    Dim digit = joint / below;
+    if (i > 0) digit = digit % group.loops[i].extent;
+    digits[group.loops[i].symbol] = digit;
+    below *= group.loops[i].extent;
+  }
+  return simplify(e.substitute(digits), bounds);
+}
+
+namespace {
+
+const ExprNode& node_at(const LoweredNest& nest, ExprId id) { return nest.nodes[static_cast<size_t>(id)]; }
+
+/// Whether every value of `from` is one of `to`.
+bool widens(DType from, DType to) {
+  if (from == to) return true;
+  if (from == DType::boolean) return true;
+  if (is_float(to)) return is_float(from) ? size_of(from) < size_of(to) : size_of(from) < 4 && (to == DType::f32 || to == DType::f64);
+  if (is_float(from)) return false;
+  return bits_of(from) < bits_of(to) && (is_signed(to) || !is_signed(from));
+}
+
+ExprId without_casts(const LoweredNest& nest, ExprId id) {
+  while (node_at(nest, id).op == ExprOp::cast && widens(node_at(nest, node_at(nest, id).args[0]).dtype, node_at(nest, id).dtype)) id = node_at(nest, id).args[0];
+  return id;
+}
+
+bool same_value(const LoweredNest& nest, ExprId a, ExprId b) {
+  a = without_casts(nest, a);
+  b = without_casts(nest, b);
+  const ExprNode &x = node_at(nest, a), &y = node_at(nest, b);
+  return a == b || (x.op == ExprOp::constant && y.op == ExprOp::constant && is_float(x.dtype) == is_float(y.dtype) && x.real == y.real && x.integer == y.integer);
+}
+
+Factor describe(const LoweredNest& nest, ExprId value) {
+  Factor factor{value, -1, -1, false};
+  ExprId element = value;
+  if (node_at(nest, value).op == ExprOp::sub) {
+    const ExprId zero = node_at(nest, value).args[1];
+    if (!nest.symbols[static_cast<size_t>(zero)].empty()) return factor;
+    element = node_at(nest, value).args[0];
+    factor.zero = zero;
+  }
+  const ExprNode& load = node_at(nest, without_casts(nest, element));
+  if (load.op != ExprOp::load) return factor;
+  const Address& address = nest.loads[static_cast<size_t>(load.integer)];
+  if (!address.indirect.empty()) return factor;
+  if (factor.zero >= 0 && (size_of(load.dtype) != 1 || is_float(load.dtype) || load.dtype == DType::boolean || is_float(node_at(nest, value).dtype))) return factor;
+  factor.access = static_cast<int>(load.integer);
+  factor.direct = true;
+  return factor;
+}
+
+bool reads_memory(const LoweredNest& nest, ExprId root) {
+  const std::vector<bool> needed = closure(nest, {root});
+  for (size_t id = 0; id < needed.size(); ++id)
+    if (needed[id] && nest.nodes[id].op == ExprOp::load) return true;
+  return false;
+}
+
+}  // namespace
+
+std::optional<ContractShape> find_contract(const pattern::Nest& nest, const pattern::Program& program) {
+  if (nest.reductions.size() != 1 || nest.reductions[0].op != pattern::ReduceOp::sum) return std::nullopt;
+  ContractShape shape;
+  shape.nest = lower_nest(nest, program, {}, Merging::keep);
+  const LoweredNest& lowered = shape.nest;
+  const DType dtype = nest.reductions[0].dtype;
+  shape.sum = is_narrow_float(dtype) ? DType::f32 : dtype;
+  if (!is_float(shape.sum) && (!is_integer(shape.sum) || size_of(shape.sum) < 4)) return std::nullopt;
+  const ExprNode& product = node_at(lowered, nest.reductions[0].value);
+  if (product.op != ExprOp::mul || value_type(product.dtype) != value_type(shape.sum)) return std::nullopt;
+  ExprId a = product.args[0], b = product.args[1];
+  if (!reads_memory(lowered, a) || !reads_memory(lowered, b)) return std::nullopt;
+
+  const auto uses = [&](ExprId id, const Loop& loop) { return lowered.symbols[static_cast<size_t>(id)].count(loop.symbol) > 0; };
+  LoopGroup only_a, only_b;
+  for (const Loop& loop : lowered.loops) {
+    const bool in_a = uses(a, loop), in_b = uses(b, loop);
+    LoopGroup& group = loop.reduced ? shape.k : in_a == in_b ? shape.batch : in_a ? only_a : only_b;
+    group.loops.push_back(loop);
+  }
+  if (only_a.loops.empty() && only_b.loops.empty()) return std::nullopt;
+  // Small ones are quicker as plain loops, and to compile.
+  Dim work = 1;
+  for (const Loop& loop : lowered.loops) work *= loop.extent;
+  if (work.is_constant() && work.constant() < 2048) return std::nullopt;
+
+  // Columns are what lies side by side in the result; a product with one row alone has it as columns.
+  bool a_is_right = false;
+  for (const Loop& loop : only_a.loops) {
+    const auto affine = affine_in(lowered.stores.at(0).offset, loop.symbol);
+    a_is_right |= affine && affine->slope == Dim(1);
+  }
+  if (only_b.loops.empty()) a_is_right = true;
+  if (only_a.loops.empty()) a_is_right = false;
+  if (a_is_right) std::swap(a, b), std::swap(only_a, only_b);
+  shape.m = std::move(only_a);
+  shape.n = std::move(only_b);
+  shape.left = describe(lowered, a);
+  shape.right = describe(lowered, b);
+  shape.batch.symbol = "tilewright..batch";
+  shape.m.symbol = "tilewright..m";
+  shape.n.symbol = "tilewright..n";
+  shape.k.symbol = "tilewright..k";
+  balance(shape, nest, program);
+  return shape;
+}
+
+std::optional<DenseShape> find_dense(const ContractShape& shape, const Factor& factor, const LoopGroup& outer) {
+  if (!factor.direct) return std::nullopt;
+  const Address& address = shape.nest.loads[static_cast<size_t>(factor.access)];
+  if (!address.guards.empty()) return std::nullopt;
+  const auto by_outer = even_over(address.offset, outer);
+  if (!by_outer) return std::nullopt;
+  const auto by_k = even_over(by_outer->at_zero, shape.k);
+  if (!by_k) return std::nullopt;
+  for (const Loop& loop : shape.nest.loops)
+    if (mentions(by_outer->slope, loop.symbol) || mentions(by_k->slope, loop.symbol)) return std::nullopt;
+  return DenseShape{by_outer->slope, by_k->slope, by_k->at_zero};
+}
+
+void balance(ContractShape& shape, const pattern::Nest& nest, const pattern::Program& program) {
+  const auto settle = [&](LoopGroup ContractShape::*group, const Factor& factor, bool columns) {
+    ContractShape moved = shape;
+    LoopGroup& outer = moved.*group;
+    for (;;) {
+      const bool regular = find_dense(moved, factor, outer) || find_windows(moved, factor, outer, nest, program);
+      const bool stores = !columns || even_over(moved.nest.stores.at(0).offset, outer).has_value();
+      if (regular && stores) break;
+      if (outer.loops.size() <= 1) return;  // nothing gained
+      moved.batch.loops.insert(moved.batch.loops.begin(), outer.loops.front());
+      outer.loops.erase(outer.loops.begin());
+    }
+    shape = std::move(moved);
+  };
+  settle(&ContractShape::n, shape.right, true);
+  settle(&ContractShape::m, shape.left, false);
+  for (const LoopGroup* group : {&shape.batch, &shape.m, &shape.n, &shape.k}) shape.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
+}
+
+std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer, const pattern::Nest& nest, const pattern::Program& program) {
+  if (!factor.direct) return std::nullopt;
+  const pattern::Access& access = nest.accesses[static_cast<size_t>(factor.access)];
+  if (access.fill) {
+    // Padding counts as nothing: the filled value is zero, or the zero point.
+    const ExprNode& fill = node_at(shape.nest, *access.fill);
+    const bool zero = fill.op == ExprOp::constant && fill.real == 0 && fill.integer == 0;
+    if (factor.zero >= 0 ? !same_value(shape.nest, *access.fill, factor.zero) : !zero) return std::nullopt;
+  }
+  const Dims& dims = program.tensor(access.tensor).type.dims;
+  schedule::LoweredMap lowered = schedule::lower_map(access.map, schedule::coordinates_of(nest.space), shape.nest.bounds);
+  // Loops of extent 1 are gone; their symbols are 0.
+  std::map<std::string, Dim> dropped;
+  for (size_t i = 0; i < nest.space.size(); ++i) dropped[schedule::coordinate_symbol(static_cast<int>(i))] = 0;
+  for (const Loop& loop : shape.nest.loops) dropped.erase(loop.symbol);
+  for (Dim& coordinate : lowered.coordinates) coordinate = coordinate.substitute(dropped);
+
+  // Trailing coordinates that move with the output position or the kernel's are spatial; what k has beyond them is the channel.
+  std::vector<Loop> outer_left = outer.loops, k_left = shape.k.loops;
+  WindowShape windows;
+  Dims spatial;
+  size_t axis = dims.size();
+  while (axis > 0 && windows.axes.size() < 3 && !outer_left.empty()) {
+    const Dim& coordinate = lowered.coordinates[axis - 1];
+    WindowShape::Axis found;
+    found.input = dims[axis - 1];
+    Dim rest = coordinate;
+    if (mentions(coordinate, outer_left.back().symbol)) {
+      const auto affine = affine_in(coordinate, outer_left.back().symbol);
+      if (!affine || !proven_nonnegative(affine->slope - 1)) return std::nullopt;
+      found.output = outer_left.back().extent;
+      found.stride = affine->slope;
+      rest = affine->at_zero;
+      outer_left.pop_back();
+    }
+    if (!k_left.empty() && mentions(rest, k_left.back().symbol)) {
+      const auto affine = affine_in(rest, k_left.back().symbol);
+      if (!affine || !proven_nonnegative(affine->slope - 1)) return std::nullopt;
+      found.kernel = k_left.back().extent;
+      found.dilation = affine->slope;
+      rest = affine->at_zero;
+      k_left.pop_back();
+    }
+    found.pad = -rest;
+    for (const Loop& loop : shape.nest.loops)
+      if (mentions(rest, loop.symbol)) return std::nullopt;
+    spatial.insert(spatial.begin(), coordinate);
+    windows.axes.insert(windows.axes.begin(), found);
+    --axis;
+  }
+  if (windows.axes.empty() || !outer_left.empty() || k_left.size() > 1) return std::nullopt;
+
+  // The rest of the address: batch loops, and the channel one plane apart.
+  Dim plane = 1;
+  for (const WindowShape::Axis& a : windows.axes) plane *= a.input;
+  Dims strides = schedule::row_major(dims);
+  Dim start = 0;
+  for (size_t i = 0; i < axis; ++i) start += lowered.coordinates[i] * strides[i];
+  if (!k_left.empty()) {
+    const auto channel = affine_in(start, k_left[0].symbol);
+    if (!channel || !(channel->slope == plane) || shape.k.loops[0].symbol != k_left[0].symbol) return std::nullopt;
+    start = channel->at_zero;
+    windows.has_channel = true;
+  }
+  for (const LoopGroup* group : {&outer, &shape.k})
+    for (const Loop& loop : group->loops)
+      if (mentions(start, loop.symbol)) return std::nullopt;
+  windows.start = start;
+
+  // Only being inside the spatial extents is asked for, all of which the kernel checks.
+  for (Guard guard : lowered.guards) {
+    for (Dim* e : {&guard.value, &guard.low, &guard.high}) *e = e->substitute(dropped);
+    bool known = false;
+    for (size_t i = 0; i < spatial.size(); ++i)
+      known |= guard.kind == Guard::range && guard.value - guard.low == spatial[i] && guard.high - guard.low == windows.axes[i].input;
+    if (!known) return std::nullopt;
+  }
+  return windows;
+}
+
+}  // namespace tilewright::cpu
