@@ -4,6 +4,7 @@
 
 #include "import/onnx/operands.h"
 #include "import/onnx/operators.h"
+#include "import/onnx/runtime_resize.h"
 
 namespace tilewright::onnx {
 namespace {
@@ -117,36 +118,82 @@ void emit(NodeImport& n, const Geometry& geometry, Attributes attributes) {
   n.set(n.b.one("resize", {n.in(0)}, std::move(attributes)));
 }
 
+/// Scales, sizes or a region that are known at run time only.
+void resize_by_tensors(NodeImport& n, const std::vector<int64_t>& axes, ValueId scales, ValueId sizes, RunTimeResize resize) {
+  Builder& b = n.b;
+  Dims from;
+  for (const int64_t axis : axes) from.push_back(n.dims(0)[static_cast<size_t>(axis)]);
+  const ValueId in = b.cast(b.sizes(from), DType::f64);
+  const auto count = static_cast<int64_t>(axes.size());
+  if (scales != no_value) {
+    n.require(b.dims(scales) == Dims{Dim(count)}, "scales are {} for {} axes", str(b.type(scales)), count);
+    // Sizes are computed in single precision, as with scales known at compile time.
+    resize.sizes = b.cast(b.unary("floor", b.mul(b.cast(b.sizes(from), DType::f32), b.cast(scales, DType::f32))), DType::i64);
+    resize.scales = b.cast(scales, DType::f64);
+  } else {
+    n.require(b.dims(sizes) == Dims{Dim(count)}, "sizes are {} for {} axes", str(b.type(sizes)), count);
+    resize.sizes = as_i64(b, sizes);
+    resize.scales = b.div(b.cast(sizes, DType::f64), in);
+    if (const std::string policy = n.text("keep_aspect_ratio_policy", "stretch"); policy != "stretch") {
+      n.require(policy == "not_larger" || policy == "not_smaller", "keep_aspect_ratio_policy '{}' is not known", policy);
+      const ValueId common = b.reduce(policy == "not_larger" ? "reduce_min" : "reduce_max", resize.scales, {0});
+      resize.scales = b.broadcast(common, {count});
+      resize.sizes = b.cast(b.unary("floor", b.add(b.mul(in, resize.scales), 0.5)), DType::i64);
+    }
+  }
+  resize.axes = axes;
+  resize.mode = core_mode(n);
+  n.set(resize_at_run_time(b, n.in(0), resize));
+}
+
+bool known_or_absent(NodeImport& n, int i) { return !is_given(n, i) || n.constant(i); }
+
 void resize(NodeImport& n) {
   if (n.opset() < 11) {
-    const Geometry geometry = scaled_geometry(n, known_reals(n, 1, "scales"), resized_axes(n));
-    return emit(n, geometry, {{"coordinate", std::string("asymmetric")}, {"nearest", std::string("floor")}});
+    const std::vector<int64_t> axes = resized_axes(n);
+    if (!n.constant(1)) return resize_by_tensors(n, axes, n.in(1), no_value, {.mode = {}, .coordinate = "asymmetric", .nearest = "floor", .axes = {}});
+    return emit(n, scaled_geometry(n, known_reals(n, 1, "scales"), axes), {{"coordinate", std::string("asymmetric")}, {"nearest", std::string("floor")}});
   }
   const std::vector<int64_t> axes = resized_axes(n);
   n.require(is_given(n, 2) != is_given(n, 3), "needs either scales or sizes");
-  const Geometry geometry =
-      is_given(n, 2) ? scaled_geometry(n, known_reals(n, 2, "scales"), axes) : sized_geometry(n, n.b.sizes_of(n.in(3)), axes);
   const std::string coordinate = n.text("coordinate_transformation_mode", "half_pixel");
   constexpr std::string_view known[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"};
   if (std::find(std::begin(known), std::end(known), coordinate) == std::end(known)) {
     n.unsupported("coordinate_transformation_mode '{}' is not supported", coordinate);
   }
+  const std::string nearest = n.text("nearest_mode", "round_prefer_floor");
+  const bool crops = coordinate == "tf_crop_and_resize";
+  n.require(!crops || n.has(1), "coordinate mode tf_crop_and_resize needs a roi");
+  const bool keeps_ratio = is_given(n, 3) && n.text("keep_aspect_ratio_policy", "stretch") != "stretch";
+  if (!known_or_absent(n, 2) || (crops && !n.constant(1)) || (keeps_ratio && !integers_if_known(n, 3))) {
+    if (n.flag("antialias", false)) n.unsupported("antialias needs scales known at compile time; if they are an input of the model, fix their value");
+    RunTimeResize resize;
+    resize.coordinate = coordinate;
+    resize.nearest = nearest;
+    resize.cubic_a = n.real("cubic_coeff_a", -0.75);
+    resize.exclude_outside = n.flag("exclude_outside", false);
+    resize.extrapolation = n.real("extrapolation_value", 0);
+    if (crops) resize.roi = n.b.cast(n.in(1), DType::f64);
+    return resize_by_tensors(n, axes, is_given(n, 2) ? n.in(2) : no_value, is_given(n, 2) ? no_value : n.in(3), std::move(resize));
+  }
+  const Geometry geometry =
+      is_given(n, 2) ? scaled_geometry(n, known_reals(n, 2, "scales"), axes) : sized_geometry(n, n.b.sizes_of(n.in(3)), axes);
   Attributes attributes = {{"coordinate", coordinate},
-                           {"nearest", n.text("nearest_mode", "round_prefer_floor")},
+                           {"nearest", nearest},
                            {"cubic_a", n.real("cubic_coeff_a", -0.75)},
                            {"exclude_outside", n.integer("exclude_outside", 0)},
                            {"extrapolation", n.real("extrapolation_value", 0)},
                            {"antialias", n.integer("antialias", 0)}};
-  if (coordinate == "tf_crop_and_resize") {
-    n.require(n.has(1), "coordinate mode tf_crop_and_resize needs a roi");
-    attributes["roi"] = roi_of(n, 1, axes);
-  }
+  if (crops) attributes["roi"] = roi_of(n, 1, axes);
   emit(n, geometry, std::move(attributes));
 }
 
 void upsample(NodeImport& n) {
   std::vector<float> scales;
   if (n.opset() >= 9) {
+    if (!n.constant(1)) {
+      return resize_by_tensors(n, resized_axes(n), n.in(1), no_value, {.mode = {}, .coordinate = "asymmetric", .nearest = "floor", .axes = {}});
+    }
     scales = known_reals(n, 1, "scales");
   } else if (n.opset() >= 7) {
     scales = n.reals("scales");
