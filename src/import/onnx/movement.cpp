@@ -178,13 +178,14 @@ void pad(NodeImport& n) {
     for (const int64_t amount : n.integers(n.opset() < 2 ? "paddings" : "pads")) amounts.emplace_back(amount);
     value = n.b.scalar(n.b.dtype(x), n.real("value", 0));
   } else {
-    const Axes given = axes_of_input(n, 3);
+    const Axes given = axes_of_input(n, 3, static_cast<int>(rank));
     if (given.at_run_time == no_value) {
       amounts = n.b.sizes_of(n.in(1));
       if (given.given) axes = given.known;
     } else {
       const Dim count = n.b.dims(given.at_run_time)[0];
       const ValueId all = as_i64(n.b, n.in(1));
+      n.require(n.b.dims(all) == Dims{count * Dim(2)}, "pads are {} for {} axes", str(n.b.type(all)), count.str());
       for (const Dim& first : {Dim(0), count}) {
         const ValueId side = n.b.slice(all, 0, first, count);
         const Dims spread = n.b.sizes_of(at_axes(n.b, side, given.at_run_time, n.b.scalar(DType::i64, 0), static_cast<int>(rank)));
@@ -215,7 +216,9 @@ void tile(NodeImport& n) {
   if (n.opset() < 6) {
     const std::vector<int64_t> axis = known_integers(n, 2, "axis");
     n.require(axis.size() == 1, "needs one axis");
-    repeats[static_cast<size_t>(n.axis(axis[0], n.b.rank(x)))] = n.b.sizes_of(n.in(1)).at(0);
+    const Dims times = n.b.sizes_of(n.in(1));
+    n.require(times.size() == 1, "needs one number of tiles");
+    repeats[static_cast<size_t>(n.axis(axis[0], n.b.rank(x)))] = times[0];
   } else {
     repeats = n.b.sizes_of(n.in(1));
   }

@@ -30,17 +30,18 @@ std::vector<int64_t> known_integers(NodeImport& n, int i, std::string_view what)
   return *values;
 }
 
-Axes axes_of(NodeImport& n, int i) {
+Axes axes_of(NodeImport& n, int i, int at_most) {
   if (n.has_attribute("axes")) return {true, n.integers("axes"), no_value};
-  return axes_of_input(n, i);
+  return axes_of_input(n, i, at_most);
 }
 
-Axes axes_of_input(NodeImport& n, int i) {
+Axes axes_of_input(NodeImport& n, int i, int at_most) {
   if (!n.has(i)) return {};
   if (const auto known = integers_if_known(n, i)) return {true, *known, no_value};
   const Dims dims = n.dims(i);
   n.require(dims.size() <= 1, "its axes must be a list, not {}", str(n.b.type(n.in(i))));
   if (!product(dims).is_constant()) n.unsupported("the number of its axes must be known at compile time");
+  n.require(product(dims).constant() <= at_most, "{} axes are named; there are {}", product(dims).constant(), at_most);
   return {true, {}, n.b.reshape(as_i64(n.b, n.in(i)), {product(dims)})};
 }
 

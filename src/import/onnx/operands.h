@@ -24,9 +24,9 @@ struct Axes {
   std::vector<int64_t> known;
   ValueId at_run_time = no_value;  ///< i64 [k] with k known: which they are is known at run time only
 };
-Axes axes_of(NodeImport& n, int i);
-/// The same from input i alone.
-Axes axes_of_input(NodeImport& n, int i);
+Axes axes_of(NodeImport& n, int i, int at_most);
+/// The same from input i alone; rejects more than `at_most` axes.
+Axes axes_of_input(NodeImport& n, int i, int at_most);
 
 /// x as i64.
 ValueId as_i64(Builder& b, ValueId x);

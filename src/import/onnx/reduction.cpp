@@ -34,7 +34,7 @@ Reduced reduced_of(NodeImport& n, int64_t since_input) {
   if (n.opset() < since_input) {
     axes.known = n.integers("axes");
   } else {
-    axes = axes_of_input(n, 1);
+    axes = axes_of_input(n, 1, rank);
   }
   if (axes.at_run_time != no_value) return {{}, keep_dims, axes.at_run_time};
   if (axes.known.empty() && !n.flag("noop_with_empty_axes", false)) {

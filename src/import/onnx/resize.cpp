@@ -173,7 +173,10 @@ void resize(NodeImport& n) {
     resize.cubic_a = n.real("cubic_coeff_a", -0.75);
     resize.exclude_outside = n.flag("exclude_outside", false);
     resize.extrapolation = n.real("extrapolation_value", 0);
-    if (crops) resize.roi = n.b.cast(n.in(1), DType::f64);
+    if (crops) {
+      n.require(n.dims(1) == Dims{Dim(static_cast<int64_t>(2 * axes.size()))}, "roi is {} for {} axes", str(n.b.type(n.in(1))), axes.size());
+      resize.roi = n.b.cast(n.in(1), DType::f64);
+    }
     return resize_by_tensors(n, axes, is_given(n, 2) ? n.in(2) : no_value, is_given(n, 2) ? no_value : n.in(3), std::move(resize));
   }
   const Geometry geometry =

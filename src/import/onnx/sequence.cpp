@@ -50,6 +50,7 @@ void concat_from_sequence(NodeImport& n) {
   std::vector<ValueId> values = n.sequence(0);
   n.require(!values.empty(), "cannot join an empty sequence");
   const int rank = n.b.rank(values[0]);
+  for (const ValueId value : values) n.require(n.b.rank(value) == rank, "its tensors {} and {} differ in rank", str(n.b.type(values[0])), str(n.b.type(value)));
   if (!n.flag("new_axis", false)) return n.set(n.b.concat(values, n.axis(n.integer("axis"), rank)));
   const int axis = n.axis(n.integer("axis"), rank + 1);
   for (ValueId& value : values) value = n.b.unsqueeze(value, {axis});

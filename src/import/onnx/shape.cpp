@@ -7,6 +7,9 @@
 namespace tilewright::onnx {
 namespace {
 
+/// More dims than any model has: what a list of axes may be long.
+constexpr int largest_rank = 64;
+
 void shape(NodeImport& n) {
   const Dims dims = n.dims(0);
   const auto rank = static_cast<int64_t>(dims.size());
@@ -84,7 +87,7 @@ void flatten(NodeImport& n) {
 void squeeze(NodeImport& n) {
   const ValueId x = n.in(0);
   std::vector<int64_t> axes;
-  const Axes stated = axes_of(n, 1);
+  const Axes stated = axes_of(n, 1, n.b.rank(x));
   if (stated.at_run_time != no_value) return n.set(squeeze_at(n.b, x, stated.at_run_time));
   if (stated.given) {
     axes = n.axes(stated.known, n.b.rank(x));
@@ -98,7 +101,7 @@ void squeeze(NodeImport& n) {
 
 void unsqueeze(NodeImport& n) {
   const ValueId x = n.in(0);
-  const Axes stated = axes_of(n, 1);
+  const Axes stated = axes_of(n, 1, largest_rank);
   n.require(stated.given, "has no axes");
   if (stated.at_run_time != no_value) return n.set(unsqueeze_at(n.b, x, stated.at_run_time));
   const std::vector<int64_t> axes = n.axes(stated.known, n.b.rank(x) + static_cast<int>(stated.known.size()));
