@@ -96,7 +96,7 @@ std::vector<ValueId> Builder::node(std::string_view op, std::vector<ValueId> inp
   context.require(count >= definition.min_inputs && (definition.max_inputs < 0 || count <= definition.max_inputs), "has {} inputs, wants {}{}", count, definition.min_inputs,
                   definition.max_inputs == definition.min_inputs ? "" : definition.max_inputs < 0 ? " or more" : fmt::format(" to {}", definition.max_inputs));
   const std::vector<Type> types = definition.infer(context);
-  ensure(static_cast<int>(types.size()) >= outputs || outputs == 1, "an operator gives the results that are asked for");
+  ensure(static_cast<int>(types.size()) >= outputs, "an operator gives the results that are asked for");
   for (const InferContext::Check& check : context.checks()) {
     const Attributes wanted = {{"lhs", Dims{check.lhs}}, {"rhs", Dims{check.rhs}}, {"message", check.message}};
     const bool known = std::any_of(graph_.nodes.begin(), graph_.nodes.end(), [&](const Node& other) {
@@ -107,7 +107,7 @@ std::vector<ValueId> Builder::node(std::string_view op, std::vector<ValueId> inp
   for (const Type& type : types) node.outputs.push_back(new_value(type, source_));
   infer_contents(graph_, node);
   graph_.nodes.push_back(node);
-  return node.outputs;
+  return {node.outputs.begin(), node.outputs.begin() + outputs};
 }
 
 std::optional<Dims> Builder::contents(ValueId v) const {

@@ -1,0 +1,202 @@
+#include "op/windows.h"
+#include "op/tables.h"
+
+namespace tilewright {
+namespace {
+
+using pattern::Expr;
+using pattern::ExprOp;
+using pattern::Map;
+using pattern::NestBuilder;
+using pattern::ReduceOp;
+
+DType accumulator_of(DType result) { return result == DType::f16 || result == DType::bf16 ? DType::f32 : result; }
+
+void check_bias(const InferContext& c, const Dim& channels) {
+  if (!c.has(2)) return;
+  c.require(c.rank(2) == 1, "bias is {}; needs [{}]", str(c.type(2)), channels.str());
+  c.require_equal(c.dims(2)[0], channels, "bias and output channels");
+}
+
+int64_t groups_of(const InferContext& c) {
+  const int64_t groups = c.integer_or("groups", 1);
+  c.require(groups >= 1, "groups is {}", groups);
+  return groups;
+}
+
+std::vector<Type> infer_conv(const InferContext& c) {
+  const bool widened = c.node().attributes.count("dtype") > 0;
+  c.require(c.rank(0) >= 3 && c.rank(1) == c.rank(0), "input is {}, weights are {}; needs [n,c,spatial…] and [m,c/groups,kernel…]", str(c.type(0)), str(c.type(1)));
+  c.require(widened || c.dtype(0) == c.dtype(1), "input is {}, weights are {}; dtypes must agree", str(c.type(0)), str(c.type(1)));
+  const int64_t groups = groups_of(c);
+  c.require_equal(c.dims(0)[1], c.dims(1)[1] * groups, fmt::format("channels of input {} and weights {} with {} groups", str(c.dims(0)), str(c.dims(1)), groups));
+  const Dim m = c.dims(1)[0];
+  c.require(!m.is_constant() || m.constant() % groups == 0, "{} output channels do not divide into {} groups", m.str(), groups);
+  check_bias(c, m);
+  const Windows w = windows_of(c, Dims(c.dims(1).begin() + 2, c.dims(1).end()));
+  Dims dims = {c.dims(0)[0], m};
+  for (int axis = 0; axis < w.rank; ++axis) dims.push_back(w.positions(c, c.dims(0)[static_cast<size_t>(axis) + 2], axis, false));
+  return {{widened ? c.dtype_attribute("dtype") : c.dtype(0), dims}};
+}
+
+/// Stores the sum, plus the bias of its channel, in the result's dtype.
+void finish(Lowering& l, NestBuilder& n, const Map& store, Expr sum, const std::vector<Expr>& channel) {
+  const DType result = l.out_type().dtype;
+  if (l.has(2)) sum = sum + n.cast(n.load_at(l.in(2), l.in_type(2), channel), sum.dtype());
+  n.store(l.out(), store, n.cast(sum, result));
+  l.emit(n);
+}
+
+/// out[n, g, m, o…] = Σ x[n, g, c, o·stride + k·dilation − pad] · w[g, m, c, k…], reduced over c, k…; the group coordinate only when there are groups.
+void lower_conv(Lowering& l) {
+  const InferContext c = l.context();
+  const Type x = l.in_type(0), w = l.in_type(1), out = l.out_type();
+  const Dim groups = groups_of(c);
+  const bool grouped = !(groups == Dim(1));
+  const Windows windows = windows_of(c, Dims(w.dims.begin() + 2, w.dims.end()));
+  const int spatial = windows.rank, lead = grouped ? 3 : 2;
+  const Dim m = w.dims[0] / groups, inner = w.dims[1];
+
+  Dims space = grouped ? Dims{out.dims[0], groups, m} : Dims{out.dims[0], m};
+  space.insert(space.end(), out.dims.begin() + 2, out.dims.end());
+  space.push_back(inner);
+  space.insert(space.end(), w.dims.begin() + 2, w.dims.end());
+
+  // x: [n, c, s…] → [n, (g,) c, (o, k)…] → [n, (g,) m, o…, c, k…]
+  Map view = windows.view(x.dims, Dims(out.dims.begin() + 2, out.dims.end()));
+  if (grouped) {
+    Dims split;
+    for (int d = 0; d < view.rank_in(); ++d) {
+      if (d == 1) split.insert(split.end(), {groups, inner});
+      else split.push_back(view.extent_in(d));
+    }
+    view = view.reshaped(std::span<const Dim>(split));
+  }
+  std::vector<int> order = {0};
+  if (grouped) order.push_back(1);
+  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis);
+  order.push_back(lead - 1);
+  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis + 1);
+  view = view.transposed(std::span<const int>(order)).inserted(lead - 1, m);
+
+  // w: [m, c, k…] → [n, (g,) m, o…, c, k…]
+  Map weights = Map::identity(w.dims);
+  if (grouped) {
+    Dims split = {groups, m};
+    split.insert(split.end(), w.dims.begin() + 1, w.dims.end());
+    weights = weights.reshaped(std::span<const Dim>(split));
+  }
+  weights = weights.inserted(0, out.dims[0]);
+  for (int axis = 0; axis < spatial; ++axis) weights = weights.inserted(lead + axis, out.dims[static_cast<size_t>(axis) + 2]);
+
+  NestBuilder n(space, 1 + spatial);
+  const DType wide = accumulator_of(out.dtype);
+  std::optional<Expr> fill;
+  if (view.may_be_invalid()) fill = n.constant(x.dtype, 0);
+  const Expr product = n.cast(n.load(l.in(0), x.dtype, view, {}, fill), wide) * n.cast(n.load(l.in(1), w.dtype, weights), wide);
+  const Expr sum = n.reduce(ReduceOp::sum, product, wide);
+  Map store = Map::identity(out.dims);
+  Expr channel = n.index(lead - 1);
+  if (grouped) {
+    Dims split = {out.dims[0], groups, m};
+    split.insert(split.end(), out.dims.begin() + 2, out.dims.end());
+    store = store.reshaped(std::span<const Dim>(split));
+    channel = n.index(1) * n.size(m) + channel;
+  }
+  finish(l, n, store, sum, {channel});
+}
+
+std::vector<Type> infer_conv_transpose(const InferContext& c) {
+  c.require(c.rank(0) >= 3 && c.rank(1) == c.rank(0) && c.dtype(0) == c.dtype(1), "input is {}, weights are {}; needs [n,c,spatial…] and [c,m/groups,kernel…] of one dtype", str(c.type(0)), str(c.type(1)));
+  const int64_t groups = groups_of(c);
+  c.require_equal(c.dims(0)[1], c.dims(1)[0], fmt::format("channels of input {} and weights {}", str(c.dims(0)), str(c.dims(1))));
+  const Dim m = c.dims(1)[1] * groups;
+  check_bias(c, m);
+  const Windows w = windows_of(c, Dims(c.dims(1).begin() + 2, c.dims(1).end()));
+  const auto extra = c.integers("output_padding");
+  Dims dims = {c.dims(0)[0], m};
+  for (size_t axis = 0; axis < static_cast<size_t>(w.rank); ++axis) {
+    const Dim size = (c.dims(0)[axis + 2] - 1) * w.strides[axis] + (w.kernel[axis] - 1) * w.dilations[axis] + 1 - w.begin[axis] - w.end[axis] + (extra.empty() ? 0 : extra.at(axis));
+    c.require(!size.is_constant() || size.constant() >= 0, "spatial axis {} would have size {}", axis, size.str());
+    dims.push_back(size);
+  }
+  return {{c.dtype(0), dims}};
+}
+
+/// Gathered, not scattered: out[n, g, m, o…] = Σ over c, k… of w[g, c, m, k…] · x at (o + pad − k·dilation) / stride, where that is whole and inside.
+void lower_conv_transpose(Lowering& l) {
+  const InferContext c = l.context();
+  const Type x = l.in_type(0), w = l.in_type(1), out = l.out_type();
+  const Dim groups = groups_of(c);
+  const bool grouped = !(groups == Dim(1));
+  const Windows windows = windows_of(c, Dims(w.dims.begin() + 2, w.dims.end()));
+  const int spatial = windows.rank, lead = grouped ? 3 : 2;
+  const Dim m = w.dims[1], inner = w.dims[0] / groups;
+
+  Dims space = grouped ? Dims{out.dims[0], groups, m} : Dims{out.dims[0], m};
+  space.insert(space.end(), out.dims.begin() + 2, out.dims.end());
+  space.push_back(inner);
+  space.insert(space.end(), w.dims.begin() + 2, w.dims.end());
+
+  Map view = Map::identity(x.dims);
+  for (int axis = 0; axis < spatial; ++axis) {
+    const size_t s = static_cast<size_t>(axis);
+    const int at = 2 + 2 * axis;
+    const Dim dilated = (x.dims[s + 2] - 1) * windows.strides[s] + 1;
+    if (!(windows.strides[s] == Dim(1))) view = view.undilated(at, windows.strides[s], dilated);
+    const Dim before = (windows.kernel[s] - 1) * windows.dilations[s] - windows.begin[s];
+    const Dim after = out.dims[s + 2] + (windows.kernel[s] - 1) * windows.dilations[s] - dilated - before;
+    view = view.padded(at, before, after).windows(at, out.dims[s + 2], windows.kernel[s], 1, windows.dilations[s]).reversed(at + 1);
+  }
+  if (grouped) {
+    Dims split;
+    for (int d = 0; d < view.rank_in(); ++d) {
+      if (d == 1) split.insert(split.end(), {groups, inner});
+      else split.push_back(view.extent_in(d));
+    }
+    view = view.reshaped(std::span<const Dim>(split));
+  }
+  std::vector<int> order = {0};
+  if (grouped) order.push_back(1);
+  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis);
+  order.push_back(lead - 1);
+  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis + 1);
+  view = view.transposed(std::span<const int>(order)).inserted(lead - 1, m);
+
+  // w: [c, m, k…] → [n, (g,) m, o…, c, k…]
+  Map weights = Map::identity(w.dims);
+  if (grouped) {
+    Dims split = {groups, inner};
+    split.insert(split.end(), w.dims.begin() + 1, w.dims.end());
+    weights = weights.reshaped(std::span<const Dim>(split));
+  }
+  std::vector<int> swap;
+  for (int d = 0; d < weights.rank_in(); ++d) swap.push_back(d);
+  std::swap(swap[static_cast<size_t>(lead) - 2], swap[static_cast<size_t>(lead) - 1]);  // channels in after channels out
+  weights = weights.transposed(std::span<const int>(swap)).inserted(0, out.dims[0]);
+  for (int axis = 0; axis < spatial; ++axis) weights = weights.inserted(lead + axis, out.dims[static_cast<size_t>(axis) + 2]);
+
+  NestBuilder n(space, 1 + spatial);
+  const DType wide = accumulator_of(out.dtype);
+  std::optional<Expr> fill;
+  if (view.may_be_invalid()) fill = n.constant(x.dtype, 0);
+  const Expr product = n.cast(n.load(l.in(0), x.dtype, view, {}, fill), wide) * n.cast(n.load(l.in(1), w.dtype, weights), wide);
+  const Expr sum = n.reduce(ReduceOp::sum, product, wide);
+  Map store = Map::identity(out.dims);
+  Expr channel = n.index(lead - 1);
+  if (grouped) {
+    Dims split = {out.dims[0], groups, m};
+    split.insert(split.end(), out.dims.begin() + 2, out.dims.end());
+    store = store.reshaped(std::span<const Dim>(split));
+    channel = n.index(1) * n.size(m) + channel;
+  }
+  finish(l, n, store, sum, {channel});
+}
+
+constexpr OpDef ops[] = {{"conv", 2, 3, infer_conv, lower_conv}, {"conv_transpose", 2, 3, infer_conv_transpose, lower_conv_transpose}};
+
+}  // namespace
+
+std::span<const OpDef> convolution_ops() { return ops; }
+
+}  // namespace tilewright
