@@ -163,18 +163,18 @@ class ContractEmitter {
     for (Dim& coordinate : after.coordinates) along(coordinate);
     after.find_symbols();
 
-    out_.open(fmt::format("const auto epilogue = [&](i64 batch, i64 m0, i64 n0, i64 rows, i64 columns, const {}* sums, i64 ld)", value_type(shape_.sum)));
-    out_.line("(void)batch, (void)m0;");
+    out_.open(fmt::format("const auto epilogue = [&](i64 batch, i64 row0, i64 column0, i64 rows, i64 columns, const {}* sums, i64 ld)", value_type(shape_.sum)));
+    out_.line("(void)batch, (void)row0;");
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
     NestBody body(after, kernel_.sizes, kernel_.pointers, out_);
-    body.name(first_column_symbol, "n0");
+    body.name(first_column_symbol, "column0");
     body.want(after.stored_values);
     digits(batch, "batch", body);
     body.write_known();
     out_.open("for (i64 row = 0; row < rows; ++row)");
     body.enter("tilewright..row", "row");
-    digits(row_group, "(m0 + row)", body);
+    digits(row_group, "(row0 + row)", body);
     const DType result = source_.reductions[0].dtype;
     out_.line("const auto* const sum = sums + row * ld;");
     body.set_reduced(0, {"sum[column]", result, !is_narrow_float(result)}, {column_symbol});
