@@ -8,7 +8,7 @@
 #include "runtime/memory.h"
 #include "runtime/thread_pool.h"
 
-/// What a compiled model's host program is written with: see the `program.cpp` of any --emit-source folder.
+/// What a compiled model's host program is written with: see the `model.cpp` of any --emit-source folder.
 namespace tilewright::rt {
 
 /// A run-time array of a control-flow block's boundary. `data` of an output is from Run::allocate and passes to the receiver.

@@ -194,7 +194,7 @@ class ModelWriter {
     if (placement.storage == Storage::alias) {
       const std::string base = pointer(scope, placement.alias_of);
       if (placement.alias_offset == Dim(0)) return base;
-      return fmt::format("(static_cast<char*>({}) + {} * {})", base, cpp(placement.alias_offset), size_of(scope.block.program.tensor(id).type.dtype));
+      return fmt::format("static_cast<void*>(static_cast<char*>({}) + {} * {})", base, cpp(placement.alias_offset), size_of(scope.block.program.tensor(id).type.dtype));
     }
     const auto found = scope.pointers.find(id);
     if (found == scope.pointers.end())
@@ -257,7 +257,7 @@ class ModelWriter {
         pool_.out.peak_live_bytes += rt::peak_live_bytes(lifetimes.data(), sizes.data(), sizes.size());
       }
       scope.code += fmt::format("  char* const m = r.arena({}, {});\n", number, layout.total);
-      for (size_t i = 0; i < tensors.size(); ++i) scope.pointers[tensors[i]] = fmt::format("(m + {})", layout.offsets[i]);
+      for (size_t i = 0; i < tensors.size(); ++i) scope.pointers[tensors[i]] = fmt::format("static_cast<void*>(m + {})", layout.offsets[i]);
       return;
     }
     scope.code += "  static const rt::Lifetime lifetimes[] = {";
@@ -265,7 +265,7 @@ class ModelWriter {
     scope.code += "};\n  const i64 bytes[] = {\n";
     for (const TensorId id : tensors) scope.code += "      " + bytes(scope.block.program.tensor(id).type) + ",\n";
     scope.code += fmt::format("  }};\n  char* const* const m = r.arena({}, lifetimes, bytes, {});\n", number, tensors.size());
-    for (size_t i = 0; i < tensors.size(); ++i) scope.pointers[tensors[i]] = fmt::format("m[{}]", i);
+    for (size_t i = 0; i < tensors.size(); ++i) scope.pointers[tensors[i]] = fmt::format("static_cast<void*>(m[{}])", i);
   }
 
   /// Gives memory to the tensors that are first written in this step and have none yet.
@@ -434,7 +434,7 @@ EmittedSources emit_sources(const std::vector<ModelSource>& models, const Target
                         "static inline void* weight(i64 offset) { return const_cast<char*>(tilewright_weights) + offset; }\n\nnamespace kernels {\n";
   for (size_t i = 0; i < pool.functions.size(); ++i) program += fmt::format("void kernel_{}(const tile::Args& a);\n", i);
   program += "}  // namespace kernels\n\n" + bodies + exports(models);
-  pool.out.program.push_back({"program.cpp", std::move(program)});
+  pool.out.program.push_back({"model.cpp", std::move(program)});
 
   const int count = static_cast<int>(pool.functions.size());
   const int files = std::clamp(units, 1, std::max(count, 1));

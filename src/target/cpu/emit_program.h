@@ -17,7 +17,7 @@ struct ModelSource {
 };
 
 struct SourceFile {
-  std::string name;  ///< "program.cpp", "kernels_0.cpp"
+  std::string name;  ///< "model.cpp", "kernels_0.cpp"
   std::string text;
 };
 

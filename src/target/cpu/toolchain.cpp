@@ -50,7 +50,7 @@ std::vector<Unit> units_of(const EmittedSources& sources, const Target& target, 
   for (const SourceFile& file : sources.program) units.push_back({file.name, file.text, host_flags(1), {}});
   for (const Resource& resource : resources())
     if (resource.path.starts_with("runtime/") && resource.path.ends_with(".cpp"))
-      units.push_back({std::string(resource.path.substr(8)), std::string(resource.text), host_flags(2), {}});
+      units.push_back({"runtime_" + std::string(resource.path.substr(8)), std::string(resource.text), host_flags(2), {}});
   return units;
 }
 
