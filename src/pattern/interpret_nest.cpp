@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <span>
 
 #include "base/error.h"
 #include "pattern/expr.h"
@@ -9,189 +11,238 @@
 namespace tilewright::pattern {
 namespace {
 
-std::vector<int64_t> evaluated(const Dims& dims, const Sizes& sizes) {
-  std::vector<int64_t> values;
-  for (const Dim& dim : dims) values.push_back(dim.evaluate(sizes));
-  return values;
-}
+bool finds_position(ReduceOp op) { return op >= ReduceOp::arg_min; }
+bool wants_smaller(ReduceOp op) { return op == ReduceOp::min || op == ReduceOp::arg_min || op == ReduceOp::arg_min_last; }
+bool takes_last(ReduceOp op) { return op == ReduceOp::arg_min_last || op == ReduceOp::arg_max_last; }
 
 /// One reduction's running results, by kept point.
-struct Accumulator {
-  const Reduction& reduction;
-  bool real;
-  std::vector<double> reals;
-  std::vector<int64_t> integers, positions;
-
-  Accumulator(const Reduction& r, DType value, int64_t kept) : reduction(r), real(is_float(value)) {
-    const auto fill = [&](double a, int64_t b) { real ? reals.assign(static_cast<size_t>(kept), a) : integers.assign(static_cast<size_t>(kept), b); };
+class Accumulator {
+ public:
+  Accumulator(const Reduction& reduction, DType value, int64_t kept) : reduction_(reduction), dtype_(value) {
+    const size_t count = static_cast<size_t>(kept);
     const double infinity = std::numeric_limits<double>::infinity();
-    switch (r.op) {
-      case ReduceOp::sum: fill(0, 0); break;
-      case ReduceOp::product: fill(1, 1); break;
-      case ReduceOp::min: case ReduceOp::arg_min: case ReduceOp::arg_min_last: fill(infinity, value == DType::u64 ? -1 : value == DType::i64 ? INT64_MAX : is_signed(value) ? (int64_t{1} << (bits_of(value) - 1)) - 1 : (int64_t{1} << bits_of(value)) - 1); break;
-      default: fill(-infinity, !is_signed(value) ? 0 : value == DType::i64 ? INT64_MIN : -(int64_t{1} << (bits_of(value) - 1)));
+    double real = 0;
+    int64_t integer = 0;
+    if (reduction.op == ReduceOp::product) {
+      real = 1;
+      integer = 1;
+    } else if (reduction.op != ReduceOp::sum) {
+      real = wants_smaller(reduction.op) ? infinity : -infinity;
+      integer = wants_smaller(reduction.op) ? largest_integer(value) : lowest_integer(value);
     }
-    if (r.op == ReduceOp::max && value == DType::boolean) fill(0, 0);
-    if (r.op == ReduceOp::min && value == DType::boolean) fill(0, 1);
-    if (r.op >= ReduceOp::arg_min) positions.assign(static_cast<size_t>(kept), 0);
+    is_float(value) ? reals_.assign(count, real) : integers_.assign(count, integer);
+    if (finds_position(reduction.op)) positions_.assign(count, 0);
   }
 
-  void add(size_t at, double value, int64_t position) {
-    double& old = reals[at];
-    switch (reduction.op) {
-      case ReduceOp::sum: old += value; break;
-      case ReduceOp::product: old *= value; break;
-      case ReduceOp::min: old = apply(ExprOp::min, old, value); break;
-      case ReduceOp::max: old = apply(ExprOp::max, old, value); break;
-      default: find(at, position, position == 0 || better(value, old), value == old || (std::isnan(value) && std::isnan(old)), [&] { old = value; });
-    }
+  const Reduction& reduction() const { return reduction_; }
+
+  /// Joins values first … last-1 of the block into kept point `at`; the first of them stands at `position` of the reduced coordinates.
+  void join(size_t at, const Column& values, size_t first, size_t last, int64_t position) {
+    is_float(dtype_) ? join_reals(at, values.reals, first, last, position) : join_integers(at, values.integers, first, last, position);
   }
-  void add(size_t at, int64_t value, int64_t position, DType dtype) {
-    int64_t& old = integers[at];
-    switch (reduction.op) {
-      case ReduceOp::sum: old = apply(ExprOp::add, dtype, old, value); break;
-      case ReduceOp::product: old = apply(ExprOp::mul, dtype, old, value); break;
-      case ReduceOp::min: old = apply(ExprOp::min, dtype, old, value); break;
-      case ReduceOp::max: old = apply(ExprOp::max, dtype, old, value); break;
-      default: {
-        const bool smaller = reduction.op == ReduceOp::arg_min || reduction.op == ReduceOp::arg_min_last;
-        find(at, position, position == 0 || apply(ExprOp::less, dtype, smaller ? value : old, smaller ? old : value) != 0, value == old, [&] { old = value; });
-      }
+
+  Array result(const Run& run, int64_t kept) {
+    Array array{reduction_.dtype, {kept}, std::move(reals_), std::move(integers_)};
+    if (finds_position(reduction_.op)) {
+      array.reals.clear();
+      array.integers = std::move(positions_);
     }
+    if (run.rounds()) round_block(array.real() ? array.dtype : DType::f64, array.reals.data(), array.reals.size());
+    wrap_block(array.real() ? DType::i64 : array.dtype, array.integers.data(), array.integers.size());
+    return array;
   }
 
  private:
-  bool better(double value, double old) const {
-    if (std::isnan(old)) return false;  // NaN wins, as in numpy
-    if (std::isnan(value)) return true;
-    return reduction.op == ReduceOp::arg_min || reduction.op == ReduceOp::arg_min_last ? value < old : value > old;
+  void join_reals(size_t at, const std::vector<double>& values, size_t first, size_t last, int64_t position) {
+    double total = reals_[at];
+    switch (reduction_.op) {
+      case ReduceOp::sum: for (size_t p = first; p < last; ++p) total += values[p]; break;
+      case ReduceOp::product: for (size_t p = first; p < last; ++p) total *= values[p]; break;
+      case ReduceOp::min: for (size_t p = first; p < last; ++p) total = apply(ExprOp::min, total, values[p]); break;
+      case ReduceOp::max: for (size_t p = first; p < last; ++p) total = apply(ExprOp::max, total, values[p]); break;
+      default:
+        for (size_t p = first; p < last; ++p, ++position) {
+          // NaN wins over every number, as in numpy.
+          const double value = values[p];
+          const bool tie = value == total || (std::isnan(value) && std::isnan(total));
+          const bool better = !std::isnan(total) && (std::isnan(value) || (wants_smaller(reduction_.op) ? value < total : value > total));
+          if (position != 0 && !better && !(tie && takes_last(reduction_.op))) continue;
+          total = value;
+          positions_[at] = position;
+        }
+    }
+    reals_[at] = total;
   }
-  template <class F>
-  void find(size_t at, int64_t position, bool is_better, bool ties, F&& take) {
-    const bool last = reduction.op == ReduceOp::arg_min_last || reduction.op == ReduceOp::arg_max_last;
-    if (!is_better && !(ties && last)) return;
-    positions[at] = position;
-    take();
+
+  void join_integers(size_t at, const std::vector<int64_t>& values, size_t first, size_t last, int64_t position) {
+    int64_t total = integers_[at];
+    switch (reduction_.op) {
+      case ReduceOp::sum: for (size_t p = first; p < last; ++p) total = apply(ExprOp::add, dtype_, total, values[p]); break;
+      case ReduceOp::product: for (size_t p = first; p < last; ++p) total = apply(ExprOp::mul, dtype_, total, values[p]); break;
+      case ReduceOp::min: for (size_t p = first; p < last; ++p) total = apply(ExprOp::min, dtype_, total, values[p]); break;
+      case ReduceOp::max: for (size_t p = first; p < last; ++p) total = apply(ExprOp::max, dtype_, total, values[p]); break;
+      default:
+        for (size_t p = first; p < last; ++p, ++position) {
+          const int64_t value = values[p];
+          const bool better = wants_smaller(reduction_.op) ? apply(ExprOp::less, dtype_, value, total) != 0 : apply(ExprOp::less, dtype_, total, value) != 0;
+          if (position != 0 && !better && !(value == total && takes_last(reduction_.op))) continue;
+          total = value;
+          positions_[at] = position;
+        }
+    }
+    integers_[at] = total;
   }
+
+  const Reduction& reduction_;
+  DType dtype_;
+  std::vector<double> reals_;
+  std::vector<int64_t> integers_, positions_;
+};
+
+std::vector<size_t> axes_up_to(size_t rank) {
+  std::vector<size_t> axes(rank);
+  std::iota(axes.begin(), axes.end(), size_t{0});
+  return axes;
+}
+
+int64_t checked_product(int64_t a, int64_t b, const std::string& source) {
+  int64_t result = 0;
+  if (__builtin_mul_overflow(a, b, &result)) fail(ErrorKind::invalid_input, "{}: the number of points to compute overflows 64 bits", source);
+  return result;
+}
+
+std::vector<Array> reduce_all(Machine& machine, const Nest& nest, const std::vector<int64_t>& extents, int64_t kept, int64_t reduced) {
+  std::vector<Accumulator> accumulators;
+  std::vector<ExprId> roots;
+  for (const Reduction& reduction : nest.reductions) {
+    roots.push_back(reduction.value);
+    accumulators.emplace_back(reduction, nest.nodes.at(static_cast<size_t>(reduction.value)).dtype, kept);
+  }
+  const int64_t all = checked_product(kept, reduced, nest.source);
+  machine.run.spend(all, nest.source);
+  Evaluator evaluator(machine, nest.source, nest.accesses, nest.nodes, extents, roots);
+  Points points(extents.size());
+  const std::vector<size_t> axes = axes_up_to(extents.size());
+  for (int64_t first = 0; first < all; first += Points::capacity) {
+    points.enumerate(extents, axes, first, std::min(Points::capacity, all - first));
+    evaluator.evaluate(points);
+    for (Accumulator& accumulator : accumulators) {
+      const Column& values = evaluator.value(accumulator.reduction().value);
+      for (int64_t p = 0; p < points.count;) {
+        const int64_t position = (first + p) % reduced;
+        const int64_t end = std::min(points.count, p + reduced - position);
+        accumulator.join(static_cast<size_t>((first + p) / reduced), values, static_cast<size_t>(p), static_cast<size_t>(end), position);
+        p = end;
+      }
+    }
+  }
+  std::vector<Array> results;
+  for (Accumulator& accumulator : accumulators) results.push_back(accumulator.result(machine.run, kept));
+  return results;
+}
+
+/// Where an output goes: addresses of kept points in its tensor.
+struct Goal {
+  const Store& store;
+  Array& array;
+  Addressing addressing;
 };
 
 }  // namespace
 
-void Machine::run(const Nest& nest) {
-  const std::vector<int64_t> extents = evaluated(nest.space, sizes);
-  const std::vector<int64_t> kept(extents.begin(), extents.end() - nest.reduced_rank), inner(extents.end() - nest.reduced_rank, extents.end());
-  const int64_t kept_count = element_count(kept), inner_count = element_count(inner);
-  std::vector<Array> reduced;
+void interpret(Machine& machine, const Nest& nest) {
+  const std::vector<int64_t> extents = evaluate(nest.space, machine.run.sizes);
+  const size_t kept_rank = extents.size() - static_cast<size_t>(nest.reduced_rank);
+  const std::vector<int64_t> kept_extents(extents.begin(), extents.begin() + static_cast<std::ptrdiff_t>(kept_rank));
+  const int64_t kept = element_count(kept_extents), reduced = element_count({extents.begin() + static_cast<std::ptrdiff_t>(kept_rank), extents.end()});
 
-  std::vector<double> sums;
-  if (classify(nest) == NestKind::contract && contract_strided(*this, nest, extents, sums)) {
-    Array result{nest.reductions[0].dtype, {kept_count}, std::move(sums), {}};
-    for (double& value : result.reals) value = rounded(result.dtype, value);
-    reduced.push_back(std::move(result));
-  } else if (!nest.reductions.empty()) {
-    Evaluator evaluator(*this, nest.accesses, nest.nodes, extents);
-    std::vector<ExprId> roots;
-    std::vector<Accumulator> accumulators;
-    for (const Reduction& reduction : nest.reductions) {
-      roots.push_back(reduction.value);
-      accumulators.emplace_back(reduction, nest.nodes[static_cast<size_t>(reduction.value)].dtype, kept_count);
-    }
-    const auto wanted = evaluator.needed_by(roots);
-    for (int64_t first = 0; first < kept_count * inner_count; first += Evaluator::block) {
-      const int64_t count = std::min(Evaluator::block, kept_count * inner_count - first);
-      evaluator.evaluate(first, count, wanted);
-      for (Accumulator& accumulator : accumulators)
-        for (int64_t p = 0; p < count; ++p) {
-          const size_t at = static_cast<size_t>((first + p) / inner_count);
-          const int64_t position = (first + p) % inner_count;
-          if (accumulator.real) accumulator.add(at, evaluator.reals(accumulator.reduction.value)[static_cast<size_t>(p)], position);
-          else accumulator.add(at, evaluator.integers(accumulator.reduction.value)[static_cast<size_t>(p)], position, nest.nodes[static_cast<size_t>(accumulator.reduction.value)].dtype);
-        }
-    }
-    for (Accumulator& accumulator : accumulators) {
-      Array result{accumulator.reduction.dtype, {kept_count}, {}, {}};
-      if (accumulator.reduction.op >= ReduceOp::arg_min) result.integers = std::move(accumulator.positions);
-      else if (accumulator.real) result.reals = std::move(accumulator.reals);
-      else result.integers = std::move(accumulator.integers);
-      for (double& value : result.reals) value = rounded(result.dtype, value);
-      for (int64_t& value : result.integers) value = wrap_to(result.dtype, value);
-      reduced.push_back(std::move(result));
-    }
+  std::vector<Array> results;
+  if (!nest.reductions.empty()) {
+    if (kept > machine.run.options.element_limit) fail(ErrorKind::invalid_input, "{}: {} results are more than the interpreter's limit of {}", nest.source, kept, machine.run.options.element_limit);
+    Array sums;
+    if (contract_in_tiles(machine, nest, extents, sums)) results.push_back(std::move(sums));
+    else results = reduce_all(machine, nest, extents, kept, reduced);
   }
 
-  // The space of the stores: kept coordinates, the reduced ones frozen at 0 (extent 1).
-  std::vector<int64_t> outer = kept;
+  // What is stored is computed at the kept points, the reduced coordinates being 0.
+  std::vector<int64_t> outer = kept_extents;
   outer.resize(extents.size(), 1);
-  Evaluator evaluator(*this, nest.accesses, nest.nodes, outer);
-  evaluator.reduced = std::move(reduced);
   std::vector<ExprId> roots;
-  struct Goal { Array& array; tile::CoordMap<int64_t> map; std::vector<int64_t> strides; };
   std::vector<Goal> goals;
   for (const Store& store : nest.outputs) {
     roots.push_back(store.value);
-    Array& array = create(store.tensor);
-    goals.push_back({array, evaluate(store.map, sizes), row_major_strides(array.dims)});
+    Array& array = machine.create(store.tensor);
+    goals.push_back({store, array, Addressing(store.map, machine.run.sizes, kept_extents, array.dims)});
   }
-  const auto wanted = evaluator.needed_by(roots);
-  for (int64_t first = 0; first < kept_count; first += Evaluator::block) {
-    const int64_t count = std::min(Evaluator::block, kept_count - first);
-    evaluator.evaluate(first, count, wanted);
-    for (size_t k = 0; k < goals.size(); ++k) {
-      std::vector<int64_t> lower(goals[k].array.dims.size());
-      for (int64_t p = 0; p < count; ++p) {
-        const auto& point = evaluator.coordinates(static_cast<int>(p));
-        if (!goals[k].map.lower(std::span(point.data(), kept.size()), lower)) continue;
-        int64_t address = 0;
-        for (size_t axis = 0; axis < lower.size(); ++axis) {
-          if (lower[axis] < 0 || lower[axis] >= goals[k].array.dims[axis]) fail(ErrorKind::internal, "'{}' stores outside its tensor", nest.source);
-          address += lower[axis] * goals[k].strides[axis];
-        }
-        goals[k].array.real() ? goals[k].array.reals[static_cast<size_t>(address)] = evaluator.reals(roots[k])[static_cast<size_t>(p)]
-                              : goals[k].array.integers[static_cast<size_t>(address)] = evaluator.integers(roots[k])[static_cast<size_t>(p)];
+  machine.run.spend(kept, nest.source);
+  Evaluator evaluator(machine, nest.source, nest.accesses, nest.nodes, outer, roots, &results);
+  Points points(extents.size());
+  const std::vector<size_t> axes = axes_up_to(kept_rank);
+  std::vector<const int64_t*> upper;
+  for (size_t d = 0; d < kept_rank; ++d) upper.push_back(points.coordinates[d].data());
+  for (int64_t first = 0; first < kept; first += Points::capacity) {
+    points.enumerate(outer, axes, first, std::min(Points::capacity, kept - first));
+    evaluator.evaluate(points);
+    for (Goal& goal : goals) {
+      goal.addressing.compute(upper, static_cast<size_t>(points.count), nullptr, nest.source);
+      const int64_t* address = goal.addressing.addresses();
+      const uint8_t* valid = goal.addressing.validity();
+      const Column& values = evaluator.value(goal.store.value);
+      for (size_t p = 0; p < static_cast<size_t>(points.count); ++p) {
+        if (valid != nullptr && !valid[p]) continue;
+        goal.array.real() ? void(goal.array.reals[static_cast<size_t>(address[p])] = values.reals[p]) : void(goal.array.integers[static_cast<size_t>(address[p])] = values.integers[p]);
       }
     }
   }
 }
 
-void Machine::run(const Scatter& scatter) {
-  const std::vector<int64_t> extents = evaluated(scatter.space, sizes);
-  const int64_t points = element_count(extents);
-  Array& output = create(scatter.output);
-  const Array& initial = get(scatter.initial);
+void interpret(Machine& machine, const Scatter& scatter) {
+  const std::vector<int64_t> extents = evaluate(scatter.space, machine.run.sizes);
+  const int64_t all = element_count(extents);
+  machine.run.spend(all, scatter.source);
+  Array& output = machine.create(scatter.output);
+  const Array& initial = machine.get(scatter.initial);
+  if (initial.dims != output.dims) fail(ErrorKind::internal, "internal error: {}: the output's dims are not those of what it starts from", scatter.source);
   output.reals = initial.reals;
   output.integers = initial.integers;
-  Evaluator evaluator(*this, scatter.accesses, scatter.nodes, extents);
+
   std::vector<ExprId> roots = scatter.indirect;
   roots.push_back(scatter.value);
-  const auto wanted = evaluator.needed_by(roots);
-  const auto map = evaluate(scatter.map, sizes);
+  Evaluator evaluator(machine, scatter.source, scatter.accesses, scatter.nodes, extents, roots);
+  const auto map = tilewright::evaluate(scatter.map, machine.run.sizes);
   const std::vector<int64_t> strides = row_major_strides(output.dims);
   std::vector<int64_t> upper(extents.size() + scatter.indirect.size()), lower(output.dims.size());
-  constexpr ExprOp operations[] = {ExprOp::add, ExprOp::add, ExprOp::mul, ExprOp::min, ExprOp::max};
-  const ExprOp operation = operations[static_cast<size_t>(scatter.combine)];
-  for (int64_t first = 0; first < points; first += Evaluator::block) {
-    const int64_t count = std::min(Evaluator::block, points - first);
-    evaluator.evaluate(first, count, wanted);
-    for (int64_t p = 0; p < count; ++p) {
-      const size_t at = static_cast<size_t>(p);
-      std::copy(evaluator.coordinates(static_cast<int>(p)).begin(), evaluator.coordinates(static_cast<int>(p)).end(), upper.begin());
-      for (size_t k = 0; k < scatter.indirect.size(); ++k) upper[extents.size() + k] = evaluator.integers(scatter.indirect[k])[at];
-      bool valid = map.lower(upper, lower);
+  constexpr ExprOp combinations[] = {ExprOp::add, ExprOp::add, ExprOp::mul, ExprOp::min, ExprOp::max};
+  const ExprOp combination = combinations[static_cast<size_t>(scatter.combine)];
+  const bool assigns = scatter.combine == Scatter::Combine::assign;
+  Points points(extents.size());
+  const std::vector<size_t> axes = axes_up_to(extents.size());
+  for (int64_t first = 0; first < all; first += Points::capacity) {
+    points.enumerate(extents, axes, first, std::min(Points::capacity, all - first));
+    evaluator.evaluate(points);
+    for (size_t p = 0; p < static_cast<size_t>(points.count); ++p) {
+      bool valid = true;
+      for (size_t d = 0; d < extents.size(); ++d) upper[d] = points.coordinates[d][p];
+      for (size_t k = 0; k < scatter.indirect.size(); ++k) {
+        int64_t& coordinate = upper[extents.size() + k];
+        coordinate = evaluator.value(scatter.indirect[k]).integers[p];
+        valid = valid && 0 <= coordinate && coordinate < map.extent_in(static_cast<int>(extents.size() + k));
+      }
+      valid = valid && map.lower(upper, lower);
       int64_t address = 0;
-      for (size_t axis = 0; axis < lower.size(); ++axis) {
-        valid &= lower[axis] >= 0 && lower[axis] < output.dims[axis];
-        address += lower[axis] * strides[axis];
+      for (size_t axis = 0; axis < lower.size() && valid; ++axis) {
+        valid = 0 <= lower[axis] && lower[axis] < output.dims[axis];
+        if (valid) address += lower[axis] * strides[axis];
       }
       if (!valid) continue;
-      const bool assign = scatter.combine == Scatter::Combine::assign;
       if (output.real()) {
         double& old = output.reals[static_cast<size_t>(address)];
-        const double value = evaluator.reals(scatter.value)[at];
-        old = assign ? value : rounded(output.dtype, apply(operation, old, value));
+        const double value = evaluator.value(scatter.value).reals[p];
+        old = assigns ? value : machine.run.rounded(output.dtype, apply(combination, old, value));
       } else {
         int64_t& old = output.integers[static_cast<size_t>(address)];
-        const int64_t value = evaluator.integers(scatter.value)[at];
-        old = assign ? value : wrap_to(output.dtype, apply(operation, output.dtype, old, value));
+        const int64_t value = evaluator.value(scatter.value).integers[p];
+        old = assigns ? value : wrap_to(output.dtype, apply(combination, output.dtype, old, value));
       }
     }
   }

@@ -34,17 +34,20 @@ void nonzero(const Array& x, Array& out, int64_t& count) {
   }
 }
 
-void top_k(const Array& x, int axis, bool largest, Array& values, Array& indices) {
-  const size_t d = static_cast<size_t>(axis);
-  const int64_t length = x.dims[d], k = values.dims[d], stride = row_major_strides(x.dims)[d];
-  if (k > length) fail(ErrorKind::invalid_input, "top_k: k is {}; the axis has {} elements", k, length);
+/// Ties: the lower index first. NaN is larger than every number.
+void top_k(const Array& x, size_t axis, bool largest, Array& values, Array& indices, const std::string& source) {
+  const int64_t length = x.dims[axis], k = values.dims[axis], stride = row_major_strides(x.dims)[axis];
+  if (k > length) fail(ErrorKind::invalid_input, "{}: the {} largest or smallest are wanted of {} elements", source, k, length);
   if (values.count() == 0) return;
   for (int64_t line = 0; line < x.count() / length; ++line) {
     const int64_t outer = line / stride, inner = line % stride;
     const auto place = [&](int64_t i) { return (outer * length + i) * stride + inner; };
     std::vector<int64_t> order(static_cast<size_t>(length));
     std::iota(order.begin(), order.end(), int64_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return largest ? less_at(x, place(b), place(a)) : less_at(x, place(a), place(b)); });
+    std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](int64_t a, int64_t b) {
+      const int64_t low = largest ? place(b) : place(a), high = largest ? place(a) : place(b);
+      return less_at(x, low, high) || (a < b && !less_at(x, high, low));
+    });
     for (int64_t i = 0; i < k; ++i) {
       const int64_t to = (outer * k + i) * stride + inner;
       copy_element(x, place(order[static_cast<size_t>(i)]), values, to);
@@ -131,25 +134,27 @@ void suppress(const Array& boxes, const Array& scores, int64_t limit, double iou
 
 }  // namespace
 
-void Machine::run(const Select& select) {
+void interpret(Machine& machine, const Select& select) {
+  const auto input = [&](size_t i) -> const Array& { return machine.get(select.inputs.at(i)); };
   std::vector<Array*> outputs;
-  for (const TensorId id : select.outputs) outputs.push_back(&create(id));
+  for (const TensorId id : select.outputs) outputs.push_back(&machine.create(id));
+  machine.run.spend(input(0).count(), select.source);
   int64_t count = 0;
   switch (select.kind) {
-    case Select::Kind::nonzero: nonzero(get(select.inputs[0]), *outputs[0], count); break;
-    case Select::Kind::top_k: top_k(get(select.inputs[0]), static_cast<int>(select.ints[0]), select.ints[1] != 0, *outputs[0], *outputs[1]); break;
-    case Select::Kind::unique: unique(get(select.inputs[0]), select.ints[0], select.ints[1] != 0, outputs, count); break;
+    case Select::Kind::nonzero: nonzero(input(0), *outputs[0], count); break;
+    case Select::Kind::top_k: top_k(input(0), static_cast<size_t>(select.ints.at(0)), select.ints.at(1) != 0, *outputs[0], *outputs[1], select.source); break;
+    case Select::Kind::unique: unique(input(0), select.ints.at(0), select.ints.at(1) != 0, outputs, count); break;
     case Select::Kind::compress: {
-      const Array& flags = get(select.inputs[0]);
+      const Array& flags = input(0);
       for (size_t i = 0; i < flags.integers.size(); ++i)
         if (flags.integers[i] != 0) outputs[0]->integers[static_cast<size_t>(count++)] = static_cast<int64_t>(i);
       break;
     }
     case Select::Kind::nms:
-      suppress(get(select.inputs[0]), get(select.inputs[1]), get(select.inputs[2]).integers.at(0), get(select.inputs[3]).reals.at(0), get(select.inputs[4]).reals.at(0), select.ints[0] != 0, *outputs[0], count);
+      suppress(input(0), input(1), input(2).integers.at(0), input(3).reals.at(0), input(4).reals.at(0), select.ints.at(0) != 0, *outputs[0], count);
       break;
   }
-  if (select.count >= 0) create(select.count).integers.at(0) = count;
+  if (select.count >= 0) machine.create(select.count).integers.at(0) = count;
 }
 
 }  // namespace tilewright::pattern
