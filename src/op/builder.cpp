@@ -97,17 +97,20 @@ std::vector<ValueId> Builder::node(std::string_view op, std::vector<ValueId> inp
                   definition.max_inputs == definition.min_inputs ? "" : definition.max_inputs < 0 ? " or more" : fmt::format(" to {}", definition.max_inputs));
   const std::vector<Type> types = definition.infer(context);
   ensure(static_cast<int>(types.size()) >= outputs, "an operator gives the results that are asked for");
-  for (const InferContext::Check& check : context.checks()) {
-    const Attributes wanted = {{"lhs", Dims{check.lhs}}, {"rhs", Dims{check.rhs}}, {"message", check.message}};
-    const bool known = std::any_of(graph_.nodes.begin(), graph_.nodes.end(), [&](const Node& other) {
-      return other.op == "require" && other.attributes.at("lhs") == wanted.at("lhs") && other.attributes.at("rhs") == wanted.at("rhs");
-    });
-    if (!known) graph_.nodes.push_back({"require", {}, {}, wanted, {}, source_});
-  }
+  for (const InferContext::Check& check : context.checks()) require_equal(check.lhs, check.rhs, check.message);
   for (const Type& type : types) node.outputs.push_back(new_value(type, source_));
   infer_contents(graph_, node);
   graph_.nodes.push_back(node);
   return {node.outputs.begin(), node.outputs.begin() + outputs};
+}
+
+void Builder::require_equal(const Dim& a, const Dim& b, std::string_view message) {
+  if (a == b) return;
+  if (a.is_constant() && b.is_constant()) fail(ErrorKind::invalid_input, "'{}': {}: {} is not {}", source_, message, a.str(), b.str());
+  const Dims lhs = {a}, rhs = {b};
+  for (const Node& other : graph_.nodes)
+    if (other.op == "require" && std::get<Dims>(other.attributes.at("lhs")) == lhs && std::get<Dims>(other.attributes.at("rhs")) == rhs) return;
+  graph_.nodes.push_back({"require", {}, {}, {{"lhs", lhs}, {"rhs", rhs}, {"message", std::string(message)}}, {}, source_});
 }
 
 std::optional<Dims> Builder::contents(ValueId v) const {

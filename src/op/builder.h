@@ -43,6 +43,8 @@ class Builder {
   /// Elements that are known stay known. May be negative when known constant.
   Dims sizes_of(ValueId v);
   Dim fresh_symbol(std::string_view prefix);
+  /// Checked at run time, unless known now. Known to differ: invalid_input.
+  void require_equal(const Dim& a, const Dim& b, std::string_view message);
 
   // --- elementwise -------------------------------------------------------------------------------------------------------------
   ValueId unary(std::string_view op, ValueId x) { return one(op, {x}); }

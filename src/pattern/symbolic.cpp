@@ -169,6 +169,12 @@ std::optional<Symbolic> reduce(const Nest& nest, const Reduction& reduction, con
   return Symbolic{total, {}};
 }
 
+bool maps_have_symbols(const Nest& nest) {
+  Nest shape = nest;  // the expressions may mention sizes, the maps may not
+  for (ExprNode& node : shape.nodes) node.dim = 0;
+  return !symbols_of(shape).empty();
+}
+
 bool step(std::vector<int64_t>& point, const std::vector<int64_t>& extents, size_t begin, size_t end) {
   for (size_t axis = end; axis-- > begin;) {
     if (++point[axis] < extents[axis]) return true;
@@ -180,6 +186,8 @@ bool step(std::vector<int64_t>& point, const std::vector<int64_t>& extents, size
 }  // namespace
 
 std::optional<Dims> evaluate_contents(const Program& program, std::map<TensorId, Dims> known, TensorId wanted) {
+  for (const Pattern& pattern : program.patterns)  // points are enumerated: maps that depend on named sizes cannot be
+    if (const Nest* nest = std::get_if<Nest>(&pattern); nest != nullptr && maps_have_symbols(*nest)) return std::nullopt;
   std::map<TensorId, std::vector<std::optional<Dim>>> written;
   for (const Pattern& pattern : program.patterns) {
     const Nest* nest = std::get_if<Nest>(&pattern);

@@ -32,6 +32,30 @@ void agree_on_ranks(NodeImport& n, Graph& one, Graph& other) {
   }
 }
 
+bool ranks_agree(const Graph& one, const Graph& other) {
+  for (size_t i = 0; i < one.outputs.size() && i < other.outputs.size(); ++i)
+    if (one.type(one.outputs[i]).dims.size() != other.type(other.outputs[i]).dims.size()) return false;
+  return true;
+}
+
+/// The two sizes that the condition compares for equality, when it does.
+std::optional<std::pair<Dim, Dim>> compared_sizes(Builder& b, ValueId condition) {
+  const Graph& graph = b.graph();
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    const Node& node = graph.nodes[i];
+    if (node.outputs.size() != 1 || node.outputs[0] != condition) continue;
+    if (node.op == "reshape" || node.op == "cast") {
+      condition = node.inputs[0];
+      continue;
+    }
+    if (node.op != "equal") return std::nullopt;
+    const auto left = b.contents(node.inputs[0]), right = b.contents(node.inputs[1]);
+    if (!left || !right || left->size() != 1 || right->size() != 1) return std::nullopt;
+    return std::pair{left->front(), right->front()};
+  }
+  return std::nullopt;
+}
+
 /// A branch known at import is expanded in place; there its outputs may be sequences or optionals.
 void if_operator(NodeImport& n) {
   const GraphProto& then_graph = n.graph("then_branch");
@@ -50,6 +74,15 @@ void if_operator(NodeImport& n) {
   const auto then_body = build_branch(n, then_graph, captures), else_body = build_branch(n, else_graph, captures);
   agree_on_ranks(n, *then_body, *else_body);
   agree_on_ranks(n, *else_body, *then_body);
+  if (!ranks_agree(*then_body, *else_body)) {
+    // "If this size is 1, squeeze it": ranks are fixed at import, so the branch that squeezes is taken, and the size is checked when the model runs.
+    if (const auto sizes = compared_sizes(n.b, condition)) {
+      n.b.require_equal(sizes->first, sizes->second, "the rank of a result depends on this size");
+      std::vector<Operand> results = n.expand_subgraph(then_graph, {});
+      for (size_t i = 0; i < results.size(); ++i) n.set(static_cast<int>(i), std::move(results[i]));
+      return;
+    }
+  }
   const std::vector<ValueId> results = n.b.if_else(condition, then_body, else_body, captures.values);
   for (size_t i = 0; i < results.size(); ++i) n.set(static_cast<int>(i), results[i]);
 }

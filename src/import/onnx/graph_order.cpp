@@ -17,6 +17,13 @@ void each_subgraph(const NodeProto& node, const Visit& visit) {
   }
 }
 
+bool same_constant(const NodeProto& a, const NodeProto& b) {
+  if (a.op_type() != "Constant" || b.op_type() != "Constant" || a.attribute_size() != b.attribute_size()) return false;
+  for (int i = 0; i < a.attribute_size(); ++i)
+    if (a.attribute(i).SerializeAsString() != b.attribute(i).SerializeAsString()) return false;
+  return true;
+}
+
 /// A depth-first walk with its own stack: chains of a million nodes must not overflow ours.
 class Order {
  public:
@@ -24,7 +31,9 @@ class Order {
     for (int i = 0; i < nodes.size(); ++i) {
       for (const std::string& output : nodes[i].output()) {
         if (output.empty()) continue;
-        if (!producer_.emplace(output, i).second) fail(ErrorKind::invalid_input, "value '{}' is defined twice", output);
+        const auto [known, added] = producer_.emplace(output, i);
+        // Exporters repeat a Constant node word for word; anything else that defines a value twice is broken.
+        if (!added && !same_constant(nodes[known->second], nodes[i])) fail(ErrorKind::invalid_input, "value '{}' is defined twice", output);
       }
     }
   }

@@ -192,6 +192,20 @@ void import_inputs(GraphImport& import, const GraphProto& graph, const ImportOpt
   }
 }
 
+/// A Squeeze without axes drops whatever is 1 at run time; ranks are fixed here. Where the stated output has fewer axes than were
+/// computed, run-time sizes stand for the dropped ones: they are squeezed, and checked to be 1 when the model runs.
+ValueId with_stated_rank(Builder& b, ValueId value, const ValueInfoProto& stated) {
+  if (!stated.type().tensor_type().has_shape()) return value;
+  const Dims dims = b.dims(value);
+  size_t excess = dims.size() - std::min(dims.size(), static_cast<size_t>(stated.type().tensor_type().shape().dim_size()));
+  Dims kept;
+  for (const Dim& dim : dims) {
+    if (excess > 0 && !dim.is_constant()) --excess;
+    else kept.push_back(dim);
+  }
+  return excess > 0 || kept.size() == dims.size() ? value : b.reshape(value, kept);
+}
+
 void import_outputs(GraphImport& import, const GraphProto& graph) {
   Builder& b = import.builder();
   std::set<std::string> names;
@@ -209,7 +223,7 @@ void import_outputs(GraphImport& import, const GraphProto& graph) {
       fail(ErrorKind::invalid_input, "output '{}' is stated as {} but computed as {}", output.name(), data_type_name(stated), name(b.dtype(value)));
     }
     b.set_source(output.name());
-    b.output(value, output.name());
+    b.output(with_stated_rank(b, value, output), output.name());
   }
 }
 
