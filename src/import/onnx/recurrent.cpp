@@ -232,13 +232,9 @@ void import_recurrence(NodeImport& n, const Recurrence& r) {
   for (int d = 0; d < directions; ++d) {
     std::vector<ValueId> state;
     for (int i = 0; i < r.states; ++i) {
-      if (!n.has(5 + i)) {
-        state.push_back(b.broadcast(b.scalar(b.dtype(x), 0), {batch, hidden}));
-      } else if (batch_first) {
-        state.push_back(b.squeeze(b.slice(n.in(5 + i), 1, d, 1), {1}));
-      } else {
-        state.push_back(of_direction(b, n.in(5 + i), d));
-      }
+      // The stated batch of an initial state must be x's, which a reshape sees to.
+      if (!n.has(5 + i)) state.push_back(b.broadcast(b.scalar(b.dtype(x), 0), {batch, hidden}));
+      else state.push_back(b.reshape(b.slice(n.in(5 + i), batch_first ? 1 : 0, d, 1), {batch, hidden}));
     }
     const auto first = all_activations.begin() + d * static_cast<int>(r.activations.size());
     const std::vector<Activation> activations(first, first + static_cast<int>(r.activations.size()));
