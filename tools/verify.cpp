@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "common.h"
 #include "op/op.h"
+#include "op/rounding.h"
 #include "pattern/interpreter.h"
 
 namespace tilewright::tools {
@@ -28,18 +29,6 @@ std::vector<Tensor> interpret_graph(const Graph& graph, const std::vector<Tensor
   pattern::InterpreterOptions options;
   options.arithmetic = float64 ? pattern::InterpreterOptions::Arithmetic::float64 : pattern::InterpreterOptions::Arithmetic::as_written;
   return pattern::interpret(lower(graph), inputs, options);
-}
-
-int depth_of(const Graph& graph) {
-  std::vector<int> depth(graph.values.size(), 0);
-  int deepest = 1;
-  for (const Node& node : graph.nodes) {
-    int most = 0;
-    for (const ValueId id : node.inputs)
-      if (id != no_value) most = std::max(most, depth[static_cast<size_t>(id)]);
-    for (const ValueId id : node.outputs) deepest = std::max(deepest, depth[static_cast<size_t>(id)] = most + 1);
-  }
-  return deepest;
 }
 
 double scale_of(const Tensor& tensor) {
@@ -73,9 +62,9 @@ void find_first_difference(const Choice& choice, const Prepared& model, const st
   const Model loaded = open_model(library);
   Context context(loaded, choice.threads);
   const std::vector<Tensor> actual = run_model(context, loaded, inputs), expected = interpret_graph(probe.optimised, inputs, false);
-  const int depth = depth_of(probe.optimised);
+  const double steps = rounding_steps(probe.optimised);
   for (size_t i = 0; i < actual.size(); ++i) {
-    const Comparison result = compare(actual[i], expected[i], network_tolerance(expected[i].dtype(), depth, scale_of(expected[i])));
+    const Comparison result = compare(actual[i], expected[i], network_tolerance(expected[i].dtype(), steps, scale_of(expected[i])));
     if (result.same) continue;
     std::printf("first      %s: %s\n", nodes[i].c_str(), result.reason.c_str());
     return;
@@ -119,7 +108,7 @@ int run(const Choice& choice) {
   }
   bool good = true, interpreter_differs = false;
   nlohmann::json json = nlohmann::json::array();
-  const int depth = depth_of(model.imported);
+  const double steps = rounding_steps(model.imported);
   for (const Reference& reference : references) {
     if (reference.outputs.size() > actual.size()) fail(ErrorKind::invalid_input, "{} reference outputs were given; the model has {}", reference.outputs.size(), actual.size());
     for (size_t i = 0; i < reference.outputs.size(); ++i) {
@@ -129,7 +118,7 @@ int run(const Choice& choice) {
         for (int64_t k = 0; k < expected.element_count(); ++k) narrowed.set_float(k, expected.float_at(k));
         return narrowed;
       }();
-      Tolerance tolerance = network_tolerance(expected.dtype(), depth, scale_of(expected));
+      Tolerance tolerance = network_tolerance(expected.dtype(), steps, scale_of(expected));
       if (choice.relative >= 0) tolerance.relative = choice.relative;
       if (choice.absolute >= 0) tolerance.absolute = choice.absolute;
       const Comparison result = compare(actual[i], expected, tolerance);

@@ -37,9 +37,9 @@ Tolerance conformance_tolerance(DType dtype) {
   return {std::max(1e-3, epsilon_of(dtype)), 1e-7};
 }
 
-Tolerance network_tolerance(DType dtype, int depth, double output_scale) {
-  const double error = epsilon_of(dtype) * std::max(depth, 1);
-  return {error, error * output_scale};
+Tolerance network_tolerance(DType dtype, double steps, double output_scale) {
+  const double error = epsilon_of(dtype) * std::max(steps, 1.0);
+  return {error, std::max(error * output_scale, 1e-7)};
 }
 
 Comparison compare(const Tensor& actual, const Tensor& expected, const Tolerance& tolerance) {

@@ -24,9 +24,9 @@ Comparison compare(const Tensor& actual, const Tensor& expected, const Tolerance
 /// The ONNX backend test's own bounds (relative 1e-3, absolute 1e-7), widened to one rounding step of 16- and 8-bit floats.
 Tolerance conformance_tolerance(DType dtype);
 
-/// For a network of `depth` dependent steps: each rounds once to `dtype`, errors add up linearly at worst, and are measured against the
-/// output's own scale.
-Tolerance network_tolerance(DType dtype, int depth, double output_scale);
+/// For a network in which `steps` rounding errors add up (rounding_steps()): relative to each element and to the output's largest one,
+/// and never below the ONNX backend test's absolute bound.
+Tolerance network_tolerance(DType dtype, double steps, double output_scale);
 
 /// Distance from 1 to the next larger value.
 double epsilon_of(DType dtype);

@@ -17,6 +17,7 @@
 #include "base/npy.h"
 #include "compiler/compile.h"
 #include "import/onnx/tensor_file.h"
+#include "op/rounding.h"
 
 namespace tilewright::suite {
 namespace fs = std::filesystem;
@@ -39,21 +40,6 @@ std::vector<Tensor> ramps(const Model& model) {
   return inputs;
 }
 
-/// Longest chain of dependent operators.
-int depth_of(const Graph& graph) {
-  std::vector<int> depth(graph.values.size(), 0);
-  int deepest = 0;
-  for (const Node& node : graph.nodes) {
-    int most = 0;
-    for (const ValueId input : node.inputs)
-      if (input != no_value) most = std::max(most, depth[static_cast<size_t>(input)]);
-    for (const auto& body : node.subgraphs) most += depth_of(*body);
-    for (const ValueId output : node.outputs) depth[static_cast<size_t>(output)] = most + 1;
-    deepest = std::max(deepest, most + 1);
-  }
-  return deepest;
-}
-
 double largest_magnitude(const Tensor& tensor) {
   double largest = 0;
   for (int64_t i = 0; i < tensor.element_count(); ++i)
@@ -62,7 +48,7 @@ double largest_magnitude(const Tensor& tensor) {
 }
 
 /// "" when every data set comes out right.
-std::string run_data(const Case& one, const Model& model, int depth, DType weakest) {
+std::string run_data(const Case& one, const Model& model, double steps, DType weakest) {
   Context context(model, 1);
   for (const DataSet& data : one.data) {
     std::vector<Tensor> inputs;
@@ -73,7 +59,7 @@ std::string run_data(const Case& one, const Model& model, int depth, DType weake
     for (size_t i = 0; i < data.outputs.size(); ++i) {
       const Tensor expected = read_tensor(data.outputs[i]);
       Tolerance tolerance = conformance_tolerance(expected.dtype());
-      if (one.network && is_float(expected.dtype())) tolerance = network_tolerance(std::max(weakest, expected.dtype()), depth, largest_magnitude(expected));
+      if (one.network && is_float(expected.dtype())) tolerance = network_tolerance(std::max(weakest, expected.dtype()), steps, largest_magnitude(expected));
       if (one.quantised && i < data.allowed_difference.size()) tolerance.absolute = std::max(tolerance.absolute, data.allowed_difference[i]);
       const Comparison result = compare(outputs[i], expected, tolerance);
       if (!result.same) return fmt::format("{}output {}: {}", data.name.empty() ? "" : data.name + " ", i, result.reason);
@@ -138,7 +124,7 @@ class Batch {
       send({{"start", cases[i]->name}});
       std::string reason;
       try {
-        reason = run_data(*cases[i], open_model(library.string(), static_cast<int>(i)), depth_of(prepared[i].imported), weakest_float(prepared[i].imported));
+        reason = run_data(*cases[i], open_model(library.string(), static_cast<int>(i)), rounding_steps(prepared[i].imported), weakest_float(prepared[i].imported));
       } catch (const std::exception& failure) {
         reason = failure.what();
       }

@@ -1,0 +1,49 @@
+#include "op/rounding.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace tilewright {
+namespace {
+
+/// Elements summed for one result; sizes known at run time only count as 64.
+double terms_of(const Graph& graph, const Node& node) {
+  const auto count = [](const Dims& dims) {
+    double product = 1;
+    for (const Dim& dim : dims) product *= dim.is_constant() ? static_cast<double>(dim.constant()) : 64.0;
+    return product;
+  };
+  const auto ratio = [&](const Dims& in, const Dims& out) { return std::max(1.0, count(in) / std::max(1.0, count(out))); };
+  if (node.op == "matmul") return graph.type(node.inputs[0]).dims.empty() ? 1.0 : count({graph.type(node.inputs[0]).dims.back()});
+  if (node.op == "conv") return count(Dims(graph.type(node.inputs[1]).dims.begin() + 1, graph.type(node.inputs[1]).dims.end()));
+  if (node.op == "conv_transpose") return count(graph.type(node.inputs[1]).dims) / std::max(1.0, count({graph.type(node.inputs[1]).dims[1]}));
+  if (node.op == "reduce_sum" || node.op == "reduce_mean" || node.op == "reduce_product") return ratio(graph.type(node.inputs[0]).dims, graph.type(node.outputs[0]).dims);
+  if (node.op == "einsum" || node.op == "cumulate" || node.op == "dft") return count({graph.type(node.inputs[0]).dims.empty() ? Dim(1) : graph.type(node.inputs[0]).dims.back()});
+  return 1.0;
+}
+
+bool moves_only(const std::string& op) {
+  for (const char* name : {"reshape", "transpose", "slice", "broadcast", "concat", "pad", "gather", "where", "max", "min", "neg", "abs", "max_pool"})
+    if (op == name) return true;
+  return false;
+}
+
+}  // namespace
+
+double rounding_steps(const Graph& graph) {
+  std::vector<double> steps(graph.values.size(), 0.0);
+  double longest = 1.0;
+  for (const Node& node : graph.nodes) {
+    double most = 0.0;
+    for (const ValueId id : node.inputs)
+      if (id != no_value) most = std::max(most, steps[static_cast<size_t>(id)]);
+    double own = node.outputs.empty() || moves_only(node.op) || !is_float(graph.type(node.outputs[0]).dtype) ? 0.0 : std::sqrt(terms_of(graph, node));
+    for (const auto& body : node.subgraphs) own = std::max(own, rounding_steps(*body) * (node.op == "loop" ? 8.0 : 1.0));  // √64 rounds of a loop
+    for (const ValueId id : node.outputs) longest = std::max(longest, steps[static_cast<size_t>(id)] = most + own);
+  }
+  return longest;
+}
+
+}  // namespace tilewright
