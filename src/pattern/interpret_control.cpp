@@ -23,7 +23,7 @@ std::vector<ArrayPointer> call(Machine& caller, const Program& body, const std::
   return outputs;
 }
 
-void bind(Sizes& sizes, const std::vector<BoundSymbol>& bound, const std::vector<ArrayPointer>& arrays) {
+void learn_sizes(Sizes& sizes, const std::vector<BoundSymbol>& bound, const std::vector<ArrayPointer>& arrays) {
   for (const BoundSymbol& one : bound) sizes[one.symbol] = arrays.at(static_cast<size_t>(one.output))->dims.at(static_cast<size_t>(one.axis));
 }
 
@@ -61,7 +61,7 @@ void interpret(Machine& machine, const If& branch) {
   std::vector<ArrayPointer> inputs;
   for (const TensorId id : branch.inputs) inputs.push_back(machine.shared(id));
   const auto outputs = call(machine, integer_scalar(machine, branch.condition) != 0 ? *branch.then_program : *branch.else_program, inputs);
-  bind(machine.run.sizes, branch.bound, outputs);
+  learn_sizes(machine.run.sizes, branch.bound, outputs);
   hand_over(machine, branch.source, branch.outputs, outputs);
 }
 
@@ -76,7 +76,7 @@ void interpret(Machine& machine, const Loop& loop) {
   int64_t iteration = 0;
   for (; iteration < trips && condition != 0; ++iteration) {
     run.spend(1, loop.source);
-    bind(run.sizes, loop.body_bound, carried);
+    learn_sizes(run.sizes, loop.body_bound, carried);
     std::vector<ArrayPointer> inputs = {run.adopt({DType::i64, {}, {}, {iteration}}), run.adopt({DType::boolean, {}, {}, {condition}})};
     inputs.insert(inputs.end(), carried.begin(), carried.end());
     inputs.insert(inputs.end(), invariants.begin(), invariants.end());
@@ -98,7 +98,7 @@ void interpret(Machine& machine, const Loop& loop) {
     array.dims.insert(array.dims.begin(), iteration);
     carried.push_back(run.adopt(std::move(array)));
   }
-  bind(run.sizes, loop.bound, carried);
+  learn_sizes(run.sizes, loop.bound, carried);
   hand_over(machine, loop.source, loop.outputs, carried);
 }
 
