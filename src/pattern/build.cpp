@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "pattern/expr.h"
+#include "pattern/interpret_scalar.h"
 
 namespace tilewright::pattern {
 namespace {
@@ -32,7 +33,47 @@ NestBuilder::NestBuilder(Dims space, int reduced_rank) {
 
 Dims NestBuilder::kept() const { return Dims(nest_.space.begin(), nest_.space.end() - nest_.reduced_rank); }
 
+namespace {
+
+/// The value of an operation on constant integers and bools. Floats stay as written: the interpreter's float64 mode and every
+/// target decide what their constants are computed in.
+std::optional<int64_t> folded(const ExprNode& node, const std::vector<ExprNode>& nodes) {
+  if (node.args.empty() || is_float(node.dtype) || node.op == ExprOp::bitcast) return std::nullopt;
+  for (const ExprId id : node.args) {
+    const ExprNode& arg = nodes[static_cast<size_t>(id)];
+    if (arg.op != ExprOp::constant || is_float(arg.dtype)) return std::nullopt;
+  }
+  const ExprNode& a = nodes[static_cast<size_t>(node.args[0])];
+  const int64_t b = nodes[static_cast<size_t>(node.args.back())].integer;
+  switch (node.op) {
+    case ExprOp::select: return nodes[static_cast<size_t>(node.args[a.integer != 0 ? 1 : 2])].integer;
+    case ExprOp::cast: return clamp_integer(a.integer, a.dtype, node.dtype);
+    case ExprOp::cast_wrap: return wrap_to(node.dtype, a.integer);
+    default: return wrap_to(node.dtype, apply(node.op, a.dtype, a.integer, b));
+  }
+}
+
+/// The operand that an integer operation leaves as it is: x+0, x-0, x*1, x/1.
+std::optional<ExprId> unchanged(const ExprNode& node, const std::vector<ExprNode>& nodes) {
+  if (node.args.size() != 2 || !is_integer(node.dtype)) return std::nullopt;
+  const auto is = [&](size_t k, int64_t value) {
+    const ExprNode& arg = nodes[static_cast<size_t>(node.args[k])];
+    return arg.op == ExprOp::constant && arg.integer == value;
+  };
+  switch (node.op) {
+    case ExprOp::add: return is(1, 0) ? std::optional(node.args[0]) : is(0, 0) ? std::optional(node.args[1]) : std::nullopt;
+    case ExprOp::sub: return is(1, 0) ? std::optional(node.args[0]) : std::nullopt;
+    case ExprOp::mul: return is(1, 1) ? std::optional(node.args[0]) : is(0, 1) ? std::optional(node.args[1]) : std::nullopt;
+    case ExprOp::div: case ExprOp::floor_div: return is(1, 1) ? std::optional(node.args[0]) : std::nullopt;
+    default: return std::nullopt;
+  }
+}
+
+}  // namespace
+
 Expr NestBuilder::add(ExprNode node) {
+  if (const auto value = folded(node, nest_.nodes)) return constant_int(node.dtype, *value);
+  if (const auto same_as = unchanged(node, nest_.nodes)) return {this, *same_as};
   for (size_t i = 0; i < nest_.nodes.size(); ++i)
     if (same(nest_.nodes[i], node)) return {this, static_cast<ExprId>(i)};
   nest_.nodes.push_back(std::move(node));
