@@ -25,7 +25,8 @@ Array to_array(const Tensor& tensor) {
 Tensor to_tensor(const Array& array, DType dtype) {
   Tensor tensor(dtype, array.dims);
   void* data = tensor.mutable_data();
-  for (size_t i = 0; i < array.reals.size(); ++i) write_float(dtype, data, i, array.reals[i]);
+  // The values are the dtype's own already, infinity among them: nothing is to saturate.
+  if (array.real()) convert(DType::f64, array.reals.data(), dtype, data, array.reals.size(), false);
   for (size_t i = 0; i < array.integers.size(); ++i) write_int(dtype, data, i, array.integers[i]);
   return tensor;
 }

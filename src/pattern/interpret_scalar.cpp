@@ -184,7 +184,7 @@ void convert_to_integer(const ExprNode& node, DType from, const Column& x, Colum
 void reinterpret(const ExprNode& node, DType from, const Column& x, Column& result, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     uint64_t bytes = 0;
-    is_float(from) ? write_float(from, &bytes, 0, x.reals[i]) : write_int(from, &bytes, 0, x.integers[i]);
+    is_float(from) ? convert(DType::f64, &x.reals[i], from, &bytes, 1, false) : write_int(from, &bytes, 0, x.integers[i]);
     is_float(node.dtype) ? void(result.reals[i] = read_float(node.dtype, &bytes, 0)) : void(result.integers[i] = read_int(node.dtype, &bytes, 0));
   }
 }

@@ -96,6 +96,15 @@ TEST(Scalar, IntegerCastsSaturate) {
   EXPECT_EQ(clamp_integer(-7, DType::i64, DType::boolean), 1);
 }
 
+TEST(Scalar, UnsaturatedCastsKeepInfinityThroughTheirBits) {
+  ExprNode cast{ExprOp::cast_unsaturated, DType::f8e5m2, {0}, 0, 0, 0}, bits{ExprOp::bitcast, DType::u8, {1}, 0, 0, 0};
+  Column from{{1e6, 1.5}, {}}, small{{0, 0}, {}}, codes{{}, {0, 0}};
+  apply_block(cast, {DType::f32}, {&from}, small, 2, true);
+  EXPECT_EQ(small.reals[0], infinity);
+  apply_block(bits, {DType::f8e5m2}, {&small}, codes, 2, true);
+  EXPECT_EQ(codes.integers, (std::vector<int64_t>{0x7C, 0x3E}));  // exponent all ones; 2^0 · 1.5
+}
+
 TEST(Scalar, BlocksRoundToTheirDtype) {
   double values[] = {1.0 / 3, 65504 + 32};
   round_block(DType::f16, values, 2);
