@@ -53,6 +53,11 @@ Map operand_map(const Dims& dims, const Shapes& s, bool left) {
   const int axes = static_cast<int>(s.batch.size());
   if (left) target.insert(target.end(), {s.m, s.k});
   else target.insert(target.end(), {s.k, s.n});
+  const size_t lead = target.size() - static_cast<size_t>(map.rank_in());
+  for (int axis = 0; axis + 2 < map.rank_in(); ++axis) {  // a run-time batch size that may be 1 repeats
+    const Dim& size = map.extent_in(axis);
+    if (!size.is_constant() && !(size == target[lead + static_cast<size_t>(axis)])) map = map.modulo(axis, target[lead + static_cast<size_t>(axis)]);
+  }
   map = map.broadcast_to(std::span<const Dim>(target));
   if (left) return map.inserted(axes + 1, s.n);  // batch, m, (n), k
   std::vector<int> order;

@@ -49,7 +49,9 @@ std::vector<Type> infer_broadcast(const InferContext& c) {
   c.require(to.size() >= c.dims(0).size(), "{} has more axes than {}", str(c.dims(0)), str(to));
   for (size_t i = 0; i < c.dims(0).size(); ++i) {
     const Dim &from = c.dims(0)[c.dims(0).size() - 1 - i], &goal = to[to.size() - 1 - i];
-    if (from != Dim(1)) c.require_equal(from, goal, fmt::format("{} broadcast to {}", str(c.dims(0)), str(to)));
+    if (from == Dim(1)) continue;
+    if (from.is_constant() && goal.is_constant()) c.require_equal(from, goal, fmt::format("{} broadcast to {}", str(c.dims(0)), str(to)));
+    else if (from != goal) c.require_broadcast(from, goal, fmt::format("{} broadcast to {}", str(c.dims(0)), str(to)));
   }
   return {{c.dtype(0), to}};
 }

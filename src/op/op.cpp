@@ -79,6 +79,15 @@ void InferContext::require_equal(const Dim& a, const Dim& b, std::string_view wh
   checks_.push_back({a, b, std::string(what)});
 }
 
+void InferContext::require_broadcast(const Dim& a, const Dim& b, std::string_view what) const {
+  if (a == b || a == Dim(1) || b == Dim(1)) return;
+  // One of them is 1, or they are equal: the product of the three differences is 0. A constant above 1 needs two factors only.
+  Dim differences = a - b;
+  if (!a.is_constant()) differences *= a - 1;
+  if (!b.is_constant()) differences *= b - 1;
+  checks_.push_back({differences, 0, fmt::format("{} ({} and {} are neither equal nor 1)", what, a.str(), b.str())});
+}
+
 Dims broadcast_dims(const InferContext& context, const Dims& a, const Dims& b) {
   const size_t rank = std::max(a.size(), b.size());
   Dims result(rank);
@@ -89,8 +98,8 @@ Dims broadcast_dims(const InferContext& context, const Dims& a, const Dims& b) {
     else if (right == Dim(1) || left == right) joined = left;
     else {
       context.require(!left.is_constant() || !right.is_constant(), "shapes {} and {} do not broadcast: {} is not {} and neither is 1", str(a), str(b), left.str(), right.str());
-      context.require_equal(left, right, fmt::format("sizes of {} and {} that broadcast", str(a), str(b)));
-      joined = left.is_constant() ? left : right.is_constant() ? right : left;
+      context.require_broadcast(left, right, fmt::format("sizes of {} and {} that broadcast", str(a), str(b)));
+      joined = left.is_constant() ? left : right.is_constant() ? right : max(left, right);
     }
   }
   return result;

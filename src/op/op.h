@@ -42,6 +42,8 @@ class InferContext {
   }
   /// Both sizes must be equal. Constants that differ are rejected now; what is unknown is checked at run time.
   void require_equal(const Dim& a, const Dim& b, std::string_view what) const;
+  /// Sizes of one axis that broadcast: equal, or one of them is 1; checked at run time where it is unknown.
+  void require_broadcast(const Dim& a, const Dim& b, std::string_view what) const;
   struct Check { Dim lhs, rhs; std::string message; };
   const std::vector<Check>& checks() const { return checks_; }
 
@@ -51,7 +53,7 @@ class InferContext {
   mutable std::vector<Check> checks_;
 };
 
-/// numpy broadcasting. 1 gives way; a constant wins over a symbol and two different symbols are taken as equal, both with a run-time check.
+/// numpy broadcasting. 1 gives way; a constant wins over a run-time size, two different run-time sizes give the larger; checked at run time.
 Dims broadcast_dims(const InferContext&, const Dims& a, const Dims& b);
 
 /// What lowering sees and writes to: tensors of the pattern program for each operand and result.

@@ -20,6 +20,8 @@ int64_t bytes_of(const Type& type) {
 
 bool foldable(const Graph& graph, const Node& node) {
   if (!node.subgraphs.empty() || node.outputs.empty()) return false;
+  for (const auto& [attribute, value] : node.attributes)  // sizes known at run time only
+    if (const Dims* dims = std::get_if<Dims>(&value); dims && !std::all_of(dims->begin(), dims->end(), [](const Dim& dim) { return dim.is_constant(); })) return false;
   int64_t in = 0, out = 0;
   for (const ValueId id : node.inputs) {
     if (id == no_value) continue;

@@ -206,12 +206,20 @@ Expr NestBuilder::load_broadcast(TensorId tensor, const Type& type) {
   const Dims& target = nest_.space;
   const size_t offset = kept().size() - std::min(kept().size(), type.dims.size());
   ensure(type.dims.size() <= kept().size(), "a broadcast operand has no more axes than the result");
-  // Aligned with the kept coordinates; sizes that were checked to be equal at run time count as equal.
+  // Aligned with the kept coordinates. A run-time size that may turn out to be 1 repeats: the coordinate modulo the size is the coordinate
+  // itself or 0.
   Map::Outputs outputs;
   Map::Transforms transforms;
   for (size_t axis = 0; axis < type.dims.size(); ++axis) {
     if (type.dims[axis] == Dim(1) && !(target[offset + axis] == Dim(1))) {
       transforms.push_back({});  // an affine sum of nothing: 0
+      outputs.push_back(static_cast<int>(target.size()) + static_cast<int>(transforms.size()) - 1);
+    } else if (!(type.dims[axis] == target[offset + axis]) && !type.dims[axis].is_constant()) {
+      tile::Transform<Dim> repeat;
+      repeat.kind = tile::TransformKind::remainder;
+      repeat.a = static_cast<int>(offset + axis);
+      repeat.amount = type.dims[axis];
+      transforms.push_back(repeat);
       outputs.push_back(static_cast<int>(target.size()) + static_cast<int>(transforms.size()) - 1);
     } else {
       outputs.push_back(static_cast<int>(offset + axis));

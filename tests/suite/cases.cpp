@@ -30,7 +30,7 @@ std::vector<fs::path> numbered(const fs::path& folder, const std::string& prefix
 }
 
 Case light_case(const fs::path& model) {
-  Case one{"light/" + model.stem().string(), model, {}, true, false};
+  Case one{"light/" + model.stem().string(), model, {}, true};
   const fs::path output = model.parent_path() / (model.stem().string() + "_output_0.pb");
   one.data.push_back({"", {}, {output}, {}, true});
   return one;
@@ -43,7 +43,7 @@ std::vector<Case> conformance_cases(const fs::path& folder) {
   for (const char* suite : {"node", "simple", "pytorch-converted", "pytorch-operator"})
     for (const fs::path& entry : sorted_entries(folder / suite)) {
       if (!fs::exists(entry / "model.onnx")) continue;
-      Case one{std::string(suite) + "/" + entry.filename().string(), entry / "model.onnx", {}, false, false};
+      Case one{std::string(suite) + "/" + entry.filename().string(), entry / "model.onnx", {}, false};
       for (const fs::path& data : sorted_entries(entry))
         if (data.filename().string().starts_with("test_data_set_"))
           one.data.push_back({data.filename().string(), numbered(data, "input"), numbered(data, "output"), {}, false});
@@ -59,8 +59,7 @@ std::vector<Case> model_cases(const fs::path& folder) {
   for (const fs::path& entry : sorted_entries(folder)) {
     if (!fs::exists(entry / "model.onnx") || !fs::exists(entry / "meta.json")) continue;
     const nlohmann::json meta = nlohmann::json::parse(read_file(entry / "meta.json"));
-    Case one{entry.filename().string(), entry / "model.onnx", {}, true, false};
-    for (const auto& [op, count] : meta.at("ops").items()) one.quantised |= op.find("Quantize") != std::string::npos || op.starts_with("QLinear");
+    Case one{entry.filename().string(), entry / "model.onnx", {}, true};
     for (const auto& data : meta.at("cases")) {
       DataSet set{data.at("dir"), {}, {}, {}, false};
       for (const auto& input : data.at("inputs")) set.inputs.push_back(entry / set.name / std::string(input.at("file")));

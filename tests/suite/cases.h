@@ -20,7 +20,6 @@ struct Case {
   std::filesystem::path model;
   std::vector<DataSet> data;
   bool network = false;                              ///< tolerance grows with depth
-  bool quantised = false;
 };
 
 /// ONNX backend data: folders node, simple, pytorch-converted, pytorch-operator, light under `folder`, as far as present.

@@ -17,13 +17,6 @@ void each_subgraph(const NodeProto& node, const Visit& visit) {
   }
 }
 
-bool same_constant(const NodeProto& a, const NodeProto& b) {
-  if (a.op_type() != "Constant" || b.op_type() != "Constant" || a.attribute_size() != b.attribute_size()) return false;
-  for (int i = 0; i < a.attribute_size(); ++i)
-    if (a.attribute(i).SerializeAsString() != b.attribute(i).SerializeAsString()) return false;
-  return true;
-}
-
 /// A depth-first walk with its own stack: chains of a million nodes must not overflow ours.
 class Order {
  public:
@@ -32,8 +25,10 @@ class Order {
       for (const std::string& output : nodes[i].output()) {
         if (output.empty()) continue;
         const auto [known, added] = producer_.emplace(output, i);
-        // Exporters repeat a Constant node word for word; anything else that defines a value twice is broken.
-        if (!added && !same_constant(nodes[known->second], nodes[i])) fail(ErrorKind::invalid_input, "value '{}' is defined twice", output);
+        // Graphs saved by optimisers may define a Constant again; the one that ONNX Runtime takes, the last, counts. All else is broken.
+        const bool constants = nodes[i].op_type() == "Constant" && nodes[known->second].op_type() == "Constant";
+        if (!added && constants) known->second = i;
+        else if (!added) fail(ErrorKind::invalid_input, "value '{}' is defined twice", output);
       }
     }
   }

@@ -108,10 +108,11 @@ void unsqueeze(NodeImport& n) {
   n.set(axes.empty() ? x : n.b.unsqueeze(x, axes));
 }
 
-/// The wider of two dims that broadcast to each other. Different names are taken as equal; the builder checks that at run time.
+/// The wider of two dims that broadcast to each other.
 Dim broadcast_dim(const Dim& have, const Dim& wanted) {
-  if (wanted == Dim(1)) return have;
-  return have == Dim(1) || !have.is_constant() ? wanted : have;
+  if (wanted == Dim(1) || wanted == have) return have;
+  if (have == Dim(1) || wanted.is_constant()) return wanted;
+  return have.is_constant() ? have : max(have, wanted);
 }
 
 void expand(NodeImport& n) {
