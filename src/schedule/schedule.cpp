@@ -4,8 +4,10 @@
 #include <set>
 
 #include "base/error.h"
+#include "schedule/fuse.h"
 #include "schedule/linear.h"
 #include "schedule/place.h"
+#include "schedule/uses.h"
 
 namespace tilewright::schedule {
 namespace {
@@ -49,7 +51,21 @@ class Scheduler {
   }
 
   Block run() {
-    for (const Pattern& pattern : block_.program.patterns) {
+    remove_dead(block_.program);
+    if (options_.fuse_maps) fuse_maps(block_.program);
+    if (options_.fuse_epilogues) fuse_epilogues(block_.program);
+    pattern::verify(block_.program);
+    std::vector<RowGroup> groups;
+    if (options_.fuse_rows) groups = find_row_groups(block_.program);
+    std::vector<const RowGroup*> group_of(block_.program.patterns.size(), nullptr);
+    for (const RowGroup& group : groups)
+      for (const int member : group.patterns) group_of[static_cast<size_t>(member)] = &group;
+    for (size_t i = 0; i < block_.program.patterns.size(); ++i) {
+      const Pattern& pattern = block_.program.patterns[i];
+      if (const RowGroup* group = group_of[i]) {
+        if (group->patterns.back() == static_cast<int>(i)) add_rows(*group);
+        continue;
+      }
       if (options_.alias_views) {
         if (const std::optional<ViewOf> view = as_view(pattern, block_.program); view && written_once(view->view)) {
           views_.push_back({*view, static_cast<int>(block_.steps.size())});
@@ -70,9 +86,31 @@ class Scheduler {
     return writers == 1;
   }
 
+  void add_rows(const RowGroup& group) {
+    Kernel kernel;
+    kernel.shared_rank = group.shared_rank;
+    const Uses uses(block_.program);
+    for (const int member : group.patterns) {
+      const Pattern& stage = block_.program.patterns[static_cast<size_t>(member)];
+      for (const TensorId id : pattern::writes(stage)) {
+        const std::vector<int>& readers = uses.readers_of(id);
+        const bool inside = !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](int reader) {
+          return std::count(group.patterns.begin(), group.patterns.end(), reader) > 0;
+        });
+        if (inside && !uses.is_result(id)) add_once(kernel.row_local, id);
+      }
+      kernel.stages.push_back(stage);
+    }
+    add_kernel(std::move(kernel));
+  }
+
   void add_kernel(Pattern stage) {
     Kernel kernel;
     kernel.stages.push_back(std::move(stage));
+    add_kernel(std::move(kernel));
+  }
+
+  void add_kernel(Kernel kernel) {
     block_.steps.push_back(RunKernel{static_cast<int>(block_.kernels.size())});
     block_.kernels.push_back(finish(std::move(kernel), static_cast<int>(block_.kernels.size()), block_.program));
   }

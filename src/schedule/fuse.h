@@ -1,0 +1,28 @@
+#pragma once
+
+#include "schedule/schedule.h"
+
+/// Fusions: Program to Program, in this order. Each keeps what the program computes; float results differ at most by roundings
+/// of intermediates to 16-bit types that are no longer stored.
+namespace tilewright::schedule {
+
+/// Drops patterns whose results nobody reads. Bind, Require, If and Loop stay.
+void remove_dead(pattern::Program& program);
+
+/// Computes a Map where its result is read instead of storing it: data movement always (a view becomes part of the reader's
+/// addresses), arithmetic where no element is then computed more often, or is trivial to compute.
+/// Contractions take movement that keeps their operands' addresses affine, and conversions of 8-bit integers.
+void fuse_maps(pattern::Program& program);
+
+/// Lets a reduction or contraction compute what follows element by element on its result (bias, activation, residual), and
+/// store it where that goes (another layout, a slice of a concatenation). Wants fuse_maps before it, so that chains of maps are one.
+void fuse_epilogues(pattern::Program& program);
+
+/// Reductions and maps over the same leading coordinates, each reading what another wrote for the same row.
+struct RowGroup {
+  std::vector<int> patterns;  ///< indices into Program::patterns, in order; the group runs where the last one stands
+  int shared_rank = 0;
+};
+std::vector<RowGroup> find_row_groups(const pattern::Program& program);
+
+}  // namespace tilewright::schedule

@@ -1,0 +1,317 @@
+#include <algorithm>
+#include <set>
+
+#include "schedule/fuse.h"
+#include "schedule/linear.h"
+#include "schedule/rewrite.h"
+#include "schedule/uses.h"
+
+namespace tilewright::schedule {
+namespace {
+
+using pattern::NestKind;
+using pattern::Pattern;
+using pattern::Scatter;
+
+/// Beyond these a nest's code grows faster than what it saves.
+constexpr size_t node_limit = 160, access_limit = 24;
+constexpr int transform_limit = 10, condition_limit = 8;
+
+size_t at(int i) { return static_cast<size_t>(i); }
+
+/// Rough number of vector operations of a node, an element.
+int cost_of(ExprOp op) {
+  switch (op) {
+    case ExprOp::constant:
+    case ExprOp::index:
+    case ExprOp::size:
+    case ExprOp::load: return 0;
+    case ExprOp::div: return 4;
+    case ExprOp::sqrt: return 6;
+    case ExprOp::neg: case ExprOp::abs: case ExprOp::sign: case ExprOp::floor: case ExprOp::ceil: case ExprOp::round_even: case ExprOp::trunc:
+    case ExprOp::add: case ExprOp::sub: case ExprOp::mul: case ExprOp::min: case ExprOp::max: case ExprOp::select:
+    case ExprOp::logical_not: case ExprOp::bit_not: case ExprOp::bit_and: case ExprOp::bit_or: case ExprOp::bit_xor: case ExprOp::logical_and:
+    case ExprOp::logical_or: case ExprOp::logical_xor: case ExprOp::equal: case ExprOp::less: case ExprOp::less_equal:
+    case ExprOp::cast: case ExprOp::cast_wrap: case ExprOp::bitcast: case ExprOp::is_nan: case ExprOp::is_inf: return 1;
+    default: return 12;
+  }
+}
+
+/// A Map that may be computed where it is read.
+struct Producer {
+  const Nest* nest = nullptr;
+  Map from_tensor;         ///< the tensor's coordinates -> the nest's space
+  TensorId tensor = -1;
+  ExprId value = -1;
+  bool movement = false;   ///< nothing but a load
+  bool gathers = false;
+  bool widens_bytes = false;  ///< a conversion of one 8-bit tensor, less a scalar
+  bool follows_reduction = false;  ///< may become the epilogue of what it reads
+  int cost = 0;
+};
+
+/// Coordinates of the space that the access's address depends on.
+std::vector<bool> coordinates_used(const Map& map, size_t rank) {
+  std::vector<bool> used(map.rank_in() + map.transforms().size(), false);
+  for (const int slot : map.outputs()) used[at(slot)] = true;
+  for (const auto& condition : map.conditions()) used[at(condition.slot)] = true;
+  for (int i = map.transforms().size(); i-- > 0;) {
+    if (!used[at(map.rank_in() + i)]) continue;
+    const auto& t = map.transforms()[i];
+    if (t.kind == tile::TransformKind::affine) {
+      for (int k = 0; k < t.term_count; ++k) used[at(map.terms()[t.first_term + k].slot)] = true;
+    } else {
+      used[at(t.a)] = true;
+      if (t.kind == tile::TransformKind::swizzle) used[at(t.b)] = true;
+    }
+  }
+  used.resize(rank);
+  return used;
+}
+
+/// Whether the needed nodes are the same at every point of the nest's space.
+bool is_scalar(const std::vector<bool>& needed, const Nest& nest) {
+  for (size_t i = 0; i < needed.size(); ++i) {
+    if (!needed[i]) continue;
+    if (nest.nodes[i].op == ExprOp::index) return false;
+    if (nest.nodes[i].op != ExprOp::load) continue;
+    for (const bool used : coordinates_used(nest.accesses[at(static_cast<int>(nest.nodes[i].integer))].map, nest.space.size()))
+      if (used) return false;
+  }
+  return true;
+}
+
+bool widens_bytes(const Nest& nest, ExprId value) {
+  const ExprNode* node = &nest.nodes[at(value)];
+  if (!is_integer(node->dtype)) return false;
+  if (node->op == ExprOp::sub) {
+    if (!is_scalar(needed_by(nest.nodes, nest.accesses, {node->args[1]}), nest)) return false;
+    node = &nest.nodes[at(node->args[0])];
+  }
+  if (node->op != ExprOp::cast) return false;
+  const ExprNode& load = nest.nodes[at(node->args[0])];
+  return load.op == ExprOp::load && size_of(load.dtype) == 1 && is_integer(load.dtype);
+}
+
+std::optional<Producer> as_producer(const Pattern& pattern, const Program& program) {
+  const auto* nest = std::get_if<Nest>(&pattern);
+  if (!nest || nest->reduced_rank > 0 || !nest->reductions.empty() || nest->outputs.size() != 1) return std::nullopt;
+  const pattern::Store& store = nest->outputs[0];
+  const Dims& dims = program.tensor(store.tensor).type.dims;
+  Producer producer;
+  producer.nest = nest;
+  producer.tensor = store.tensor;
+  producer.value = store.value;
+  if (is_identity(store.map, dims)) {
+    producer.from_tensor = store.map;
+  } else {
+    const auto back = store.map.inverted();
+    if (!back || extents_of(*back) != dims) return std::nullopt;
+    producer.from_tensor = *back;
+  }
+  const ExprNode& value = nest->nodes[at(store.value)];
+  producer.movement = value.op == ExprOp::load;
+  for (const Access& access : nest->accesses) producer.gathers |= !access.indirect.empty();
+  producer.widens_bytes = widens_bytes(*nest, store.value);
+  const std::vector<bool> needed = needed_by(nest->nodes, nest->accesses, {store.value});
+  for (size_t i = 0; i < needed.size(); ++i)
+    if (needed[i]) producer.cost += cost_of(nest->nodes[i].op);
+  return producer;
+}
+
+/// Whether the map reads, element by element, the only result of a reduction or contraction that nobody else reads.
+bool follows_reduction(const Nest& nest, const Program& program, const Uses& uses) {
+  for (const Access& access : nest.accesses) {
+    if (!access.indirect.empty() || access.map.may_be_invalid() || uses.readers_of(access.tensor).size() != 1 || uses.writers_of(access.tensor).size() != 1) continue;
+    const auto* source = std::get_if<Nest>(&program.patterns[at(uses.writers_of(access.tensor)[0])]);
+    if (!source || source->reductions.empty()) continue;
+    if (product(nest.space) == product(program.tensor(access.tensor).type.dims) && access.map.inverted()) return true;
+  }
+  return false;
+}
+
+bool same_constant(const ExprNode& a, const ExprNode& b) { return a.op == ExprOp::constant && b.op == ExprOp::constant && a.real == b.real && a.integer == b.integer && a.dtype == b.dtype; }
+
+/// The reader's expressions with every load of the producer's tensor replaced by the producer's own.
+class Inliner {
+ public:
+  Inliner(const Producer& producer, NestWriter& writer) : producer_(producer), writer_(writer) {}
+
+  /// Copies the reader's nodes; nullopt when the result would be worse.
+  std::optional<std::vector<ExprId>> copy(const std::vector<ExprNode>& nodes, const std::vector<Access>& accesses, const std::vector<ExprId>& roots, bool movement_alone) {
+    std::vector<ExprId> copied(nodes.size(), -1);
+    const std::vector<bool> needed = needed_by(nodes, accesses, roots);
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      if (!needed[i]) continue;
+      ExprNode node = nodes[i];
+      for (ExprId& arg : node.args) arg = copied[at(arg)];
+      if (node.op != ExprOp::load) {
+        copied[i] = writer_.add(std::move(node));
+        continue;
+      }
+      Access access = accesses[at(static_cast<int>(node.integer))];
+      for (ExprId& id : access.indirect) id = copied[at(id)];
+      if (access.fill) access.fill = copied[at(*access.fill)];
+      if (access.tensor != producer_.tensor) {
+        copied[i] = writer_.load(std::move(access), node.dtype);
+        continue;
+      }
+      const std::optional<ExprId> value = inlined(access, movement_alone);
+      if (!value) return std::nullopt;
+      copied[i] = *value;
+    }
+    if (writer_.nest.nodes.size() > node_limit || writer_.nest.accesses.size() > access_limit) return std::nullopt;
+    for (const Access& access : writer_.nest.accesses)
+      if (access.map.transforms().size() > transform_limit || access.map.conditions().size() > condition_limit) return std::nullopt;
+    return copied;
+  }
+
+ private:
+  std::optional<ExprId> inlined(const Access& access, bool movement_alone) {
+    const Nest& nest = *producer_.nest;
+    const SpaceView view{compose(access.map, producer_.from_tensor), access.indirect, !access.fill.has_value()};
+    const bool may_be_invalid = view.map.may_be_invalid() || (!view.clamps && !view.indirect.empty());
+    if (may_be_invalid && producer_.movement) {
+      // Movement of movement is one access, when both pad with the same value or only the outer one pads.
+      const Access& inner = nest.accesses[at(static_cast<int>(nest.nodes[at(producer_.value)].integer))];
+      const bool inner_pads = inner.fill.has_value();
+      const bool agree = inner_pads && same_constant(nest.nodes[at(*inner.fill)], writer_.node(*access.fill));
+      if ((!inner_pads && inner.indirect.empty()) || (agree && inner.indirect.empty())) {
+        Access joined;
+        joined.tensor = inner.tensor;
+        joined.map = compose(view.map, inner.map);
+        joined.indirect = access.indirect;
+        joined.fill = access.fill;
+        return writer_.load(std::move(joined), nest.nodes[at(producer_.value)].dtype);
+      }
+    }
+    if (may_be_invalid && movement_alone) return std::nullopt;
+    const std::vector<ExprId> copied = writer_.copy(nest.nodes, nest.accesses, {producer_.value}, view);
+    const ExprId value = copied[at(producer_.value)];
+    if (!may_be_invalid) return value;
+    const std::optional<ExprId> valid = writer_.validity(view);
+    return valid ? writer_.select(*valid, value, *access.fill) : value;
+  }
+
+  const Producer& producer_;
+  NestWriter& writer_;
+};
+
+/// Whether reading through `access` at every point of `space` meets each element of the producer at most once.
+bool reads_once(const Access& access, const Dims& space, const Producer& producer) {
+  Dim points = 1;
+  const std::vector<bool> used = coordinates_used(access.map, space.size());
+  for (size_t d = 0; d < space.size(); ++d) {
+    if (!used[d] && !(space[d] == Dim(1)) && access.indirect.empty()) {
+      // A coordinate that does not matter repeats the read, unless loops inside it are what is left: then it is hoisted.
+      return false;
+    }
+    points *= space[d];
+  }
+  return proven_nonnegative(product(producer.nest->space) - points);
+}
+
+/// Whether `producer` should be computed inside `nest`, which reads it.
+bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
+  const NestKind kind = pattern::classify(nest);
+  std::vector<ExprId> reduced_roots;
+  for (const pattern::Reduction& reduction : nest.reductions) reduced_roots.push_back(reduction.value);
+  const std::vector<bool> reduced = needed_by(nest.nodes, nest.accesses, reduced_roots);
+  const Dims kept(nest.space.begin(), nest.space.end() - nest.reduced_rank);
+  int reads = 0;
+  for (size_t i = 0; i < nest.nodes.size(); ++i) {
+    if (nest.nodes[i].op != ExprOp::load) continue;
+    const Access& access = nest.accesses[at(static_cast<int>(nest.nodes[i].integer))];
+    if (access.tensor != producer.tensor) continue;
+    ++reads;
+    if (kind == NestKind::contract && reduced[i]) {
+      if (!producer.movement && !producer.widens_bytes) return false;
+      if (producer.gathers || !access.indirect.empty()) return false;
+      continue;
+    }
+    if (producer.movement) continue;
+    const Dims& space = reduced[i] ? nest.space : kept;
+    const bool once = reads_once(access, space, producer);
+    if (producer.follows_reduction && (!once || !nest.reductions.empty())) return false;
+    if (once && (only_reader || producer.cost <= 2)) continue;
+    if (producer.cost > (reduced[i] ? 1 : 2)) return false;
+  }
+  return reads <= 4 || producer.movement;
+}
+
+std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& producer, bool only_reader) {
+  if (const auto* nest = std::get_if<Nest>(&reader)) {
+    if (!accepts(*nest, producer, only_reader)) return std::nullopt;
+    const bool contract = pattern::classify(*nest) == NestKind::contract;
+    NestWriter writer(nest->space, nest->reduced_rank);
+    writer.nest.source = nest->source;
+    std::vector<ExprId> roots;
+    for (const pattern::Reduction& reduction : nest->reductions) roots.push_back(reduction.value);
+    for (const pattern::Store& store : nest->outputs) roots.push_back(store.value);
+    const auto copied = Inliner(producer, writer).copy(nest->nodes, nest->accesses, roots, contract);
+    if (!copied) return std::nullopt;
+    if (contract)
+      for (const Access& access : writer.nest.accesses)
+        if (!is_affine(access.map) && !std::any_of(nest->accesses.begin(), nest->accesses.end(), [&](const Access& old) { return !is_affine(old.map); })) return std::nullopt;
+    writer.nest.reductions = nest->reductions;
+    for (pattern::Reduction& reduction : writer.nest.reductions) reduction.value = (*copied)[at(reduction.value)];
+    writer.nest.outputs = nest->outputs;
+    for (pattern::Store& store : writer.nest.outputs) store.value = (*copied)[at(store.value)];
+    return Pattern(compacted(writer.nest));
+  }
+  if (const auto* scatter = std::get_if<Scatter>(&reader)) {
+    if (scatter->initial == producer.tensor || (!producer.movement && producer.cost > 12)) return std::nullopt;
+    NestWriter writer(scatter->space, 0);
+    std::vector<ExprId> roots = scatter->indirect;
+    roots.push_back(scatter->value);
+    const auto copied = Inliner(producer, writer).copy(scatter->nodes, scatter->accesses, roots, false);
+    if (!copied) return std::nullopt;
+    Scatter result = *scatter;
+    result.nodes = std::move(writer.nest.nodes);
+    result.accesses = std::move(writer.nest.accesses);
+    for (ExprId& id : result.indirect) id = (*copied)[at(id)];
+    result.value = (*copied)[at(result.value)];
+    return Pattern(std::move(result));
+  }
+  return std::nullopt;
+}
+
+std::string joined_source(const std::string& first, const std::string& second) {
+  if (first.empty() || second.find(first) != std::string::npos) return second;
+  if (second.empty() || first.find(second) != std::string::npos) return first;
+  return first + ", " + second;
+}
+
+}  // namespace
+
+void fuse_maps(Program& program) {
+  // Last producers first: a reader has then taken in all that it will, and its own readers can take the whole.
+  for (size_t i = program.patterns.size(); i-- > 0;) {
+    std::optional<Producer> producer = as_producer(program.patterns[i], program);
+    if (!producer) continue;
+    const Uses uses(program);
+    producer->follows_reduction = !producer->movement && follows_reduction(*producer->nest, program, uses);
+    if (uses.is_result(producer->tensor) || uses.writers_of(producer->tensor).size() != 1) continue;
+    const std::vector<int>& readers = uses.readers_of(producer->tensor);
+    std::vector<std::optional<Pattern>> fused;
+    bool all = true;
+    for (const int reader : readers) {
+      fused.push_back(with_inlined(program.patterns[at(reader)], *producer, readers.size() == 1));
+      all = all && fused.back().has_value();
+    }
+    // A view costs nothing when it stays; anything else goes only if it disappears.
+    if (!all && !(producer->movement && !producer->gathers)) continue;
+    const std::string source = producer->nest->source;
+    const bool movement = producer->movement;
+    for (size_t k = 0; k < readers.size(); ++k) {
+      if (!fused[k]) continue;
+      Pattern& reader = program.patterns[at(readers[k])];
+      reader = std::move(*fused[k]);
+      if (!movement)
+        std::visit([&](auto& one) { one.source = joined_source(source, one.source); }, reader);
+    }
+  }
+  remove_dead(program);
+}
+
+}  // namespace tilewright::schedule
