@@ -79,12 +79,23 @@ void InferContext::require_equal(const Dim& a, const Dim& b, std::string_view wh
   checks_.push_back({a, b, std::string(what)});
 }
 
+namespace {
+
+/// Whether a run-time size may turn out to be 1 beside another: named sizes of inputs may. Sizes that were computed are taken as equal, or the
+/// sizes of deep networks would grow with every layer.
+bool may_repeat(const Dim& a, const Dim& b) {
+  const auto simple = [](const Dim& dim) { return dim.is_constant() || dim.as_symbol().has_value(); };
+  return simple(a) && simple(b);
+}
+
+}  // namespace
+
 void InferContext::require_broadcast(const Dim& a, const Dim& b, std::string_view what) const {
   if (a == b || a == Dim(1) || b == Dim(1)) return;
-  // One of them is 1, or they are equal: the product of the three differences is 0. A constant above 1 needs two factors only.
-  Dim differences = a - b;
-  if (!a.is_constant()) differences *= a - 1;
-  if (!b.is_constant()) differences *= b - 1;
+  if (!may_repeat(a, b)) return require_equal(a, b, what);
+  // The smaller is 1, or they are equal: one of the two factors is 0.
+  const Dim low = min(a, b), high = max(a, b);
+  const Dim differences = (high - low) * (low - 1);
   checks_.push_back({differences, 0, fmt::format("{} ({} and {} are neither equal nor 1)", what, a.str(), b.str())});
 }
 
@@ -99,7 +110,7 @@ Dims broadcast_dims(const InferContext& context, const Dims& a, const Dims& b) {
     else {
       context.require(!left.is_constant() || !right.is_constant(), "shapes {} and {} do not broadcast: {} is not {} and neither is 1", str(a), str(b), left.str(), right.str());
       context.require_broadcast(left, right, fmt::format("sizes of {} and {} that broadcast", str(a), str(b)));
-      joined = left.is_constant() ? left : right.is_constant() ? right : max(left, right);
+      joined = left.is_constant() ? left : right.is_constant() ? right : may_repeat(left, right) ? max(left, right) : left;
     }
   }
   return result;
