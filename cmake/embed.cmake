@@ -1,4 +1,4 @@
-# Embeds files as resources: an assembly file that includes their bytes, and the table src/artifact/resources.h declares.
+# Embeds files as resources: an assembly file that includes their bytes, and the table src/target/resources.h declares.
 function(embed_resources target)
   set(assembly ".section .rodata\n")
   set(externs "")
@@ -12,7 +12,7 @@ function(embed_resources target)
     math(EXPR index "${index} + 1")
   endforeach()
   string(APPEND assembly ".section .note.GNU-stack,\"\",%progbits\n")
-  set(table "#include <vector>\n\n#include \"artifact/resources.h\"\n\nextern \"C\" {\n${externs}}\n\nnamespace tilewright {\n\nstd::span<const Resource> resources() {\n  static const std::vector<Resource> all = {\n${rows}  };\n  return all;\n}\n\n}  // namespace tilewright\n")
+  set(table "#include <vector>\n\n#include \"target/resources.h\"\n\nextern \"C\" {\n${externs}}\n\nnamespace tilewright {\n\nstd::span<const Resource> resources() {\n  static const std::vector<Resource> all = {\n${rows}  };\n  return all;\n}\n\n}  // namespace tilewright\n")
   file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/resources.S" CONTENT "${assembly}" @ONLY)
   file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/resources.cpp" CONTENT "${table}" @ONLY)
   set_source_files_properties("${CMAKE_BINARY_DIR}/resources.S" PROPERTIES OBJECT_DEPENDS "${files}")

@@ -7,9 +7,9 @@
 #include <cstdlib>
 #include <vector>
 
-#include "artifact/resources.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "target/resources.h"
 
 namespace tilewright {
 namespace fs = std::filesystem;

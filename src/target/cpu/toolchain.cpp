@@ -9,12 +9,12 @@
 #include <mutex>
 #include <thread>
 
-#include "artifact/resources.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/process.h"
 #include "target/cpu/build_cache.h"
+#include "target/resources.h"
 #include "tilewright/checksum.h"
 
 namespace tilewright {

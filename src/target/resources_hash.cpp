@@ -1,5 +1,5 @@
-#include "artifact/resources.h"
 #include "base/hash.h"
+#include "target/resources.h"
 
 namespace tilewright {
 
