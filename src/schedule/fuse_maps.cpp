@@ -197,18 +197,28 @@ class Inliner {
   NestWriter& writer_;
 };
 
+/// Whether some lower coordinate moves with coordinate `d` alone.
+bool moves_alone(const Map& map, int d) {
+  for (const int slot : map.outputs()) {
+    if (slot == d) return true;
+    if (slot < map.rank_in()) continue;
+    const auto& t = map.transforms()[slot - map.rank_in()];
+    if (t.kind == tile::TransformKind::affine && t.term_count == 1 && map.terms()[t.first_term].slot == d) return true;
+  }
+  return false;
+}
+
 /// Whether reading through `access` at every point of `space` meets each element of the producer at most once.
 bool reads_once(const Access& access, const Dims& space, const Producer& producer) {
-  Dim points = 1;
+  if (!access.indirect.empty()) return proven_nonnegative(product(producer.nest->space) - product(space));
   const std::vector<bool> used = coordinates_used(access.map, space.size());
+  bool apart = true;
   for (size_t d = 0; d < space.size(); ++d) {
-    if (!used[d] && !(space[d] == Dim(1)) && access.indirect.empty()) {
-      // A coordinate that does not matter repeats the read, unless loops inside it are what is left: then it is hoisted.
-      return false;
-    }
-    points *= space[d];
+    if (space[d] == Dim(1)) continue;
+    if (!used[d]) return false;
+    apart = apart && moves_alone(access.map, static_cast<int>(d));
   }
-  return proven_nonnegative(product(producer.nest->space) - points);
+  return apart || proven_nonnegative(product(producer.nest->space) - product(space));
 }
 
 /// Whether `producer` should be computed inside `nest`, which reads it.

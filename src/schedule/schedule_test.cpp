@@ -1,0 +1,351 @@
+#include "schedule/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include "pattern/build.h"
+#include "schedule/fuse.h"
+#include "schedule/place.h"
+
+namespace tilewright::schedule {
+namespace {
+
+using pattern::Expr;
+using pattern::ExprOp;
+using pattern::Map;
+using pattern::Nest;
+using pattern::NestBuilder;
+using pattern::NestKind;
+using pattern::Program;
+using pattern::ReduceOp;
+
+/// A program written as calls, all f32.
+struct Writer {
+  Program program;
+
+  int input(Dims dims) {
+    const int id = program.add_tensor({DType::f32, std::move(dims)}, "x" + std::to_string(program.inputs.size()));
+    program.inputs.push_back(id);
+    return id;
+  }
+  int constant(std::vector<int64_t> dims) {
+    const auto tensor = std::make_shared<Tensor>(DType::f32, dims);
+    return program.add_tensor({DType::f32, Dims(dims.begin(), dims.end())}, "w", tensor);
+  }
+  const Dims& dims(int id) const { return program.tensor(id).type.dims; }
+
+  int store(NestBuilder& n, Expr value, const std::string& name, std::optional<Dims> as = {}) {
+    const int id = program.add_tensor({value.dtype(), as.value_or(n.kept())}, name);
+    n.store(id, value);
+    program.patterns.push_back(n.finish(name));
+    return id;
+  }
+  Expr load(NestBuilder& n, int id) { return n.load_broadcast(id, program.tensor(id).type); }
+
+  template <class F>
+  int map(const std::string& name, const std::vector<int>& ids, F&& f) {
+    NestBuilder n(dims(ids[0]));
+    std::vector<Expr> values;
+    for (const int id : ids) values.push_back(load(n, id));
+    return store(n, f(n, values), name);
+  }
+  int relu(int x) {
+    return map("relu", {x}, [](NestBuilder& n, auto& v) { return n.binary(ExprOp::max, v[0], n.constant(DType::f32, 0)); });
+  }
+  int exp(int x) {
+    return map("exp", {x}, [](NestBuilder& n, auto& v) { return n.unary(ExprOp::exp, v[0]); });
+  }
+  int add(int a, int b) {
+    return map("add", {a, b}, [](NestBuilder&, auto& v) { return v[0] + v[1]; });
+  }
+  int view(const std::string& name, int x, const Map& map) {
+    Dims to;
+    for (int d = 0; d < map.rank_in(); ++d) to.push_back(map.extent_in(d));
+    NestBuilder n(to);
+    return store(n, n.load(x, DType::f32, map), name);
+  }
+  Map whole(int x) const { return Map::identity(std::span<const Dim>(dims(x))); }
+
+  int matmul(int a, int b) {
+    const Dim m = dims(a)[0], k = dims(a)[1], c = dims(b)[1];
+    NestBuilder n({m, c, k}, 1);
+    const Expr x = n.load(a, DType::f32, whole(a).inserted(1, c)), y = n.load(b, DType::f32, whole(b).transposed({1, 0}).inserted(0, m));
+    return store(n, n.reduce(ReduceOp::sum, x * y, DType::f32), "matmul");
+  }
+  /// Over the last axis.
+  int reduce(ReduceOp op, int x) {
+    NestBuilder n(dims(x), 1);
+    return store(n, n.reduce(op, n.load(x, DType::f32, whole(x)), DType::f32), "reduce");
+  }
+  /// x[…, i] combined with rows[…].
+  template <class F>
+  int by_row(const std::string& name, int x, int rows, F&& f) {
+    NestBuilder n(dims(x));
+    const Map row = whole(rows).inserted(static_cast<int>(dims(rows).size()), dims(x).back());
+    return store(n, f(n, n.load(x, DType::f32, whole(x)), n.load(rows, DType::f32, row)), name);
+  }
+  int softmax(int x) {
+    const int top = reduce(ReduceOp::max, x);
+    const int e = by_row("exp", x, top, [](NestBuilder& n, Expr a, Expr b) { return n.unary(ExprOp::exp, a - b); });
+    return by_row("divide", e, reduce(ReduceOp::sum, e), [](NestBuilder&, Expr a, Expr b) { return a / b; });
+  }
+
+  Block schedule(const Options& options = {}) const {
+    std::set<std::string> symbols;
+    for (const int id : program.inputs)
+      for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(symbols);
+    return schedule::schedule(program, {symbols.begin(), symbols.end()}, options);
+  }
+};
+
+std::vector<NestKind> kinds(const Program& program) {
+  std::vector<NestKind> all;
+  for (const pattern::Pattern& one : program.patterns) all.push_back(pattern::classify(std::get<Nest>(one)));
+  return all;
+}
+
+const Nest& nest_of(const Program& program, size_t i) { return std::get<Nest>(program.patterns.at(i)); }
+
+TEST(FuseMaps, ChainBecomesOneMap) {
+  Writer w;
+  w.program.outputs = {w.relu(w.exp(w.relu(w.input({4, 8}))))};
+  fuse_maps(w.program);
+  ASSERT_EQ(w.program.patterns.size(), 1u);
+  EXPECT_EQ(nest_of(w.program, 0).source, "exp, relu");
+}
+
+TEST(FuseMaps, MovementVanishesIntoEveryReader) {
+  Writer w;
+  const int x = w.input({4, 8});
+  const int t = w.view("transpose", x, w.whole(x).transposed({1, 0}));
+  w.program.outputs = {w.relu(t), w.exp(t)};
+  fuse_maps(w.program);
+  ASSERT_EQ(w.program.patterns.size(), 2u);
+  EXPECT_EQ(nest_of(w.program, 0).accesses[0].tensor, x);
+  EXPECT_EQ(nest_of(w.program, 1).accesses[0].tensor, x);
+}
+
+TEST(FuseMaps, PaddingOfPaddingWithTheSameValueIsOneAccess) {
+  Writer w;
+  const int x = w.input({6});
+  NestBuilder inner({Dim(8)});
+  const int a = w.store(inner, inner.load(x, DType::f32, w.whole(x).padded(0, 1, 1), {}, inner.constant(DType::f32, 0)), "pad");
+  NestBuilder outer({Dim(10)});
+  w.program.outputs = {w.store(outer, outer.load(a, DType::f32, w.whole(a).padded(0, 1, 1), {}, outer.constant(DType::f32, 0)), "pad again")};
+  fuse_maps(w.program);
+  ASSERT_EQ(w.program.patterns.size(), 1u);
+  EXPECT_EQ(nest_of(w.program, 0).accesses.size(), 1u);
+  EXPECT_EQ(nest_of(w.program, 0).nodes[static_cast<size_t>(nest_of(w.program, 0).outputs[0].value)].op, ExprOp::load);
+}
+
+TEST(FuseMaps, PaddedArithmeticIsSelected) {
+  Writer w;
+  const int x = w.input({6}), e = w.exp(x);
+  NestBuilder n({Dim(8)});
+  w.program.outputs = {w.store(n, n.load(e, DType::f32, w.whole(e).padded(0, 1, 1), {}, n.constant(DType::f32, 7)), "pad")};
+  fuse_maps(w.program);
+  ASSERT_EQ(w.program.patterns.size(), 1u);
+  EXPECT_EQ(nest_of(w.program, 0).nodes[static_cast<size_t>(nest_of(w.program, 0).outputs[0].value)].op, ExprOp::select);
+}
+
+TEST(FuseMaps, DoesNotRepeatExpensiveArithmeticForSeveralReaders) {
+  Writer w;
+  const int e = w.exp(w.input({4, 8}));
+  w.program.outputs = {w.reduce(ReduceOp::sum, e), w.reduce(ReduceOp::max, e)};
+  fuse_maps(w.program);
+  EXPECT_EQ(w.program.patterns.size(), 3u);
+}
+
+TEST(FuseMaps, DoesNotRepeatExpensiveArithmeticByBroadcasting) {
+  Writer w;
+  const int rows = w.exp(w.input({4}));
+  const int x = w.input({4, 100});
+  w.program.outputs = {w.by_row("scale", x, rows, [](NestBuilder&, Expr a, Expr b) { return a * b; })};
+  fuse_maps(w.program);
+  EXPECT_EQ(w.program.patterns.size(), 2u);
+}
+
+TEST(FuseMaps, DoesNotPutArithmeticIntoTheOperandOfAProduct) {
+  Writer w;
+  w.program.outputs = {w.matmul(w.relu(w.input({16, 16})), w.input({16, 16}))};
+  fuse_maps(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::map, NestKind::contract}));
+}
+
+TEST(FuseMaps, ProductTakesTransposedOperand) {
+  Writer w;
+  const int x = w.input({16, 8});
+  w.program.outputs = {w.matmul(w.view("transpose", x, w.whole(x).transposed({1, 0})), w.input({16, 4}))};
+  fuse_maps(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::contract}));
+}
+
+TEST(FuseMaps, KeepsResultsOfTheModel) {
+  Writer w;
+  const int a = w.relu(w.input({4}));
+  w.program.outputs = {a, w.exp(a)};
+  fuse_maps(w.program);
+  EXPECT_EQ(w.program.patterns.size(), 2u);
+}
+
+TEST(FuseEpilogues, BiasActivationAndResidualJoinTheProduct) {
+  Writer w;
+  const int x = w.input({16, 16}), skip = w.input({16, 16});
+  const int bias = w.constant({16});
+  w.program.outputs = {w.relu(w.add(w.add(w.matmul(x, w.input({16, 16})), bias), skip))};
+  fuse_maps(w.program);
+  fuse_epilogues(w.program);
+  ASSERT_EQ(kinds(w.program), (std::vector{NestKind::contract}));
+  EXPECT_EQ(nest_of(w.program, 0).outputs[0].tensor, w.program.outputs[0]);
+}
+
+TEST(FuseEpilogues, TransposedResultIsStoredWhereItGoes) {
+  Writer w;
+  const int y = w.matmul(w.input({16, 8}), w.input({8, 4}));
+  w.program.outputs = {w.view("transpose", y, w.whole(y).transposed({1, 0}))};
+  fuse_maps(w.program);
+  fuse_epilogues(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::contract}));
+}
+
+TEST(FuseEpilogues, ProductsWriteTheirSlicesOfAConcatenation) {
+  Writer w;
+  const int a = w.matmul(w.input({16, 8}), w.input({8, 4})), b = w.matmul(w.input({16, 8}), w.input({8, 4}));
+  const int joined = w.program.add_tensor({DType::f32, {32, 4}}, "joined");
+  for (int part = 0; part < 2; ++part) {
+    NestBuilder n({Dim(16), Dim(4)});
+    const int from = part == 0 ? a : b;
+    n.store(joined, Map::identity({Dim(32), Dim(4)}).sliced(0, part * 16, 1, 16), n.load(from, DType::f32, w.whole(from)));
+    w.program.patterns.push_back(n.finish("concat"));
+  }
+  w.program.outputs = {joined};
+  fuse_maps(w.program);
+  fuse_epilogues(w.program);
+  ASSERT_EQ(kinds(w.program), (std::vector{NestKind::contract, NestKind::contract}));
+  EXPECT_EQ(nest_of(w.program, 0).outputs[0].tensor, joined);
+  EXPECT_EQ(nest_of(w.program, 1).outputs[0].tensor, joined);
+}
+
+TEST(FuseEpilogues, DoesNotTakeInWhatReadsNeighbours) {
+  Writer w;
+  const int y = w.matmul(w.input({16, 8}), w.input({8, 4}));
+  NestBuilder n({Dim(16), Dim(4)});
+  const Expr here = n.load(y, DType::f32, w.whole(y)), there = n.load(y, DType::f32, w.whole(y).reversed(0));
+  w.program.outputs = {w.store(n, here + there, "fold")};
+  fuse_maps(w.program);
+  fuse_epilogues(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::contract, NestKind::map}));
+}
+
+TEST(FuseEpilogues, StoresBothWhenOthersReadTheProductToo) {
+  Writer w;
+  const int y = w.matmul(w.input({16, 16}), w.input({16, 16}));
+  w.program.outputs = {w.exp(y), w.matmul(y, w.input({16, 16}))};
+  fuse_maps(w.program);
+  fuse_epilogues(w.program);
+  ASSERT_EQ(kinds(w.program), (std::vector{NestKind::contract, NestKind::contract}));
+  EXPECT_EQ(nest_of(w.program, 0).outputs.size(), 2u);
+}
+
+TEST(FuseRows, SoftmaxIsOneKernel) {
+  Writer w;
+  w.program.outputs = {w.softmax(w.input({8, 100}))};
+  const Block block = w.schedule();
+  ASSERT_EQ(block.kernels.size(), 1u);
+  EXPECT_EQ(block.kernels[0].stages.size(), 4u);
+  EXPECT_EQ(block.kernels[0].shared_rank, 1);
+  EXPECT_EQ(block.kernels[0].row_local.size(), 3u);
+  EXPECT_EQ(block.kernels[0].tensors.size(), 2u);
+}
+
+TEST(FuseRows, LeavesReductionsAcrossRowsAlone) {
+  Writer w;
+  const int x = w.input({8, 100});
+  w.program.outputs = {w.softmax(w.view("transpose", x, w.whole(x).transposed({1, 0})))};
+  const Block block = w.schedule();
+  EXPECT_GT(block.kernels.size(), 1u);
+}
+
+TEST(FuseRows, CanBeSwitchedOff) {
+  Writer w;
+  w.program.outputs = {w.softmax(w.input({8, 100}))};
+  Options options;
+  options.fuse_rows = false;
+  EXPECT_EQ(w.schedule(options).kernels.size(), 4u);
+}
+
+TEST(Place, ReshapeIsAnAlias) {
+  Writer w;
+  const int x = w.relu(w.input({4, 8})), y = w.view("reshape", x, w.whole(x).reshaped({32}));
+  NestBuilder n({Dim(32)}, 1);
+  w.program.outputs = {w.store(n, n.reduce(ReduceOp::sum, n.load(y, DType::f32, w.whole(y)), DType::f32), "sum")};
+  Options options;
+  options.fuse_maps = false;
+  const Block block = w.schedule(options);
+  EXPECT_EQ(block.kernels.size(), 2u);
+  EXPECT_EQ(block.placements[static_cast<size_t>(y)].storage, Storage::alias);
+}
+
+TEST(Place, ReshapedResultSharesTheMemoryOfTheResult) {
+  Writer w;
+  const int x = w.relu(w.input({4, 8}));
+  w.program.outputs = {w.view("reshape", x, w.whole(x).reshaped({32}))};
+  Options options;
+  options.fuse_maps = false;
+  const Block block = w.schedule(options);
+  ASSERT_EQ(block.steps.size(), 1u);
+  EXPECT_EQ(block.placements[static_cast<size_t>(x)].alias_of, w.program.outputs[0]);
+}
+
+TEST(Place, ResultThatIsAnInputIsCopied) {
+  Writer w;
+  const int x = w.input({4, 8});
+  w.program.outputs = {x, w.view("reshape", x, w.whole(x).reshaped({32})), x};
+  const Block block = w.schedule();
+  EXPECT_EQ(block.kernels.size(), 0u);
+  EXPECT_EQ(block.steps.size(), 3u);
+  for (const Step& step : block.steps) EXPECT_TRUE(std::holds_alternative<CopyTensor>(step));
+  EXPECT_NE(block.program.outputs[0], block.program.outputs[2]);
+}
+
+TEST(Place, MapWritesOverWhatNobodyReadsAnyMore) {
+  Writer w;
+  const int a = w.exp(w.input({4, 8})), b = w.relu(a);
+  w.program.outputs = {w.reduce(ReduceOp::sum, b)};
+  Options options;
+  options.fuse_maps = false;
+  const Block block = w.schedule(options);
+  EXPECT_EQ(block.placements[static_cast<size_t>(b)].alias_of, a);
+  EXPECT_EQ(block.placements[static_cast<size_t>(a)].last_step, 2);
+}
+
+TEST(Place, DoesNotWriteOverWhatIsReadElsewhere) {
+  Writer w;
+  const int a = w.exp(w.input({4, 8}));
+  NestBuilder n({Dim(4), Dim(8)});
+  const int b = w.store(n, n.load(a, DType::f32, w.whole(a)) + n.load(a, DType::f32, w.whole(a).reversed(1)), "fold");
+  w.program.outputs = {w.reduce(ReduceOp::sum, b)};
+  Options options;
+  options.fuse_maps = false;
+  const Block block = w.schedule(options);
+  EXPECT_EQ(block.placements[static_cast<size_t>(b)].storage, Storage::arena);
+}
+
+TEST(Place, SizesLearntOnTheWayAreDynamic) {
+  Writer w;
+  const int x = w.input({4});
+  const int count = w.program.add_tensor({DType::i64, {}}, "count"), positions = w.program.add_tensor({DType::i64, {Dim(4)}}, "positions");
+  w.program.patterns.push_back(pattern::Select{pattern::Select::Kind::compress, "compress", {x}, {positions}, count, {}});
+  w.program.patterns.push_back(pattern::Bind{"bind", count, {"K"}});
+  NestBuilder n({Dim::symbol("K")});
+  const int kept = w.store(n, n.load(x, DType::f32, w.whole(x).sliced(0, 0, 1, Dim::symbol("K"))) * 2.0, "kept");
+  NestBuilder sum({Dim::symbol("K")}, 1);
+  w.program.outputs = {w.store(sum, sum.reduce(ReduceOp::sum, sum.load(kept, DType::f32, w.whole(kept)), DType::f32), "sum")};
+  Options options;
+  options.fuse_maps = false;
+  const Block block = w.schedule(options);
+  EXPECT_EQ(block.placements[static_cast<size_t>(kept)].storage, Storage::dynamic);
+  EXPECT_EQ(block.placements[static_cast<size_t>(positions)].storage, Storage::arena);
+}
+
+}  // namespace
+}  // namespace tilewright::schedule
