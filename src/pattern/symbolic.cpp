@@ -1,179 +1,187 @@
 #include "pattern/symbolic.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
 #include "pattern/expr.h"
-#include "pattern/interpret.h"
+#include "pattern/interpret_address.h"
+#include "pattern/interpret_scalar.h"
 
 namespace tilewright::pattern {
 namespace {
 
 constexpr int64_t point_limit = 1 << 14;
 
-/// A value at one point: an integer expression, or a float that is known.
+/// A value at one point: an integer expression (of float dtype too, when the float is an integer), or a float that is known.
 struct Symbolic {
   std::optional<Dim> integer;
   std::optional<double> real;
+
+  std::optional<Dim> as_integer() const {
+    if (integer || !real || *real != std::trunc(*real) || std::abs(*real) >= 0x1p53) return integer;
+    return Dim(static_cast<int64_t>(*real));
+  }
+  bool is_constant() const { return real || (integer && integer->is_constant()); }
 };
 
-/// Sizes are at least 1.
-const Bounds& sizes_are_positive() {
-  static const Bounds bounds{{}, 1};
-  return bounds;
-}
+Symbolic of_integer(std::optional<Dim> value) { return {std::move(value), {}}; }
+Symbolic of_real(double value) { return {{}, value}; }
+Symbolic of_bool(std::optional<bool> value) { return value ? of_integer(Dim(int64_t{*value})) : Symbolic{}; }
 
-std::optional<bool> decide(ExprOp op, const Dim& a, const Dim& b) {
-  if (a.is_constant() && b.is_constant()) return apply(op, DType::i64, a.constant(), b.constant()) != 0;
-  const Bounds& bounds = sizes_are_positive();
-  switch (op) {
-    case ExprOp::equal:
+/// Proofs about sizes: all named ones are at least 1 but those that may be 0.
+class Proof {
+ public:
+  explicit Proof(const std::set<std::string>& possibly_zero) {
+    // s = t - 1 with t at least 1.
+    for (const std::string& name : possibly_zero) shifted_[name] = Dim::symbol(name) - 1;
+  }
+  bool nonnegative(const Dim& d) const { return proven_nonnegative(shifted_.empty() ? d : d.substitute(shifted_), Bounds{{}, 1}); }
+  bool positive(const Dim& d) const { return nonnegative(d - 1); }
+
+  std::optional<bool> compare(ExprOp op, const Dim& a, const Dim& b) const {
+    if (op == ExprOp::equal) {
       if (a == b) return true;
-      if (proven_less(a, b, bounds) || proven_less(b, a, bounds)) return false;
-      return std::nullopt;
-    case ExprOp::less:
-      if (proven_less(a, b, bounds)) return true;
-      if (proven_nonnegative(a - b, bounds)) return false;
-      return std::nullopt;
-    default:
-      if (proven_nonnegative(b - a, bounds)) return true;
-      if (proven_less(b, a, bounds)) return false;
-      return std::nullopt;
-  }
-}
-
-std::optional<Dim> combine(ExprOp op, DType dtype, const Dim& a, const Dim& b) {
-  if (a.is_constant() && b.is_constant()) return Dim(wrap_to(dtype, apply(op, dtype, a.constant(), b.constant())));
-  const Bounds& bounds = sizes_are_positive();
-  switch (op) {
-    case ExprOp::neg: return -a;
-    case ExprOp::add: return a + b;
-    case ExprOp::sub: return a - b;
-    case ExprOp::mul: return a * b;
-    case ExprOp::min: return min(a, b);
-    case ExprOp::max: return max(a, b);
-    case ExprOp::abs: return proven_nonnegative(a, bounds) ? std::optional<Dim>(a) : std::nullopt;
-    case ExprOp::div: case ExprOp::fmod:  // truncation is floor where nothing is negative
-      if (!proven_nonnegative(a, bounds) || !proven_less(0, b, bounds)) return std::nullopt;
-      return op == ExprOp::div ? a / b : a % b;
-    case ExprOp::floor_div: return proven_less(0, b, bounds) ? std::optional<Dim>(a / b) : std::nullopt;
-    case ExprOp::mod: return proven_less(0, b, bounds) ? std::optional<Dim>(a % b) : std::nullopt;
-    case ExprOp::equal: case ExprOp::less: case ExprOp::less_equal: {
-      const auto known = decide(op, a, b);
-      return known ? std::optional<Dim>(Dim(int64_t{*known})) : std::nullopt;
+      return positive(a - b) || positive(b - a) ? std::optional(false) : std::nullopt;
     }
-    case ExprOp::logical_not: return std::nullopt;
-    default: return std::nullopt;
+    const Dim gap = op == ExprOp::less ? b - a - 1 : b - a;
+    if (nonnegative(gap)) return true;
+    return nonnegative(-gap - 1) ? std::optional(false) : std::nullopt;
+  }
+
+ private:
+  std::map<std::string, Dim> shifted_;
+};
+
+/// Integer arithmetic on sizes. The results of the model's own types are taken not to overflow.
+Symbolic combine(const Proof& proof, ExprOp op, const Dim& a, const Dim& b) {
+  switch (op) {
+    case ExprOp::floor: case ExprOp::ceil: case ExprOp::trunc: case ExprOp::round_even: return of_integer(a);
+    case ExprOp::neg: return of_integer(-a);
+    case ExprOp::add: return of_integer(a + b);
+    case ExprOp::sub: return of_integer(a - b);
+    case ExprOp::mul: return of_integer(a * b);
+    case ExprOp::min: return of_integer(proof.nonnegative(b - a) ? a : proof.nonnegative(a - b) ? b : min(a, b));
+    case ExprOp::max: return of_integer(proof.nonnegative(b - a) ? b : proof.nonnegative(a - b) ? a : max(a, b));
+    case ExprOp::abs: return proof.nonnegative(a) ? of_integer(a) : Symbolic{};
+    case ExprOp::sign: return proof.positive(a) ? of_integer(1) : Symbolic{};
+    case ExprOp::div: case ExprOp::fmod:  // truncation is floor where nothing is negative
+      if (!proof.nonnegative(a) || !proof.positive(b)) return {};
+      return of_integer(op == ExprOp::div ? a / b : a % b);
+    case ExprOp::floor_div: return proof.positive(b) ? of_integer(a / b) : Symbolic{};
+    case ExprOp::mod: return proof.positive(b) ? of_integer(a % b) : Symbolic{};
+    case ExprOp::equal: case ExprOp::less: case ExprOp::less_equal: return of_bool(proof.compare(op, a, b));
+    default: return {};
   }
 }
 
+/// A nest whose space is constant, ready to be evaluated point by point.
 class NestValues {
  public:
-  NestValues(const Nest& nest, const Program& program, const std::map<TensorId, Dims>& known) : nest_(nest), program_(program), known_(known) {}
+  NestValues(const Nest& nest, const Program& program, const std::map<TensorId, Dims>& known, const Proof& proof) : nest_(nest), proof_(proof) {
+    for (const Access& access : nest.accesses) {
+      const TensorInfo& info = program.tensor(access.tensor);
+      const auto found = known.find(access.tensor);
+      readers_.push_back({&access, evaluate(access.map, {}), evaluate(info.type.dims, {}), info.constant.get(), found == known.end() ? nullptr : &found->second});
+    }
+  }
 
-  /// All nodes at one point; nothing when an access is out of the ordinary.
   std::vector<Symbolic> at(const std::vector<int64_t>& point, const std::vector<Symbolic>& reduced) const {
     std::vector<Symbolic> values(nest_.nodes.size());
     for (size_t i = 0; i < values.size(); ++i) values[i] = value(nest_.nodes[i], point, reduced, values);
     return values;
   }
 
+  Symbolic apply_to(const ExprNode& node, DType operands, const Symbolic& a, const Symbolic& b) const {
+    if (is_float(operands) && a.real && b.real) {
+      const double result = apply(node.op, *a.real, *b.real);
+      return is_float(node.dtype) ? of_real(round_to(node.dtype, result)) : of_bool(result != 0);
+    }
+    const auto x = a.as_integer(), y = b.as_integer();
+    if (!x || !y) return {};
+    if (!is_float(operands)) {
+      if (x->is_constant() && y->is_constant()) return of_integer(Dim(wrap_to(node.dtype, apply(node.op, operands, x->constant(), y->constant()))));
+      return combine(proof_, node.op, *x, *y);
+    }
+    if (node.op != ExprOp::div) return combine(proof_, node.op, *x, *y);
+    // A float quotient is an integer only where the division leaves nothing.
+    if (!proof_.positive(*y)) return {};
+    const Dim quotient = *x / *y;
+    return quotient * *y == *x ? of_integer(quotient) : Symbolic{};
+  }
+
  private:
+  struct Reader {
+    const Access* access;
+    tile::CoordMap<int64_t> map;
+    std::vector<int64_t> dims;
+    const Tensor* constant;
+    const Dims* contents;
+  };
+
   Symbolic value(const ExprNode& node, const std::vector<int64_t>& point, const std::vector<Symbolic>& reduced, const std::vector<Symbolic>& values) const {
     const auto arg = [&](size_t k) -> const Symbolic& { return values[static_cast<size_t>(node.args[k])]; };
+    const auto dtype_of = [&](size_t k) { return nest_.nodes[static_cast<size_t>(node.args[k])].dtype; };
     switch (node.op) {
-      case ExprOp::constant: return is_float(node.dtype) ? Symbolic{{}, node.real} : Symbolic{Dim(node.integer), {}};
-      case ExprOp::index: return {Dim(point[static_cast<size_t>(node.integer)]), {}};
-      case ExprOp::size: return {node.dim, {}};
+      case ExprOp::constant: return is_float(node.dtype) ? of_real(node.real) : of_integer(Dim(node.integer));
+      case ExprOp::index: return of_integer(Dim(point[static_cast<size_t>(node.integer)]));
+      case ExprOp::size: return of_integer(node.dim);
       case ExprOp::reduced: return static_cast<size_t>(node.integer) < reduced.size() ? reduced[static_cast<size_t>(node.integer)] : Symbolic{};
-      case ExprOp::load: return load(nest_.accesses[static_cast<size_t>(node.integer)], point, values);
+      case ExprOp::load: return load(readers_[static_cast<size_t>(node.integer)], point, values);
       case ExprOp::select:
-        if (!arg(0).integer || !arg(0).integer->is_constant()) return {};
+        if (!arg(0).is_constant()) return {};
         return arg(0).integer->constant() != 0 ? arg(1) : arg(2);
-      case ExprOp::cast: case ExprOp::cast_wrap: return convert(node, arg(0));
-      case ExprOp::logical_not: return arg(0).integer && arg(0).integer->is_constant() ? Symbolic{Dim(int64_t{arg(0).integer->constant() == 0}), {}} : Symbolic{};
+      case ExprOp::cast: case ExprOp::cast_wrap: return convert(node, dtype_of(0), arg(0));
       default: break;
     }
-    if (node.args.empty() || info(node.op).kind == ExprClass::convert) return {};
-    const Symbolic& a = arg(0);
-    const Symbolic& b = node.args.size() > 1 ? arg(1) : a;
-    const DType operand = nest_.nodes[static_cast<size_t>(node.args[0])].dtype;
-    if (is_float(operand)) {
-      if (!a.real || !b.real) return {};
-      const double result = apply(node.op, *a.real, *b.real);
-      return is_float(node.dtype) ? Symbolic{{}, round_to(node.dtype, result)} : Symbolic{Dim(int64_t{result != 0}), {}};
-    }
-    if (!a.integer || !b.integer) return {};
-    return {combine(node.op, operand, *a.integer, *b.integer), {}};
+    if (info(node.op).kind == ExprClass::convert) return {};
+    if (node.op == ExprOp::pow && is_float(dtype_of(0)) != is_float(dtype_of(1))) return {};
+    return apply_to(node, dtype_of(0), arg(0), node.args.size() > 1 ? arg(1) : arg(0));
   }
 
-  Symbolic convert(const ExprNode& node, const Symbolic& from) const {
-    if (is_float(node.dtype)) {
-      if (from.real) return {{}, round_to(node.dtype, *from.real)};
-      if (from.integer && from.integer->is_constant()) return {{}, round_to(node.dtype, static_cast<double>(from.integer->constant()))};
-      return {};
+  Symbolic convert(const ExprNode& node, DType from_dtype, const Symbolic& from) const {
+    if (from.is_constant()) {
+      if (is_float(node.dtype)) return of_real(round_to(node.dtype, from.real ? *from.real : to_real(from.integer->constant(), from_dtype)));
+      if (from.real) return of_integer(Dim(to_integer(*from.real, node.dtype, node.op == ExprOp::cast_wrap)));
+      const int64_t value = from.integer->constant();
+      return of_integer(Dim(node.op == ExprOp::cast_wrap ? wrap_to(node.dtype, value) : clamp_integer(value, from_dtype, node.dtype)));
     }
-    if (from.real) return std::abs(*from.real) < 0x1p62 ? Symbolic{Dim(wrap_to(node.dtype, static_cast<int64_t>(*from.real))), {}} : Symbolic{};
     if (!from.integer) return {};
-    if (from.integer->is_constant()) return {Dim(node.dtype == DType::boolean ? int64_t{from.integer->constant() != 0} : wrap_to(node.dtype, from.integer->constant())), {}};
-    const bool wide = node.dtype == DType::i64 || node.dtype == DType::u64 || node.dtype == DType::i32 || node.dtype == DType::u32;  // sizes fit 32 bits where a model says so
-    if (wide) return from;
-    if (node.dtype == DType::boolean && proven_less(0, *from.integer, sizes_are_positive())) return {Dim(1), {}};
-    return {};
+    // Sizes fit the type where a model keeps them in at least 24 bits.
+    if (node.dtype == DType::boolean) return proof_.positive(*from.integer) ? of_integer(1) : Symbolic{};
+    return bits_of(node.dtype) >= 32 ? from : Symbolic{};
   }
 
-  Symbolic load(const Access& access, const std::vector<int64_t>& point, const std::vector<Symbolic>& values) const {
+  Symbolic load(const Reader& reader, const std::vector<int64_t>& point, const std::vector<Symbolic>& values) const {
+    const Access& access = *reader.access;
+    const auto outside = [&] { return access.fill ? values[static_cast<size_t>(*access.fill)] : Symbolic{}; };
     std::vector<int64_t> upper = point;
-    for (const ExprId id : access.indirect) {
-      const Symbolic& index = values[static_cast<size_t>(id)];
-      if (!index.integer || !index.integer->is_constant()) return {};
+    for (size_t k = 0; k < access.indirect.size(); ++k) {
+      const Symbolic& index = values[static_cast<size_t>(access.indirect[k])];
+      if (!index.is_constant()) return {};
+      const int64_t extent = reader.map.extent_in(static_cast<int>(point.size() + k));
       upper.push_back(index.integer->constant());
+      if (upper.back() >= 0 && upper.back() < extent) continue;
+      if (access.fill || extent <= 0) return outside();
+      upper.back() = std::clamp<int64_t>(upper.back(), 0, extent - 1);
     }
-    std::vector<int64_t> dims;
-    for (const Dim& dim : program_.tensor(access.tensor).type.dims) {
-      if (!dim.is_constant()) return {};
-      dims.push_back(dim.constant());
-    }
-    const auto map = evaluate(access.map, {});
-    std::vector<int64_t> lower(dims.size());
-    bool valid = map.lower(upper, lower);
+    std::vector<int64_t> lower(reader.dims.size());
+    bool valid = reader.map.lower(upper, lower);
     int64_t address = 0;
-    for (size_t axis = 0; axis < dims.size(); ++axis) {
-      valid &= lower[axis] >= 0 && lower[axis] < dims[axis];
-      address = address * dims[axis] + lower[axis];
+    for (size_t axis = 0; axis < reader.dims.size(); ++axis) {
+      valid = valid && lower[axis] >= 0 && lower[axis] < reader.dims[axis];
+      if (valid) address = address * reader.dims[axis] + lower[axis];
     }
-    if (!valid) return access.fill ? values[static_cast<size_t>(*access.fill)] : Symbolic{};
-    if (const auto& constant = program_.tensor(access.tensor).constant)
-      if (is_float(constant->dtype())) return {{}, constant->float_at(address)};
-    const auto found = known_.find(access.tensor);
-    if (found == known_.end() || static_cast<size_t>(address) >= found->second.size()) return {};
-    return {found->second[static_cast<size_t>(address)], {}};
+    if (!valid) return outside();
+    if (reader.contents != nullptr) return static_cast<size_t>(address) < reader.contents->size() ? of_integer((*reader.contents)[static_cast<size_t>(address)]) : Symbolic{};
+    if (reader.constant == nullptr) return {};
+    return is_float(reader.constant->dtype()) ? of_real(reader.constant->float_at(address)) : of_integer(Dim(reader.constant->int_at(address)));
   }
 
   const Nest& nest_;
-  const Program& program_;
-  const std::map<TensorId, Dims>& known_;
+  const Proof& proof_;
+  std::vector<Reader> readers_;
 };
-
-std::optional<Symbolic> reduce(const Nest& nest, const Reduction& reduction, const std::vector<std::vector<Symbolic>>& points) {
-  const DType dtype = nest.nodes[static_cast<size_t>(reduction.value)].dtype;
-  if (is_float(dtype) || points.empty() || reduction.op >= ReduceOp::arg_min) return std::nullopt;
-  constexpr ExprOp operations[] = {ExprOp::add, ExprOp::mul, ExprOp::min, ExprOp::max};
-  std::optional<Dim> total;
-  for (const auto& point : points) {
-    const auto& value = point[static_cast<size_t>(reduction.value)].integer;
-    if (!value) return std::nullopt;
-    total = total ? combine(operations[static_cast<size_t>(reduction.op)], dtype, *total, *value) : value;
-    if (!total) return std::nullopt;
-  }
-  return Symbolic{total, {}};
-}
-
-bool maps_have_symbols(const Nest& nest) {
-  Nest shape = nest;  // the expressions may mention sizes, the maps may not
-  for (ExprNode& node : shape.nodes) node.dim = 0;
-  return !symbols_of(shape).empty();
-}
 
 bool step(std::vector<int64_t>& point, const std::vector<int64_t>& extents, size_t begin, size_t end) {
   for (size_t axis = end; axis-- > begin;) {
@@ -183,63 +191,83 @@ bool step(std::vector<int64_t>& point, const std::vector<int64_t>& extents, size
   return false;
 }
 
+/// The reductions at one kept point.
+std::vector<Symbolic> reduce(const Nest& nest, const NestValues& values, std::vector<int64_t> point, const std::vector<int64_t>& extents) {
+  const size_t kept_rank = extents.size() - static_cast<size_t>(nest.reduced_rank);
+  const bool empty = std::find(extents.begin() + static_cast<std::ptrdiff_t>(kept_rank), extents.end(), 0) != extents.end();
+  std::vector<Symbolic> totals(nest.reductions.size());
+  bool first = true;
+  if (!empty) do {
+      const std::vector<Symbolic> at = values.at(point, {});
+      for (size_t i = 0; i < totals.size(); ++i) {
+        const Reduction& reduction = nest.reductions[i];
+        if (reduction.op >= ReduceOp::arg_min) continue;
+        constexpr ExprOp operations[] = {ExprOp::add, ExprOp::mul, ExprOp::min, ExprOp::max};
+        ExprNode node;
+        node.op = operations[static_cast<size_t>(reduction.op)];
+        node.dtype = nest.nodes[static_cast<size_t>(reduction.value)].dtype;
+        const Symbolic& value = at[static_cast<size_t>(reduction.value)];
+        totals[i] = first ? value : values.apply_to(node, node.dtype, totals[i], value);
+      }
+      first = false;
+    } while (step(point, extents, kept_rank, extents.size()));
+  if (empty)
+    for (size_t i = 0; i < totals.size(); ++i) {
+      const bool product = nest.reductions[i].op == ReduceOp::product;
+      if (product || nest.reductions[i].op == ReduceOp::sum) totals[i] = of_integer(Dim(int64_t{product}));
+    }
+  return totals;
+}
+
+bool constant_dims(const Dims& dims) {
+  return std::all_of(dims.begin(), dims.end(), [](const Dim& d) { return d.is_constant(); });
+}
+
+/// Whether points can be enumerated: a small constant space, and maps and tensors without named sizes.
+bool can_enumerate(const Nest& nest, const Program& program) {
+  Nest maps = nest;  // the expressions may mention sizes
+  for (ExprNode& node : maps.nodes) node.dim = 0;
+  if (nest.outputs.size() != 1 || !symbols_of(maps).empty()) return false;
+  int64_t count = 1;
+  for (const Dim& dim : nest.space)
+    if (dim.constant() < 0 || __builtin_mul_overflow(count, dim.constant(), &count) || count > point_limit) return false;
+  const auto constant = [&](TensorId id) { return constant_dims(program.tensor(id).type.dims); };
+  return constant(nest.outputs[0].tensor) && std::all_of(nest.accesses.begin(), nest.accesses.end(), [&](const Access& a) { return constant(a.tensor); });
+}
+
 }  // namespace
 
-std::optional<Dims> evaluate_contents(const Program& program, std::map<TensorId, Dims> known, TensorId wanted) {
-  for (const Pattern& pattern : program.patterns)  // points are enumerated: maps that depend on named sizes cannot be
-    if (const Nest* nest = std::get_if<Nest>(&pattern); nest != nullptr && maps_have_symbols(*nest)) return std::nullopt;
+std::optional<Dims> evaluate_contents(const Program& program, std::map<TensorId, Dims> known, TensorId wanted, const std::set<std::string>& possibly_zero) {
+  const Proof proof(possibly_zero);
   std::map<TensorId, std::vector<std::optional<Dim>>> written;
   for (const Pattern& pattern : program.patterns) {
     const Nest* nest = std::get_if<Nest>(&pattern);
-    if (nest == nullptr || nest->outputs.size() != 1) return std::nullopt;
-    std::vector<int64_t> extents;
-    int64_t count = 1;
-    for (const Dim& dim : nest->space) {
-      if (!dim.is_constant()) return std::nullopt;
-      extents.push_back(dim.constant());
-      if (__builtin_mul_overflow(count, extents.back(), &count) || count > point_limit) return std::nullopt;
-    }
+    if (nest == nullptr || !can_enumerate(*nest, program)) return std::nullopt;
+    const std::vector<int64_t> extents = evaluate(nest->space, {});
+    const size_t kept_rank = extents.size() - static_cast<size_t>(nest->reduced_rank);
     const Store& store = nest->outputs[0];
-    const Type& type = program.tensor(store.tensor).type;
-    std::vector<int64_t> dims;
-    for (const Dim& dim : type.dims) {
-      if (!dim.is_constant()) return std::nullopt;
-      dims.push_back(dim.constant());
-    }
-    if (is_float(type.dtype)) return std::nullopt;
+    const std::vector<int64_t> dims = evaluate(program.tensor(store.tensor).type.dims, {});
+    if (element_count(dims) > point_limit) return std::nullopt;
     auto& elements = written[store.tensor];
     elements.resize(static_cast<size_t>(element_count(dims)));
-    const size_t kept_rank = extents.size() - static_cast<size_t>(nest->reduced_rank);
     const auto map = evaluate(store.map, {});
-    const NestValues values(*nest, program, known);
-    std::vector<int64_t> point(extents.size(), 0);
-    if (count > 0) do {
-        std::vector<Symbolic> reduced;
-        if (!nest->reductions.empty()) {
-          std::vector<std::vector<Symbolic>> points;
-          std::vector<int64_t> inner = point;
-          do points.push_back(values.at(inner, {}));
-          while (step(inner, extents, kept_rank, extents.size()));
-          for (const Reduction& reduction : nest->reductions) {
-            const auto result = reduce(*nest, reduction, points);
-            if (!result) return std::nullopt;
-            reduced.push_back(*result);
-          }
-        }
-        std::vector<int64_t> lower(dims.size());
+    const NestValues values(*nest, program, known, proof);
+    std::vector<int64_t> point(extents.size(), 0), lower(dims.size());
+    const bool any = std::find(extents.begin(), extents.begin() + static_cast<std::ptrdiff_t>(kept_rank), 0) == extents.begin() + static_cast<std::ptrdiff_t>(kept_rank);
+    if (any) do {
+        const std::vector<Symbolic> reduced = reduce(*nest, values, point, extents);
         if (!map.lower(std::span(point.data(), kept_rank), lower)) continue;
         int64_t address = 0;
         for (size_t axis = 0; axis < dims.size(); ++axis) address = address * dims[axis] + lower[axis];
-        elements[static_cast<size_t>(address)] = values.at(point, reduced)[static_cast<size_t>(store.value)].integer;
+        elements.at(static_cast<size_t>(address)) = values.at(point, reduced)[static_cast<size_t>(store.value)].as_integer();
       } while (step(point, extents, 0, kept_rank));
+    if (!std::all_of(elements.begin(), elements.end(), [](const auto& e) { return e.has_value(); })) continue;
     Dims complete;
-    for (const auto& element : elements)
-      if (element) complete.push_back(*element);
-    if (complete.size() == elements.size()) known[store.tensor] = std::move(complete);
+    for (const auto& element : elements) complete.push_back(*element);
+    known[store.tensor] = std::move(complete);
   }
   const auto found = known.find(wanted);
-  if (found == known.end()) return written.count(wanted) && written[wanted].empty() ? std::optional<Dims>(Dims{}) : std::nullopt;
-  return found->second;
+  return found == known.end() ? std::nullopt : std::optional(found->second);
 }
 
 }  // namespace tilewright::pattern
