@@ -70,6 +70,25 @@ std::string weight_bytes(const EmittedSources& sources) {
 const char* const link_flags[] = {"-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now", "-Wl,--no-undefined",
                                   "-Wl,--exclude-libs,ALL", "-Wl,--build-id=none"};
 
+/// What append_footer() does, for source folders: they are built without the compiler of models.
+const char* const seal_program = R"(// Appends the footer by which a loader sees that a library is whole and unaltered.
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "tilewright/checksum.h"
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 2;
+  std::ifstream in(argv[1], std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  const tilewright_footer footer = {TILEWRIGHT_FOOTER_MAGIC, bytes.size() + sizeof footer, tilewright_checksum(bytes.data(), bytes.size())};
+  std::ofstream out(argv[1], std::ios::binary | std::ios::app);
+  out.write(reinterpret_cast<const char*>(&footer), sizeof footer);
+  return in && out.flush() ? 0 : 1;
+}
+)";
+
 void append_footer(const fs::path& library) {
   std::string bytes = read_file(library);
   tilewright_footer footer{TILEWRIGHT_FOOTER_MAGIC, bytes.size() + sizeof(tilewright_footer), tilewright_checksum(bytes.data(), bytes.size())};
@@ -221,16 +240,19 @@ void write_source_folder(const EmittedSources& sources, const Target& target, co
   }
   write(folder / "weights.bin", weight_bytes(sources));
   write(folder / "weights.S", weights_assembly("weights.bin"));
+  write(folder / "seal.cpp", seal_program);
   std::string links;
   for (const char* flag : link_flags) links += std::string(flag) + " ";
   write(folder / "Makefile",
-        fmt::format("# Builds the model as model.so. Target: {}. Needs make and a C++20 compiler.\n"
-                    "CXX ?= {}\nKERNEL_FLAGS = {}\nHOST_FLAGS = {}\nINCLUDES = -I. -Iinclude\n"
+        fmt::format("# Builds the model as model.so. Target: {}. Needs make and a C++20 compiler; HOST_CXX makes programs for this machine.\n"
+                    "CXX = {}\nHOST_CXX = g++\nKERNEL_FLAGS = {}\nHOST_FLAGS = {}\nINCLUDES = -I. -Iinclude\n"
                     "KERNELS ={}\nPROGRAM ={}{}\n\n"
-                    "model.so: $(KERNELS) $(PROGRAM) weights.S weights.bin\n\t$(CXX) {}-o $@ weights.S $(KERNELS) $(PROGRAM) -lm -pthread\n\n"
+                    "model.so: $(KERNELS) $(PROGRAM) weights.S weights.bin seal\n\t$(CXX) {}-o $@.part weights.S $(KERNELS) $(PROGRAM) -lm -pthread\n"
+                    "\t./seal $@.part\n\tmv $@.part $@\n\n"
+                    "seal: seal.cpp\n\t$(HOST_CXX) -Iinclude $< -o $@\n\n"
                     "$(KERNELS): %.o: %.cpp\n\t$(CXX) $(KERNEL_FLAGS) $(INCLUDES) -c $< -o $@\n"
                     "$(PROGRAM): %.o: %.cpp\n\t$(CXX) $(HOST_FLAGS) $(INCLUDES) -c $< -o $@\n\n"
-                    "clean:\n\trm -f model.so $(KERNELS) $(PROGRAM)\n.PHONY: clean\n",
+                    "clean:\n\trm -f model.so model.so.part seal $(KERNELS) $(PROGRAM)\n.PHONY: clean\n",
                     target.name, find_compiler(target, options).command, joined(kernel_flags(target, options.optimisation)), joined(host_flags(2)), kernels, program, runtime, links));
 }
 
