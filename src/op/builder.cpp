@@ -89,6 +89,9 @@ ValueId Builder::sizes(const Dims& values) {
 }
 
 std::vector<ValueId> Builder::node(std::string_view op, std::vector<ValueId> inputs, Attributes attributes, int outputs) {
+  const auto known = all_ops();
+  if (std::none_of(known.begin(), known.end(), [&](const OpDef* one) { return one->name == op; }))
+    fail(ErrorKind::unsupported, "'{}' needs the core operator {}, which there is none of", source_, op);
   const OpDef& definition = find_op(op);
   Node node{std::string(op), std::move(inputs), {}, std::move(attributes), {}, source_};
   const InferContext context(graph_, node);
