@@ -55,8 +55,8 @@ std::vector<Unit> units_of(const EmittedSources& sources, const Target& target, 
 }
 
 std::string weights_assembly(const std::string& file) {
-  return ".section .rodata.weights,\"a\",%progbits\n.balign 4096\n.global tilewright_weights\n.hidden tilewright_weights\ntilewright_weights:\n.incbin \"" + file +
-         "\"\n.section .note.GNU-stack,\"\",%progbits\n";
+  return ".section .rodata.weights,\"a\",%progbits\n.balign 4096\n.global tilewright_weights\n.hidden tilewright_weights\ntilewright_weights:\n.incbin \"" +
+         file + "\"\n.section .note.GNU-stack,\"\",%progbits\n";
 }
 
 std::string weight_bytes(const EmittedSources& sources) {
@@ -67,8 +67,18 @@ std::string weight_bytes(const EmittedSources& sources) {
   return bytes;
 }
 
-const char* const link_flags[] = {"-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now", "-Wl,--no-undefined",
-                                  "-Wl,--exclude-libs,ALL", "-Wl,--build-id=none"};
+const char* const link_flags[] = {"-shared",
+                                  "-static-libstdc++",
+                                  "-static-libgcc",
+                                  "-Wl,--gc-sections",
+                                  "-Wl,-z,relro,-z,now",
+                                  "-Wl,--no-undefined",
+                                  "-Wl,--exclude-libs,ALL",
+                                  "-Wl,--build-id=none"};
+
+/// All that an artifact exports. Instances of library templates must not: the program that loads it may have its own, of another version,
+/// and unique symbols among them would keep the library from being unloaded.
+const char* const export_list = "{ global: tilewright_model; tilewright_model_*; local: *; };\n";
 
 /// What append_footer() does, for source folders: they are built without the compiler of models.
 const char* const seal_program = R"(// Appends the footer by which a loader sees that a library is whole and unaltered.
@@ -100,8 +110,10 @@ void append_footer(const fs::path& library) {
 [[noreturn]] void report_compiler_failure(const std::string& what, const ProcessResult& result, const std::string& command, const fs::path& kept) {
   if (result.exit_code == 127) fail(ErrorKind::environment, "the compiler '{}' cannot be run: {}; install g++ or name one with --cxx", command, result.output);
   if (result.output.find("No space left") != std::string::npos) fail(ErrorKind::environment, "{}: the disk is full", what);
-  if (result.exit_code > 128) fail(ErrorKind::environment, "{}: the compiler was killed by signal {} (out of memory, or interrupted)", what, result.exit_code - 128);
-  fail(ErrorKind::internal, "internal error: generated code does not compile; this is a bug of Tilewright. The source lies in {}.\n{}", kept.string(), result.output.substr(0, 4000));
+  if (result.exit_code > 128)
+    fail(ErrorKind::environment, "{}: the compiler was killed by signal {} (out of memory, or interrupted)", what, result.exit_code - 128);
+  fail(ErrorKind::internal, "internal error: generated code does not compile; this is a bug of Tilewright. The source lies in {}.\n{}", kept.string(),
+       result.output.substr(0, 4000));
 }
 
 /// Runs tasks 0..count-1 on `jobs` threads; the first failure stops the rest and is thrown.
@@ -147,7 +159,8 @@ CompilerInfo find_compiler(const Target& target, const BuildOptions& options) {
 
 BuildReport build_library(const EmittedSources& sources, const Target& target, const fs::path& output, const BuildOptions& options) {
   const CompilerInfo compiler = find_compiler(target, options);
-  if (compiler.version.empty()) fail(ErrorKind::environment, "the compiler '{}' cannot be run; install g++ (Debian: apt install g++) or name one with --cxx", compiler.command);
+  if (compiler.version.empty())
+    fail(ErrorKind::environment, "the compiler '{}' cannot be run; install g++ (Debian: apt install g++) or name one with --cxx", compiler.command);
   BuildCache cache(options.cache, options.use_cache, options.cache_limit_bytes);
   const fs::path headers = cache.resource_folder();
   const ScratchFolder scratch(cache.scratch_parent());
@@ -188,13 +201,16 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
 
   write_file(scratch.path() / "weights.bin", weight_bytes(sources));
   write_file(scratch.path() / "weights.S", weights_assembly((scratch.path() / "weights.bin").string()));
+  write_file(scratch.path() / "exports.map", export_list);
   const fs::path library = scratch.path() / "model.so";
   std::vector<std::string> command = {compiler.command};
   command.insert(command.end(), std::begin(link_flags), std::end(link_flags));
-  command.insert(command.end(), {"-Wl,-soname," + output.filename().string(), "-o", library.string(), (scratch.path() / "weights.S").string()});
+  command.insert(command.end(), {"-Wl,-soname," + output.filename().string(), "-Wl,--version-script=" + (scratch.path() / "exports.map").string(), "-o",
+                                 library.string(), (scratch.path() / "weights.S").string()});
   for (const Unit& unit : units) command.push_back(unit.object.string());
   command.insert(command.end(), {"-lm", "-pthread"});
-  if (const ProcessResult result = run_process(command); result.exit_code != 0) report_compiler_failure("linking " + output.filename().string(), result, compiler.command, scratch.path());
+  if (const ProcessResult result = run_process(command); result.exit_code != 0)
+    report_compiler_failure("linking " + output.filename().string(), result, compiler.command, scratch.path());
   append_footer(library);
   report.file_bytes = static_cast<int64_t>(fs::file_size(library));
 
@@ -241,19 +257,22 @@ void write_source_folder(const EmittedSources& sources, const Target& target, co
   write(folder / "weights.bin", weight_bytes(sources));
   write(folder / "weights.S", weights_assembly("weights.bin"));
   write(folder / "seal.cpp", seal_program);
+  write(folder / "exports.map", export_list);
   std::string links;
   for (const char* flag : link_flags) links += std::string(flag) + " ";
   write(folder / "Makefile",
         fmt::format("# Builds the model as model.so. Target: {}. Needs make and a C++20 compiler; HOST_CXX makes programs for this machine.\n"
                     "CXX = {}\nHOST_CXX = g++\nKERNEL_FLAGS = {}\nHOST_FLAGS = {}\nINCLUDES = -I. -Iinclude\n"
                     "KERNELS ={}\nPROGRAM ={}{}\n\n"
-                    "model.so: $(KERNELS) $(PROGRAM) weights.S weights.bin seal\n\t$(CXX) {}-o $@.part weights.S $(KERNELS) $(PROGRAM) -lm -pthread\n"
+                    "model.so: $(KERNELS) $(PROGRAM) weights.S weights.bin exports.map seal\n\t$(CXX) {}-Wl,--version-script=exports.map -o $@.part weights.S "
+                    "$(KERNELS) $(PROGRAM) -lm -pthread\n"
                     "\t./seal $@.part\n\tmv $@.part $@\n\n"
                     "seal: seal.cpp\n\t$(HOST_CXX) -Iinclude $< -o $@\n\n"
                     "$(KERNELS): %.o: %.cpp\n\t$(CXX) $(KERNEL_FLAGS) $(INCLUDES) -c $< -o $@\n"
                     "$(PROGRAM): %.o: %.cpp\n\t$(CXX) $(HOST_FLAGS) $(INCLUDES) -c $< -o $@\n\n"
                     "clean:\n\trm -f model.so model.so.part seal $(KERNELS) $(PROGRAM)\n.PHONY: clean\n",
-                    target.name, find_compiler(target, options).command, joined(kernel_flags(target, options.optimisation)), joined(host_flags(2)), kernels, program, runtime, links));
+                    target.name, find_compiler(target, options).command, joined(kernel_flags(target, options.optimisation)), joined(host_flags(2)), kernels,
+                    program, runtime, links));
 }
 
 }  // namespace tilewright
