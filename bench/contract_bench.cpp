@@ -16,9 +16,7 @@
 namespace tile {
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 /// Seconds of one call: the least of several rounds of about 20 ms.
 template <class F>
@@ -118,12 +116,12 @@ struct Conv {
 };
 
 constexpr Conv layers[] = {
-    {"stem 7x7/2", 3, 64, 224, 7, 2},       {"2 1x1 64>64", 64, 64, 56, 1, 1},      {"2 3x3 64", 64, 64, 56, 3, 1},
-    {"2 1x1 64>256", 64, 256, 56, 1, 1},    {"2 1x1 256>64", 256, 64, 56, 1, 1},    {"3 1x1 256>128", 256, 128, 56, 1, 1},
-    {"3 3x3/2 128", 128, 128, 56, 3, 2},    {"3 3x3 128", 128, 128, 28, 3, 1},      {"3 1x1 128>512", 128, 512, 28, 1, 1},
-    {"3 1x1 512>128", 512, 128, 28, 1, 1},  {"4 3x3/2 256", 256, 256, 28, 3, 2},    {"4 3x3 256", 256, 256, 14, 3, 1},
+    {"stem 7x7/2", 3, 64, 224, 7, 2},        {"2 1x1 64>64", 64, 64, 56, 1, 1},       {"2 3x3 64", 64, 64, 56, 3, 1},
+    {"2 1x1 64>256", 64, 256, 56, 1, 1},     {"2 1x1 256>64", 256, 64, 56, 1, 1},     {"3 1x1 256>128", 256, 128, 56, 1, 1},
+    {"3 3x3/2 128", 128, 128, 56, 3, 2},     {"3 3x3 128", 128, 128, 28, 3, 1},       {"3 1x1 128>512", 128, 512, 28, 1, 1},
+    {"3 1x1 512>128", 512, 128, 28, 1, 1},   {"4 3x3/2 256", 256, 256, 28, 3, 2},     {"4 3x3 256", 256, 256, 14, 3, 1},
     {"4 1x1 256>1024", 256, 1024, 14, 1, 1}, {"4 1x1 1024>256", 1024, 256, 14, 1, 1}, {"4 1x1/2 512>1024", 512, 1024, 28, 1, 2},
-    {"5 3x3/2 512", 512, 512, 14, 3, 2},    {"5 3x3 512", 512, 512, 7, 3, 1},       {"5 1x1 512>2048", 512, 2048, 7, 1, 1},
+    {"5 3x3/2 512", 512, 512, 14, 3, 2},     {"5 3x3 512", 512, 512, 7, 3, 1},        {"5 1x1 512>2048", 512, 2048, 7, 1, 1},
     {"5 1x1 2048>512", 2048, 512, 7, 1, 1},
 };
 
@@ -140,8 +138,7 @@ void bench_layer(const Conv& c, Team& one, Team& two) {
   const auto x = filled(c.channels * c.size * c.size);
   std::vector<float> y(static_cast<size_t>(c.filters * n));
   const auto packed = filled(packed_size(c.filters, k, 64) + 64);
-  const ConvWindows<float, 2> windows{x.data(), {}, {c.size, c.size}, {out, out}, {c.kernel, c.kernel},
-                                      {c.stride, c.stride}, {1, 1}, {pad, pad}, 0};
+  const ConvWindows<float, 2> windows{x.data(), {}, {c.size, c.size}, {out, out}, {c.kernel, c.kernel}, {c.stride, c.stride}, {1, 1}, {pad, pad}, 0};
   const Dense<float> plane{x.data(), 1, c.size * c.size};
   constexpr int columns = block_vectors * lanes<float>;
   auto relu = [&](i64, i64 m0, i64 n0, i64 rows, i64 cols, const float* tile, i64 ld) {
@@ -158,23 +155,19 @@ void bench_layer(const Conv& c, Team& one, Team& two) {
     }
   };
   const double work = 2e-9 * static_cast<double>(c.filters * n * k);
-  std::printf("%-18s %5lld x %5lld x %5lld", c.name, static_cast<long long>(c.filters), static_cast<long long>(n),
-              static_cast<long long>(k));
+  std::printf("%-18s %5lld x %5lld x %5lld", c.name, static_cast<long long>(c.filters), static_cast<long long>(n), static_cast<long long>(k));
   auto both_ways = [&](const auto& columns_view, const auto& rows_view) {
     for (Team* team : {&one, &two}) {
       const double top = peak();
       auto left = [&](auto rows) {
         constexpr int r = decltype(rows)::value;
-        return work / seconds([&] {
-          contract<float, r>({1, c.filters, n, k}, Packed<float, r>{packed.data(), k}, columns_view, relu, *team);
-        });
+        return work / seconds([&] { contract<float, r>({1, c.filters, n, k}, Packed<float, r>{packed.data(), k}, columns_view, relu, *team); });
       };
-      const double by_columns = balanced_rows(c.filters) == block_rows
-                                    ? left(std::integral_constant<int, block_rows>{})
-                                    : left(std::integral_constant<int, balanced_rows(64)>{});
+      const double by_columns =
+          balanced_rows(c.filters) == block_rows ? left(std::integral_constant<int, block_rows>{}) : left(std::integral_constant<int, balanced_rows(64)>{});
       const double by_rows = work / seconds([&] {
-        contract<float>({1, n, c.filters, k}, rows_view, Packed<float, columns>{packed.data(), k}, relu_turned, *team);
-      });
+                               contract<float>({1, n, c.filters, k}, rows_view, Packed<float, columns>{packed.data(), k}, relu_turned, *team);
+                             });
       const double share = 100 / top / team->size;
       std::printf("  | %6.1f %3.0f %%  %6.1f %3.0f %%", by_columns, by_columns * share, by_rows, by_rows * share);
     }

@@ -13,12 +13,19 @@ thread_local std::string creation_failure;
 
 const char* missing_feature(const Model& model) {
 #if defined(__x86_64__)
-  struct Known { const char* name; bool present; };
+  struct Known {
+    const char* name;
+    bool present;
+  };
   const Known known[] = {
-      {"avx2", __builtin_cpu_supports("avx2") != 0},         {"fma", __builtin_cpu_supports("fma") != 0},
-      {"bmi2", __builtin_cpu_supports("bmi2") != 0},         {"avx512f", __builtin_cpu_supports("avx512f") != 0},
-      {"avx512bw", __builtin_cpu_supports("avx512bw") != 0}, {"avx512dq", __builtin_cpu_supports("avx512dq") != 0},
-      {"avx512vl", __builtin_cpu_supports("avx512vl") != 0}, {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
+      {"avx2", __builtin_cpu_supports("avx2") != 0},
+      {"fma", __builtin_cpu_supports("fma") != 0},
+      {"bmi2", __builtin_cpu_supports("bmi2") != 0},
+      {"avx512f", __builtin_cpu_supports("avx512f") != 0},
+      {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
+      {"avx512dq", __builtin_cpu_supports("avx512dq") != 0},
+      {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
+      {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
       {"avx512bf16", __builtin_cpu_supports("avx512bf16") != 0},
   };
   for (const char* const* feature = model.features; *feature != nullptr; ++feature) {
@@ -77,7 +84,8 @@ std::string expected_text(const tilewright_value& value) {
 
 void check_index(int32_t index, int count, const char* what) {
   if (index < 0 || index >= count)
-    throw Failure{TILEWRIGHT_INVALID_INPUT, std::string("the model has ") + std::to_string(count) + " " + what + "s; there is no " + what + " " + std::to_string(index)};
+    throw Failure{TILEWRIGHT_INVALID_INPUT,
+                  std::string("the model has ") + std::to_string(count) + " " + what + "s; there is no " + what + " " + std::to_string(index)};
 }
 
 constexpr i64 element_bytes[] = {8, 4, 2, 2, 1, 1, 1, 1, 1, 1, 8, 4, 2, 1, 1, 1, 8, 4, 2, 1, 1, 1, 1};
@@ -88,8 +96,8 @@ void bind_input(Run& run, int32_t index, const void* data, const int64_t* dims, 
   bool fits = rank == value.rank && (rank == 0 || dims != nullptr);
   for (int i = 0; fits && i < rank; ++i) fits = dims[i] >= 0 && (value.dims[i] < 0 || value.dims[i] == dims[i]);
   if (!fits)
-    throw Failure{TILEWRIGHT_INVALID_INPUT, std::string("input '") + value.name + "' got " + (dims || rank == 0 ? dims_text(dims, rank) : "no dims") +
-                                                ", wants " + expected_text(value)};
+    throw Failure{TILEWRIGHT_INVALID_INPUT,
+                  std::string("input '") + value.name + "' got " + (dims || rank == 0 ? dims_text(dims, rank) : "no dims") + ", wants " + expected_text(value)};
   Tensor tensor;
   tensor.data = const_cast<void*>(data);
   tensor.rank = rank;
@@ -191,9 +199,25 @@ size_t memory_bytes(const tilewright_context* context) {
 }
 
 tilewright_model_api make_api(const Model& model, tilewright_status (*create_this)(const tilewright_options*, tilewright_context**)) {
-  return {TILEWRIGHT_ABI_VERSION, sizeof(tilewright_model_api), model.name, model.manifest, model.input_count, model.output_count,
-          model.inputs, model.outputs, create_this, creation_error, destroy, set_input, set_output, run, get_output, error_text,
-          set_profiling, read_profile, memory_bytes};
+  return {TILEWRIGHT_ABI_VERSION,
+          sizeof(tilewright_model_api),
+          model.name,
+          model.manifest,
+          model.input_count,
+          model.output_count,
+          model.inputs,
+          model.outputs,
+          create_this,
+          creation_error,
+          destroy,
+          set_input,
+          set_output,
+          run,
+          get_output,
+          error_text,
+          set_profiling,
+          read_profile,
+          memory_bytes};
 }
 
 }  // namespace tilewright::rt

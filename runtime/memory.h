@@ -58,9 +58,9 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
   ~Pool();
-  void* allocate(i64 bytes);      ///< 64-byte aligned. Throws Failure.
-  void release(void* memory);     ///< nullptr is allowed
-  void finish_run();              ///< frees what a failed run left behind and what is not likely to be used again
+  void* allocate(i64 bytes);   ///< 64-byte aligned. Throws Failure.
+  void release(void* memory);  ///< nullptr is allowed
+  void finish_run();           ///< frees what a failed run left behind and what is not likely to be used again
   size_t held_bytes() const { return held_; }
 
  private:

@@ -19,9 +19,15 @@ i64 bytes_of(i64 element_bytes, std::initializer_list<i64> dims) {
 }
 
 Run::Run(const Model& model, int thread_count)
-    : inputs(static_cast<size_t>(model.input_count)), outputs(static_cast<size_t>(model.output_count)),
-      destinations(outputs.size()), output_memory(outputs.size()), arenas(static_cast<size_t>(model.block_count)),
-      threads(thread_count), team(threads.team()), timings(static_cast<size_t>(model.kernel_count)), model_(model) {}
+    : inputs(static_cast<size_t>(model.input_count)),
+      outputs(static_cast<size_t>(model.output_count)),
+      destinations(outputs.size()),
+      output_memory(outputs.size()),
+      arenas(static_cast<size_t>(model.block_count)),
+      threads(thread_count),
+      team(threads.team()),
+      timings(static_cast<size_t>(model.kernel_count)),
+      model_(model) {}
 
 void* Run::output(int index, i64 bytes, std::initializer_list<i64> dims) {
   Tensor& out = outputs[static_cast<size_t>(index)];
@@ -83,8 +89,7 @@ struct Stack {
   i64 used = 0, capacity = 0;
 
   void push(Run& run, const Tensor& slice) {
-    if (used != 0 && slice.bytes != element.bytes)
-      throw Failure{TILEWRIGHT_INVALID_INPUT, "a loop's scanned output changes its shape between iterations"};
+    if (used != 0 && slice.bytes != element.bytes) throw Failure{TILEWRIGHT_INVALID_INPUT, "a loop's scanned output changes its shape between iterations"};
     element = slice;
     if (used + slice.bytes > capacity) {
       const i64 larger = max(2 * capacity, max(used + slice.bytes, 4096));

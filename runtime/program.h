@@ -45,8 +45,8 @@ struct Model {
   int output_count;
   const KernelInfo* kernels;
   int kernel_count;
-  int block_count;               ///< arenas a context holds
-  const char* const* features;   ///< what the machine must have; ends with nullptr
+  int block_count;              ///< arenas a context holds
+  const char* const* features;  ///< what the machine must have; ends with nullptr
   void (*run)(Run&);
 };
 
@@ -62,7 +62,9 @@ class Run {
   void* output(int index, i64 bytes, std::initializer_list<i64> dims);
 
   /// Memory of block `block`'s tensors: laid out here (sizes known at run time) or by the compiler.
-  char* const* arena(int block, const Lifetime* lifetimes, const i64* bytes, size_t count) { return arenas[static_cast<size_t>(block)].place(lifetimes, bytes, count); }
+  char* const* arena(int block, const Lifetime* lifetimes, const i64* bytes, size_t count) {
+    return arenas[static_cast<size_t>(block)].place(lifetimes, bytes, count);
+  }
   char* arena(int block, i64 bytes) { return arenas[static_cast<size_t>(block)].reserve(static_cast<size_t>(bytes)); }
   void* allocate(i64 bytes) { return pool.allocate(bytes); }
   void release(void* memory) { pool.release(memory); }
@@ -76,7 +78,10 @@ class Run {
 
   // A context's state, used by context.cpp
   std::vector<Tensor> inputs, outputs;
-  struct Destination { void* data = nullptr; size_t bytes = 0; };
+  struct Destination {
+    void* data = nullptr;
+    size_t bytes = 0;
+  };
   std::vector<Destination> destinations;
   std::vector<Buffer> output_memory;
   std::vector<Arena> arenas;
@@ -84,7 +89,10 @@ class Run {
   ThreadPool threads;
   tile::Team team;
   bool profiling = false;
-  struct Timing { i64 calls = 0; double seconds = 0; };
+  struct Timing {
+    i64 calls = 0;
+    double seconds = 0;
+  };
   std::vector<Timing> timings;
 
  private:

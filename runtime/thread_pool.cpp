@@ -60,9 +60,7 @@ size_t ThreadPool::scratch_bytes() const {
   return total;
 }
 
-void* ThreadPool::scratch(void* self, int slot, size_t bytes) {
-  return static_cast<ThreadPool*>(self)->scratch_[static_cast<size_t>(slot)].reserve(bytes);
-}
+void* ThreadPool::scratch(void* self, int slot, size_t bytes) { return static_cast<ThreadPool*>(self)->scratch_[static_cast<size_t>(slot)].reserve(bytes); }
 
 void ThreadPool::work(int worker) {
   for (;;) {

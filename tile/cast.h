@@ -92,15 +92,15 @@ TILE_INLINE To cast_wrap(From v) {
 }
 
 // Sums, differences and products in two's complement; plain arithmetic for floats.
-#define TILE_WRAPPING(name, operation)                                                               \
-  template <class V>                                                                                 \
-  TILE_INLINE V name(V a, V b) {                                                                     \
-    if constexpr (std::is_floating_point_v<V>) {                                                     \
-      return a operation b;                                                                          \
-    } else {                                                                                         \
-      using U = std::conditional_t<sizeof(V) == 8, uint64_t, uint32_t>;                              \
-      return static_cast<V>(static_cast<U>(a) operation static_cast<U>(b));                          \
-    }                                                                                                \
+#define TILE_WRAPPING(name, operation)                                      \
+  template <class V>                                                        \
+  TILE_INLINE V name(V a, V b) {                                            \
+    if constexpr (std::is_floating_point_v<V>) {                            \
+      return a operation b;                                                 \
+    } else {                                                                \
+      using U = std::conditional_t<sizeof(V) == 8, uint64_t, uint32_t>;     \
+      return static_cast<V>(static_cast<U>(a) operation static_cast<U>(b)); \
+    }                                                                       \
   }
 TILE_WRAPPING(wrapping_add, +)
 TILE_WRAPPING(wrapping_sub, -)

@@ -56,8 +56,7 @@ TILE_INLINE ExpReduced reduce_exp(float x) {
   const Rounded n = round_small(x * 1.44269504f);
   float r = x - n.value * 0.693145752f;
   r = r - n.value * 1.42860677e-6f;
-  const float q = polynomial(r, 5.000000078e-01f, 1.666666686e-01f, 4.166626851e-02f, 8.333264106e-03f, 1.394617659e-03f,
-                             1.991852459e-04f);
+  const float q = polynomial(r, 5.000000078e-01f, 1.666666686e-01f, 4.166626851e-02f, 8.333264106e-03f, 1.394617659e-03f, 1.991852459e-04f);
   return {r, r * r * q, n.integer};
 }
 
@@ -84,8 +83,7 @@ TILE_INLINE float exp2(float x) {  // 0.9 ulp
   const float limited = at_least(at_most(x, 129.0f), -151.0f);
   const Rounded n = round_small(limited);
   const float r = limited - n.value;
-  const float p = polynomial(r, 6.93147181e-01f, 2.40226507e-01f, 5.55041084e-02f, 9.61801166e-03f, 1.33334777e-03f,
-                             1.54692913e-04f, 1.52019193e-05f);
+  const float p = polynomial(r, 6.93147181e-01f, 2.40226507e-01f, 5.55041084e-02f, 9.61801166e-03f, 1.33334777e-03f, 1.54692913e-04f, 1.52019193e-05f);
   return scale(1.0f + r * p, n.integer);
 }
 
@@ -102,8 +100,8 @@ TILE_INLINE LogReduced reduce_log(float x) {
 }
 /// log(1 + f) - f for the range above.
 TILE_INLINE float log_tail(float f) {
-  const float p = polynomial(f, 3.333331673e-01f, -2.500081040e-01f, 2.000228629e-01f, -1.662455412e-01f,
-                             1.418119160e-01f, -1.312875375e-01f, 1.288164957e-01f, -7.859616965e-02f);
+  const float p = polynomial(f, 3.333331673e-01f, -2.500081040e-01f, 2.000228629e-01f, -1.662455412e-01f, 1.418119160e-01f, -1.312875375e-01f, 1.288164957e-01f,
+                             -7.859616965e-02f);
   return f * f * (f * p - 0.5f);
 }
 /// What log gives where it is not a number or not finite, for `result` otherwise.
@@ -153,11 +151,11 @@ TILE_INLINE float tanh(float x) {  // 2.6 ulp
 TILE_INLINE float erf(float x) {  // 1.2 ulp
   const float magnitude = at_most(__builtin_fabsf(x), 3.95f);
   const float s = magnitude * magnitude;
-  const float small = polynomial(s, 1.283791657e-01f, -3.761262582e-01f, 1.128358515e-01f, -2.685381193e-02f,
-                                 5.188327676e-03f, -8.010193525e-04f, 7.853860990e-05f);
+  const float small =
+      polynomial(s, 1.283791657e-01f, -3.761262582e-01f, 1.128358515e-01f, -2.685381193e-02f, 5.188327676e-03f, -8.010193525e-04f, 7.853860990e-05f);
   // log(erfc(x)) as a polynomial from 1 on; beyond 3.92 the result is one.
-  const float log_rest = polynomial(magnitude, 1.884683689e-04f, -1.129580314e+00f, -6.332163934e-01f, -1.084221026e-01f,
-                                    2.521034138e-02f, -4.205285274e-03f, 4.414727429e-04f, -2.169762091e-05f);
+  const float log_rest = polynomial(magnitude, 1.884683689e-04f, -1.129580314e+00f, -6.332163934e-01f, -1.084221026e-01f, 2.521034138e-02f, -4.205285274e-03f,
+                                    4.414727429e-04f, -2.169762091e-05f);
   const ExpReduced e = reduce_exp(log_rest);
   const float power = bit_cast<float>((e.power + 127) << 23);
   const float large = 1.0f - (power + (e.remainder + e.tail) * power);
@@ -174,8 +172,7 @@ TILE_INLINE float sine_from(float x, int32_t quarters) {  // 1.5 ulp
   const float r = static_cast<float>((wide - n * 1.5707963267948965580) - n * 6.123233995736766036e-17);
   const float s = r * r;
   const float sine = r + r * s * polynomial(s, -1.666666664e-01f, 8.333329374e-03f, -1.983933100e-04f, 2.718274481e-06f);
-  const float cosine =
-      1.0f + (s * s * polynomial(s, 4.166666662e-02f, -1.388888374e-03f, 2.479951589e-05f, -2.720989314e-07f) - 0.5f * s);
+  const float cosine = 1.0f + (s * s * polynomial(s, 4.166666662e-02f, -1.388888374e-03f, 2.479951589e-05f, -2.720989314e-07f) - 0.5f * s);
   const uint32_t value = bit_cast<uint32_t>((quadrant & 1) != 0 ? cosine : sine);
   return bit_cast<float>(value ^ (static_cast<uint32_t>(quadrant & 2) << 30));
 }
@@ -191,9 +188,8 @@ TILE_INLINE float pow(float x, float y) {  // 0.6 ulp
   const LogReduced l = reduce_log(magnitude);
   const double f = static_cast<double>(l.fraction);
   const double t = f / (2.0 + f);
-  double log2 = static_cast<double>(l.exponent) +
-                t * polynomial(t * t, 2.88539008179017165e+00, 9.61796673225863374e-01, 5.77083608557527605e-01,
-                               4.11671224498887378e-01, 3.40759092459087420e-01);
+  double log2 = static_cast<double>(l.exponent) + t * polynomial(t * t, 2.88539008179017165e+00, 9.61796673225863374e-01, 5.77083608557527605e-01,
+                                                                 4.11671224498887378e-01, 3.40759092459087420e-01);
   log2 = magnitude == 0 ? -__builtin_inf() : log2;
   log2 = magnitude < infinity ? log2 : static_cast<double>(magnitude);
   double exponent = static_cast<double>(y) * log2;
@@ -202,9 +198,8 @@ TILE_INLINE float pow(float x, float y) {  // 0.6 ulp
   constexpr double shift = 6755399441055744.0;
   const double shifted = exponent + shift;
   const double r = exponent - (shifted - shift);
-  const double p = polynomial(r, 9.99999999961684427e-01, 6.93147180728474366e-01, 2.40226511981556756e-01,
-                              5.55041035340247957e-02, 9.61802725328959711e-03, 1.33339225833131042e-03,
-                              1.54692913269542079e-04, 1.52019193451822411e-05);
+  const double p = polynomial(r, 9.99999999961684427e-01, 6.93147180728474366e-01, 2.40226511981556756e-01, 5.55041035340247957e-02, 9.61802725328959711e-03,
+                              1.33339225833131042e-03, 1.54692913269542079e-04, 1.52019193451822411e-05);
   const int64_t n = bit_cast<int64_t>(shifted) - bit_cast<int64_t>(shift);
   const double power = bit_cast<double>((n + 1023) << 52);
   float result = static_cast<float>(p * power);
@@ -229,17 +224,17 @@ template <class V>
 using compute_t = std::conditional_t<is_storage_float<V>, float, V>;
 
 // One row a function: its name, what float uses, what double uses.
-#define TILE_UNARY(name, of_float, of_double)                                \
-  template <class V>                                                        \
-  TILE_INLINE V name(V x) {                                                 \
-    if constexpr (is_storage_float<V>) {                                    \
-      return store_as<V>(of_float(to_float(x)));                            \
-    } else if constexpr (std::is_same_v<V, double>) {                       \
-      return of_double(x);                                                  \
-    } else {                                                                \
-      static_assert(std::is_same_v<V, float>, #name " takes float types");  \
-      return of_float(x);                                                   \
-    }                                                                       \
+#define TILE_UNARY(name, of_float, of_double)                              \
+  template <class V>                                                       \
+  TILE_INLINE V name(V x) {                                                \
+    if constexpr (is_storage_float<V>) {                                   \
+      return store_as<V>(of_float(to_float(x)));                           \
+    } else if constexpr (std::is_same_v<V, double>) {                      \
+      return of_double(x);                                                 \
+    } else {                                                               \
+      static_assert(std::is_same_v<V, float>, #name " takes float types"); \
+      return of_float(x);                                                  \
+    }                                                                      \
   }
 
 TILE_UNARY(exp, detail::exp, __builtin_exp)

@@ -37,8 +37,9 @@ struct Worst {
   }
 };
 
-constexpr float edges[] = {0.0f,  -0.0f, 1.0f, -1.0f, 1e-45f, -1e-45f, 1.17549435e-38f, -1.17549435e-38f, 3.4028235e38f,
-                           -3.4028235e38f, inf, -inf, 88.72283f, 88.7229f, -87.3365f, -103.97f, -104.5f, 0.5f, -0.5f, 9.1f};
+constexpr float edges[] = {0.0f,          -0.0f,          1.0f,  -1.0f, 1e-45f,    -1e-45f,  1.17549435e-38f, -1.17549435e-38f,
+                           3.4028235e38f, -3.4028235e38f, inf,   -inf,  88.72283f, 88.7229f, -87.3365f,       -103.97f,
+                           -104.5f,       0.5f,           -0.5f, 9.1f};
 
 /// Every 1009th float of both signs, dense in the exponents, and 200,000 in [-range, range].
 template <class F, class Exact>
@@ -83,7 +84,8 @@ TEST(Math, ErrorsStayWithinTheirBounds) {
   expect_within("log1p", 0.9, FLOAT(log1p), EXACT(log1p), 3);
   expect_within("tanh", 2.6, FLOAT(tanh), EXACT(tanh), 10);
   expect_within("erf", 1.2, FLOAT(erf), EXACT(erf), 5);
-  expect_within("sigmoid", 2.3, FLOAT(sigmoid), [](double x) { return 1 / (1 + std::exp(-x)); }, 110);
+  expect_within(
+      "sigmoid", 2.3, FLOAT(sigmoid), [](double x) { return 1 / (1 + std::exp(-x)); }, 110);
   expect_within("sin", 1.5, FLOAT(sin), EXACT(sin), 100, 0x1p48f);
   expect_within("cos", 1.5, FLOAT(cos), EXACT(cos), 100, 0x1p48f);
 }

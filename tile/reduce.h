@@ -9,9 +9,9 @@
 
 namespace tile {
 
-#pragma omp declare reduction(least : float : omp_out = min(omp_out, omp_in)) initializer(omp_priv = omp_orig)
-#pragma omp declare reduction(least : double : omp_out = min(omp_out, omp_in)) initializer(omp_priv = omp_orig)
-#pragma omp declare reduction(greatest : float : omp_out = max(omp_out, omp_in)) initializer(omp_priv = omp_orig)
-#pragma omp declare reduction(greatest : double : omp_out = max(omp_out, omp_in)) initializer(omp_priv = omp_orig)
+#pragma omp declare reduction(least:float : omp_out = min(omp_out, omp_in)) initializer(omp_priv = omp_orig)
+#pragma omp declare reduction(least:double : omp_out = min(omp_out, omp_in)) initializer(omp_priv = omp_orig)
+#pragma omp declare reduction(greatest:float : omp_out = max(omp_out, omp_in)) initializer(omp_priv = omp_orig)
+#pragma omp declare reduction(greatest:double : omp_out = max(omp_out, omp_in)) initializer(omp_priv = omp_orig)
 
 }  // namespace tile

@@ -20,14 +20,30 @@ namespace tile {
 
 using i64 = int64_t;
 
-struct bfloat16 { uint16_t bits; };
-struct float16 { uint16_t bits; };
-struct f8e4m3fn { uint8_t bits; };
-struct f8e4m3fnuz { uint8_t bits; };
-struct f8e5m2 { uint8_t bits; };
-struct f8e5m2fnuz { uint8_t bits; };
-struct f8e8m0 { uint8_t bits; };
-struct f4e2m1 { uint8_t bits; };  ///< in the low four bits
+struct bfloat16 {
+  uint16_t bits;
+};
+struct float16 {
+  uint16_t bits;
+};
+struct f8e4m3fn {
+  uint8_t bits;
+};
+struct f8e4m3fnuz {
+  uint8_t bits;
+};
+struct f8e5m2 {
+  uint8_t bits;
+};
+struct f8e5m2fnuz {
+  uint8_t bits;
+};
+struct f8e8m0 {
+  uint8_t bits;
+};
+struct f4e2m1 {
+  uint8_t bits;
+};  ///< in the low four bits
 
 // The compiler's own binary16, where loops of its conversions become vector code: clang. g++ 12 converts one element at a
 // time, which is slower than the integer arithmetic below in vectors.
@@ -48,28 +64,42 @@ namespace detail {
 /// A float format of a sign, exponent and mantissa: 2^(e - bias) · 1.m, subnormals for e = 0.
 struct SmallFloat {
   int mantissa, bias;
-  uint32_t sign;      ///< the sign bit; the bits below it are the magnitude
-  uint32_t greatest;  ///< the magnitude of the largest finite value
-  uint32_t overflow;  ///< what a value beyond it becomes without saturation: infinity or NaN
-  uint32_t nan;       ///< magnitude of NaN
+  uint32_t sign;       ///< the sign bit; the bits below it are the magnitude
+  uint32_t greatest;   ///< the magnitude of the largest finite value
+  uint32_t overflow;   ///< what a value beyond it becomes without saturation: infinity or NaN
+  uint32_t nan;        ///< magnitude of NaN
   bool unsigned_zero;  ///< "fnuz": no negative zero, its code is the only NaN
 };
 
-template <class T> inline constexpr bool is_small_float = false;
-template <class T> inline constexpr SmallFloat format_of{};
-template <> inline constexpr SmallFloat format_of<float16>{10, 15, 0x8000, 0x7bff, 0x7c00, 0x7e00, false};
-template <> inline constexpr SmallFloat format_of<f8e4m3fn>{3, 7, 0x80, 0x7e, 0x7f, 0x7f, false};
-template <> inline constexpr SmallFloat format_of<f8e4m3fnuz>{3, 8, 0x80, 0x7f, 0x80, 0x80, true};
-template <> inline constexpr SmallFloat format_of<f8e5m2>{2, 15, 0x80, 0x7b, 0x7c, 0x7e, false};
-template <> inline constexpr SmallFloat format_of<f8e5m2fnuz>{2, 16, 0x80, 0x7f, 0x80, 0x80, true};
+template <class T>
+inline constexpr bool is_small_float = false;
+template <class T>
+inline constexpr SmallFloat format_of{};
+template <>
+inline constexpr SmallFloat format_of<float16>{10, 15, 0x8000, 0x7bff, 0x7c00, 0x7e00, false};
+template <>
+inline constexpr SmallFloat format_of<f8e4m3fn>{3, 7, 0x80, 0x7e, 0x7f, 0x7f, false};
+template <>
+inline constexpr SmallFloat format_of<f8e4m3fnuz>{3, 8, 0x80, 0x7f, 0x80, 0x80, true};
+template <>
+inline constexpr SmallFloat format_of<f8e5m2>{2, 15, 0x80, 0x7b, 0x7c, 0x7e, false};
+template <>
+inline constexpr SmallFloat format_of<f8e5m2fnuz>{2, 16, 0x80, 0x7f, 0x80, 0x80, true};
 // No infinity and no NaN: overflow always saturates, and NaN has no better place than zero (negative, as ONNX's own data).
-template <> inline constexpr SmallFloat format_of<f4e2m1>{1, 1, 0x8, 0x7, 0x7, 0x8, false};
-template <> inline constexpr bool is_small_float<float16> = true;
-template <> inline constexpr bool is_small_float<f8e4m3fn> = true;
-template <> inline constexpr bool is_small_float<f8e4m3fnuz> = true;
-template <> inline constexpr bool is_small_float<f8e5m2> = true;
-template <> inline constexpr bool is_small_float<f8e5m2fnuz> = true;
-template <> inline constexpr bool is_small_float<f4e2m1> = true;
+template <>
+inline constexpr SmallFloat format_of<f4e2m1>{1, 1, 0x8, 0x7, 0x7, 0x8, false};
+template <>
+inline constexpr bool is_small_float<float16> = true;
+template <>
+inline constexpr bool is_small_float<f8e4m3fn> = true;
+template <>
+inline constexpr bool is_small_float<f8e4m3fnuz> = true;
+template <>
+inline constexpr bool is_small_float<f8e5m2> = true;
+template <>
+inline constexpr bool is_small_float<f8e5m2fnuz> = true;
+template <>
+inline constexpr bool is_small_float<f4e2m1> = true;
 
 /// 2^e as a float, for a normal result.
 constexpr float power_of_two(int e) { return __builtin_bit_cast(float, static_cast<uint32_t>(e + 127) << 23); }
@@ -158,10 +188,7 @@ TILE_INLINE float to_float(float16 value) {
 #endif
 }
 template <class T>
-  requires detail::is_small_float<T>
-TILE_INLINE float to_float(T value) {
-  return detail::widen<T>(value.bits);
-}
+requires detail::is_small_float<T> TILE_INLINE float to_float(T value) { return detail::widen<T>(value.bits); }
 TILE_INLINE float to_float(f8e8m0 value) {
   const uint32_t e = value.bits;
   const uint32_t bits = e == 0 ? 0x00400000u : e << 23;
@@ -170,8 +197,7 @@ TILE_INLINE float to_float(f8e8m0 value) {
 
 /// Whether T is one of the structs above.
 template <class T>
-inline constexpr bool is_storage_float =
-    detail::is_small_float<T> || std::is_same_v<T, bfloat16> || std::is_same_v<T, f8e8m0>;
+inline constexpr bool is_storage_float = detail::is_small_float<T> || std::is_same_v<T, bfloat16> || std::is_same_v<T, f8e8m0>;
 
 /// The value that `value` stands for, as V (float, double or an integer type).
 template <class V, class T>

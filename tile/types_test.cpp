@@ -19,8 +19,7 @@ double by_definition(uint32_t code, int exponent_bits, int mantissa_bits, int bi
   const uint32_t exponent = code >> mantissa_bits & ((1u << exponent_bits) - 1);
   const bool negative = code >> (mantissa_bits + exponent_bits) & 1;
   const double fraction = mantissa / std::ldexp(1.0, mantissa_bits);
-  const double v = exponent == 0 ? std::ldexp(fraction, 1 - bias)
-                                 : std::ldexp(1 + fraction, static_cast<int>(exponent) - bias);
+  const double v = exponent == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, static_cast<int>(exponent) - bias);
   return negative ? -v : v;
 }
 
@@ -89,19 +88,19 @@ TEST(SmallFloats, SoftwareHalfEqualsItsFormat) {
 
 // Expected codes: ONNX "Float stored in 8 bits", tables of Cast, and its conformance cases cast_FLOAT_to_FLOAT8….
 TEST(SmallFloats, OverflowAsOnnxCast) {
-  struct Row { float value; uint8_t e4m3fn, e4m3fnuz, e5m2, e5m2fnuz; };
-  for (const Row& r : {Row{1e6f, 0x7e, 0x7f, 0x7b, 0x7f}, Row{-1e6f, 0xfe, 0xff, 0xfb, 0xff},
-                       Row{inf, 0x7e, 0x7f, 0x7b, 0x7f}, Row{-inf, 0xfe, 0xff, 0xfb, 0xff},
-                       Row{nan, 0x7f, 0x80, 0x7e, 0x80}, Row{-0.0f, 0x80, 0, 0x80, 0},
-                       Row{-1e-7f, 0x80, 0, 0x80, 0}}) {
+  struct Row {
+    float value;
+    uint8_t e4m3fn, e4m3fnuz, e5m2, e5m2fnuz;
+  };
+  for (const Row& r : {Row{1e6f, 0x7e, 0x7f, 0x7b, 0x7f}, Row{-1e6f, 0xfe, 0xff, 0xfb, 0xff}, Row{inf, 0x7e, 0x7f, 0x7b, 0x7f},
+                       Row{-inf, 0xfe, 0xff, 0xfb, 0xff}, Row{nan, 0x7f, 0x80, 0x7e, 0x80}, Row{-0.0f, 0x80, 0, 0x80, 0}, Row{-1e-7f, 0x80, 0, 0x80, 0}}) {
     EXPECT_EQ(store_as<f8e4m3fn>(r.value).bits, r.e4m3fn) << r.value;
     EXPECT_EQ(store_as<f8e4m3fnuz>(r.value).bits, r.e4m3fnuz) << r.value;
     EXPECT_EQ(store_as<f8e5m2>(r.value).bits, r.e5m2) << r.value;
     EXPECT_EQ(store_as<f8e5m2fnuz>(r.value).bits, r.e5m2fnuz) << r.value;
   }
-  for (const Row& r : {Row{1e6f, 0x7f, 0x80, 0x7c, 0x80}, Row{-1e6f, 0xff, 0x80, 0xfc, 0x80},
-                       Row{inf, 0x7f, 0x80, 0x7c, 0x80}, Row{-inf, 0xff, 0x80, 0xfc, 0x80},
-                       Row{nan, 0x7f, 0x80, 0x7e, 0x80}, Row{-0.0f, 0x80, 0, 0x80, 0}}) {
+  for (const Row& r : {Row{1e6f, 0x7f, 0x80, 0x7c, 0x80}, Row{-1e6f, 0xff, 0x80, 0xfc, 0x80}, Row{inf, 0x7f, 0x80, 0x7c, 0x80},
+                       Row{-inf, 0xff, 0x80, 0xfc, 0x80}, Row{nan, 0x7f, 0x80, 0x7e, 0x80}, Row{-0.0f, 0x80, 0, 0x80, 0}}) {
     EXPECT_EQ((store_as<f8e4m3fn, false>(r.value).bits), r.e4m3fn) << r.value;
     EXPECT_EQ((store_as<f8e4m3fnuz, false>(r.value).bits), r.e4m3fnuz) << r.value;
     EXPECT_EQ((store_as<f8e5m2, false>(r.value).bits), r.e5m2) << r.value;

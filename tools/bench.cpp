@@ -40,8 +40,8 @@ Statistics statistics(std::vector<double> samples) {
   const double mean = std::accumulate(samples.begin(), samples.end(), 0.0) / static_cast<double>(samples.size());
   double squares = 0;
   for (const double sample : samples) squares += (sample - mean) * (sample - mean);
-  return {samples.front(), samples.back(), mean, percentile(50), percentile(90), percentile(95), percentile(99),
-          std::sqrt(squares / static_cast<double>(samples.size())) / mean};
+  return {samples.front(), samples.back(), mean,           percentile(50),
+          percentile(90),  percentile(95), percentile(99), std::sqrt(squares / static_cast<double>(samples.size())) / mean};
 }
 
 void print_profile(const Context& context) {
@@ -52,7 +52,8 @@ void print_profile(const Context& context) {
   std::printf("\n%10s %6s %9s  kernel\n", "ms/call", "share", "calls");
   for (const auto& entry : entries) {
     if (entry.calls == 0) continue;
-    std::printf("%10.4f %5.1f%% %9ld  %s: %s\n", entry.seconds * 1e3 / static_cast<double>(entry.calls), 100 * entry.seconds / total, static_cast<long>(entry.calls), entry.kernel, entry.source);
+    std::printf("%10.4f %5.1f%% %9ld  %s: %s\n", entry.seconds * 1e3 / static_cast<double>(entry.calls), 100 * entry.seconds / total,
+                static_cast<long>(entry.calls), entry.kernel, entry.source);
   }
 }
 
@@ -76,17 +77,32 @@ int run(const Choice& choice) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   if (choice.json) {
-    std::printf("%s\n", nlohmann::json{{"iterations", samples.size()}, {"throughput_per_second", throughput},
-                                       {"latency_ms", {{"min", s.min * 1e3}, {"max", s.max * 1e3}, {"mean", s.mean * 1e3}, {"median", s.median * 1e3}, {"p90", s.p90 * 1e3}, {"p95", s.p95 * 1e3}, {"p99", s.p99 * 1e3}}},
-                                       {"coefficient_of_variation", s.variation}, {"working_memory_bytes", context.memory_bytes()}, {"peak_resident_kilobytes", usage.ru_maxrss}}
-                            .dump().c_str());
+    std::printf("%s\n", nlohmann::json{{"iterations", samples.size()},
+                                       {"throughput_per_second", throughput},
+                                       {"latency_ms",
+                                        {{"min", s.min * 1e3},
+                                         {"max", s.max * 1e3},
+                                         {"mean", s.mean * 1e3},
+                                         {"median", s.median * 1e3},
+                                         {"p90", s.p90 * 1e3},
+                                         {"p95", s.p95 * 1e3},
+                                         {"p99", s.p99 * 1e3}}},
+                                       {"coefficient_of_variation", s.variation},
+                                       {"working_memory_bytes", context.memory_bytes()},
+                                       {"peak_resident_kilobytes", usage.ru_maxrss}}
+                            .dump()
+                            .c_str());
     return 0;
   }
   std::printf("iterations  %zu in %.2f s, after %.1f s of warm-up\n", samples.size(), since(start), choice.warm_up);
-  std::printf("latency     min %.3f  max %.3f  mean %.3f  median %.3f  p90 %.3f  p95 %.3f  p99 %.3f ms\n", s.min * 1e3, s.max * 1e3, s.mean * 1e3, s.median * 1e3, s.p90 * 1e3, s.p95 * 1e3, s.p99 * 1e3);
+  std::printf("latency     min %.3f  max %.3f  mean %.3f  median %.3f  p90 %.3f  p95 %.3f  p99 %.3f ms\n", s.min * 1e3, s.max * 1e3, s.mean * 1e3,
+              s.median * 1e3, s.p90 * 1e3, s.p95 * 1e3, s.p99 * 1e3);
   std::printf("throughput  %.2f runs/s\n", throughput);
-  std::printf("memory      %.1f MB working memory, %.1f MB peak resident with weights\n", static_cast<double>(context.memory_bytes()) / 1e6, static_cast<double>(usage.ru_maxrss) / 1e3);
-  if (s.variation > 0.1) std::printf("note        latency varies by %.0f %% (coefficient of variation): the machine is busy; compare medians, or measure longer\n", s.variation * 100);
+  std::printf("memory      %.1f MB working memory, %.1f MB peak resident with weights\n", static_cast<double>(context.memory_bytes()) / 1e6,
+              static_cast<double>(usage.ru_maxrss) / 1e3);
+  if (s.variation > 0.1)
+    std::printf("note        latency varies by %.0f %% (coefficient of variation): the machine is busy; compare medians, or measure longer\n",
+                s.variation * 100);
   if (choice.profile) print_profile(context);
   return 0;
 }
@@ -105,7 +121,9 @@ void add_bench(CLI::App& app, int& exit_code) {
   command->add_option("--iterations", choice->iterations, "runs to measure at least")->capture_default_str()->check(CLI::Range(1, 1000000000));
   command->add_flag("--profile", choice->profile, "time of each kernel");
   command->add_flag("--json", choice->json, "print the figures as JSON");
-  command->footer("Examples:\n  tilewright bench resnet50.so\n  tilewright bench bert.so --shape input_ids=1x128 --threads 1 --duration 10\n  tilewright bench model.so --profile");
+  command->footer(
+      "Examples:\n  tilewright bench resnet50.so\n  tilewright bench bert.so --shape input_ids=1x128 --threads 1 --duration 10\n  tilewright bench model.so "
+      "--profile");
   command->callback([choice, &exit_code] { exit_code = run(*choice); });
 }
 

@@ -29,8 +29,10 @@ Dim parse_size(const std::string& text) {
 /// Values a model can make sense of: floats in [0, 1), small non-negative integers, both truth values.
 void fill_random(Tensor& tensor, std::mt19937_64& random) {
   for (int64_t i = 0; i < tensor.element_count(); ++i) {
-    if (is_float(tensor.dtype())) tensor.set_float(i, static_cast<double>(random() >> 11) * 0x1p-53);
-    else tensor.set_int(i, static_cast<int64_t>(random() % 2));
+    if (is_float(tensor.dtype()))
+      tensor.set_float(i, static_cast<double>(random() >> 11) * 0x1p-53);
+    else
+      tensor.set_int(i, static_cast<int64_t>(random() % 2));
   }
 }
 
@@ -65,7 +67,10 @@ std::pair<std::string, Dims> parse_shape(const std::string& text) {
   Dims dims;
   std::string size;
   for (const char c : text.substr(equals + 1) + "x") {
-    if (c != 'x' && c != ',') { size += c; continue; }
+    if (c != 'x' && c != ',') {
+      size += c;
+      continue;
+    }
     if (!size.empty()) dims.push_back(parse_size(size));
     size.clear();
   }
@@ -105,8 +110,10 @@ std::vector<Tensor> make_inputs(const std::vector<Port>& ports, const InputChoic
     const std::string file = equals == std::string::npos ? text : text.substr(equals + 1);
     if (file.ends_with(".npz"))
       for (auto& [member, tensor] : read_npz(file)) named[member] = tensor;
-    else if (equals != std::string::npos) named[text.substr(0, equals)] = read_tensor(file);
-    else in_order.push_back(read_tensor(file));
+    else if (equals != std::string::npos)
+      named[text.substr(0, equals)] = read_tensor(file);
+    else
+      in_order.push_back(read_tensor(file));
   }
   std::map<std::string, Dims> shapes;
   for (const std::string& text : choice.shapes) shapes.insert(parse_shape(text));
@@ -135,12 +142,14 @@ std::vector<Tensor> make_inputs(const std::vector<Port>& ports, const InputChoic
     }
     inputs.push_back(std::move(tensor));
   }
-  if (next < in_order.size()) fail(ErrorKind::invalid_input, "{} input files were given; the model has {} inputs ({})", choice.files.size(), ports.size(), list);
+  if (next < in_order.size())
+    fail(ErrorKind::invalid_input, "{} input files were given; the model has {} inputs ({})", choice.files.size(), ports.size(), list);
   return inputs;
 }
 
 void CompileChoice::add_to(CLI::App& command) {
-  command.add_option("--target", target, "machine to compile for: native, cpu:x86-64-v3, cpu:x86-64-v4, cpu:sapphirerapids, cpu:aarch64")->capture_default_str();
+  command.add_option("--target", target, "machine to compile for: native, cpu:x86-64-v3, cpu:x86-64-v4, cpu:sapphirerapids, cpu:aarch64")
+      ->capture_default_str();
   command.add_option("--policy", policy, "precision promise")->capture_default_str();
   command.add_option("--shape", shapes, "dims of an input, e.g. input=1x3x224x224; names stay run-time sizes");
   command.add_option("--disable", disabled, "switch a pass off by name; repeatable");

@@ -42,18 +42,27 @@ int run(const Choice& choice) {
     };
   const CompileReport report = compile(choice.model, output, options);
   if (choice.json) {
-    std::printf("%s\n", nlohmann::json{{"output", output.string()}, {"target", report.target}, {"policy", options.policy}, {"kernels", report.kernels},
-                                       {"distinct_kernels", report.distinct_kernels}, {"weight_bytes", report.weight_bytes}, {"arena_bytes", report.arena_bytes},
-                                       {"peak_live_bytes", report.peak_live_bytes}, {"files", report.build.units}, {"files_from_cache", report.build.from_cache},
-                                       {"artifact_bytes", report.build.file_bytes}, {"peak_compile_megabytes", peak_megabytes()}}
-                            .dump().c_str());
+    std::printf("%s\n", nlohmann::json{{"output", output.string()},
+                                       {"target", report.target},
+                                       {"policy", options.policy},
+                                       {"kernels", report.kernels},
+                                       {"distinct_kernels", report.distinct_kernels},
+                                       {"weight_bytes", report.weight_bytes},
+                                       {"arena_bytes", report.arena_bytes},
+                                       {"peak_live_bytes", report.peak_live_bytes},
+                                       {"files", report.build.units},
+                                       {"files_from_cache", report.build.from_cache},
+                                       {"artifact_bytes", report.build.file_bytes},
+                                       {"peak_compile_megabytes", peak_megabytes()}}
+                            .dump()
+                            .c_str());
   } else if (talk && !options.stop_after.empty()) {
     std::printf("stopped    after %s; nothing was written but dumps\n", options.stop_after.c_str());
   } else if (talk && !choice.emit_source.empty()) {
     std::printf("wrote      %s: run make there\n", choice.emit_source.c_str());
   } else if (talk) {
-    std::printf("wrote      %s, %.1f MB, %s, policy %s; peak memory of this compile %ld MB\n", output.c_str(), static_cast<double>(report.build.file_bytes) / 1e6,
-                report.target.c_str(), options.policy.c_str(), peak_megabytes());
+    std::printf("wrote      %s, %.1f MB, %s, policy %s; peak memory of this compile %ld MB\n", output.c_str(),
+                static_cast<double>(report.build.file_bytes) / 1e6, report.target.c_str(), options.policy.c_str(), peak_megabytes());
   }
   return 0;
 }
@@ -69,8 +78,10 @@ void add_compile(CLI::App& app, int& exit_code) {
   choice->compile.add_to(*command);
   command->add_flag("-q,--quiet", choice->quiet, "say nothing");
   command->add_flag("--json", choice->json, "print the report as JSON");
-  std::string passes = "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n"
-                       "  tilewright compile model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after schedule\nPasses:\n";
+  std::string passes =
+      "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n"
+      "  tilewright compile model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after "
+      "schedule\nPasses:\n";
   for (const auto& [name, summary] : pass_names()) passes += "  " + name + std::string(name.size() < 22 ? 22 - name.size() : 1, ' ') + summary + "\n";
   command->footer(passes);
   command->callback([choice, &exit_code] { exit_code = run(*choice); });

@@ -38,7 +38,8 @@ int run(bool json) {
     build_library(emit_sources({}, find_target("native"), 1), find_target("native"), library, {});
     findings.push_back({true, "a library can be compiled and linked", ""});
   } catch (const Error& problem) {
-    findings.push_back({false, std::string("a library cannot be built: ") + problem.what(), "see the message; the cache folder is set with TILEWRIGHT_CACHE_DIR"});
+    findings.push_back(
+        {false, std::string("a library cannot be built: ") + problem.what(), "see the message; the cache folder is set with TILEWRIGHT_CACHE_DIR"});
   }
   bool usable = true;
   nlohmann::json list = nlohmann::json::array();

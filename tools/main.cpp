@@ -12,15 +12,16 @@ int main(int argc, char** argv) {
   CLI::App app{"Tilewright compiles trained models into one self-contained shared library of fused kernels.", "tilewright"};
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("tilewright ") + compiler_version);
-  app.footer("Examples:\n"
-             "  tilewright compile resnet50.onnx -o resnet50.so\n"
-             "  tilewright run resnet50.so --input image.npy --top 5\n"
-             "  tilewright bench resnet50.so --duration 3\n"
-             "  tilewright verify resnet50.onnx --artifact resnet50.so\n"
-             "  tilewright inspect resnet50.onnx\n"
-             "  tilewright doctor\n"
-             "'tilewright COMMAND --help' shows each command's options and examples.\n"
-             "Exit codes: 0 done, 1 wrong input or a failed comparison, 2 not supported, 3 the environment (compiler, disk, machine), 4 our bug.");
+  app.footer(
+      "Examples:\n"
+      "  tilewright compile resnet50.onnx -o resnet50.so\n"
+      "  tilewright run resnet50.so --input image.npy --top 5\n"
+      "  tilewright bench resnet50.so --duration 3\n"
+      "  tilewright verify resnet50.onnx --artifact resnet50.so\n"
+      "  tilewright inspect resnet50.onnx\n"
+      "  tilewright doctor\n"
+      "'tilewright COMMAND --help' shows each command's options and examples.\n"
+      "Exit codes: 0 done, 1 wrong input or a failed comparison, 2 not supported, 3 the environment (compiler, disk, machine), 4 our bug.");
   int exit_code = 0;
   tools::add_compile(app, exit_code);
   tools::add_run(app, exit_code);

@@ -26,7 +26,8 @@ std::vector<std::pair<int64_t, double>> largest(const Tensor& tensor, int count)
   std::vector<int64_t> order(static_cast<size_t>(std::min(width, tensor.element_count())));
   std::iota(order.begin(), order.end(), int64_t{0});
   const size_t kept = std::min(order.size(), static_cast<size_t>(count));
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(), [&](int64_t a, int64_t b) { return tensor.float_at(a) > tensor.float_at(b); });
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(),
+                    [&](int64_t a, int64_t b) { return tensor.float_at(a) > tensor.float_at(b); });
   std::vector<std::pair<int64_t, double>> result;
   for (size_t i = 0; i < kept; ++i) result.emplace_back(order[i], tensor.float_at(order[i]));
   return result;
@@ -37,7 +38,10 @@ std::vector<std::string> read_labels(const std::string& file) {
   if (file.empty()) return labels;
   std::string line;
   for (const char c : read_file(file) + "\n") {
-    if (c != '\n') { line += c; continue; }
+    if (c != '\n') {
+      line += c;
+      continue;
+    }
     labels.push_back(line);
     line.clear();
   }
@@ -56,11 +60,14 @@ int run(const Choice& choice) {
     if (!choice.output_dir.empty()) {
       std::filesystem::create_directories(choice.output_dir);
       std::string file = output_name;
-      std::replace_if(file.begin(), file.end(), [](char c) { return c == '/' || c == ':' || c == '\\'; }, '_');
+      std::replace_if(
+          file.begin(), file.end(), [](char c) { return c == '/' || c == ':' || c == '\\'; }, '_');
       write_npy(std::filesystem::path(choice.output_dir) / (file + ".npy"), outputs[i]);
     }
     nlohmann::json entry = {{"name", output_name}, {"dtype", name(outputs[i].dtype())}, {"dims", outputs[i].dims()}};
-    if (!choice.json) std::printf("%s: %s[%s]\n", output_name.c_str(), std::string(name(outputs[i].dtype())).c_str(), fmt::format("{}", fmt::join(outputs[i].dims(), ",")).c_str());
+    if (!choice.json)
+      std::printf("%s: %s[%s]\n", output_name.c_str(), std::string(name(outputs[i].dtype())).c_str(),
+                  fmt::format("{}", fmt::join(outputs[i].dims(), ",")).c_str());
     const int shown = choice.top > 0 ? choice.top : 5;
     if (choice.top > 0) {
       for (const auto& [index, value] : largest(outputs[i], shown)) {
@@ -94,8 +101,9 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--labels", choice->labels, "text file, one label a line, for --top");
   command->add_option("--threads", choice->threads, "0: all cores")->check(CLI::Range(0, 1024));
   command->add_flag("--json", choice->json, "print the results as JSON");
-  command->footer("Loading an artifact runs its native code: run only what you trust.\nExamples:\n  tilewright run digits.so --input image.npy --top 3\n"
-                  "  tilewright run bert.so --input ids.npy --input mask=mask.npy --output-dir out");
+  command->footer(
+      "Loading an artifact runs its native code: run only what you trust.\nExamples:\n  tilewright run digits.so --input image.npy --top 3\n"
+      "  tilewright run bert.so --input ids.npy --input mask=mask.npy --output-dir out");
   command->callback([choice, &exit_code] { exit_code = run(*choice); });
 }
 

@@ -81,7 +81,8 @@ int run(const Choice& choice) {
     std::filesystem::create_directories(choice.reference_out);
     for (size_t i = 0; i < inputs.size(); ++i) write_npy(std::filesystem::path(choice.reference_out) / fmt::format("in_{}.npy", i), inputs[i]);
     for (size_t i = 0; i < reference.size(); ++i) write_npy(std::filesystem::path(choice.reference_out) / fmt::format("out_{}.npy", i), reference[i]);
-    std::printf("wrote      %zu inputs and %zu reference outputs (%s) to %s\n", inputs.size(), reference.size(), choice.float64 ? "float64" : "as written", choice.reference_out.c_str());
+    std::printf("wrote      %zu inputs and %zu reference outputs (%s) to %s\n", inputs.size(), reference.size(), choice.float64 ? "float64" : "as written",
+                choice.reference_out.c_str());
     return 0;
   }
 
@@ -95,7 +96,10 @@ int run(const Choice& choice) {
   Context context(loaded, choice.threads);
   const std::vector<Tensor> actual = run_model(context, loaded, inputs);
 
-  struct Reference { std::string name; std::vector<Tensor> outputs; };
+  struct Reference {
+    std::string name;
+    std::vector<Tensor> outputs;
+  };
   std::vector<Reference> references;
   if (!choice.expected.empty()) {
     Reference files{"files", {}};
@@ -110,14 +114,16 @@ int run(const Choice& choice) {
   nlohmann::json json = nlohmann::json::array();
   const double steps = rounding_steps(model.imported);
   for (const Reference& reference : references) {
-    if (reference.outputs.size() > actual.size()) fail(ErrorKind::invalid_input, "{} reference outputs were given; the model has {}", reference.outputs.size(), actual.size());
+    if (reference.outputs.size() > actual.size())
+      fail(ErrorKind::invalid_input, "{} reference outputs were given; the model has {}", reference.outputs.size(), actual.size());
     for (size_t i = 0; i < reference.outputs.size(); ++i) {
       Tensor expected = reference.outputs[i];
-      if (reference.name == "float64" && expected.dtype() != actual[i].dtype()) expected = [&] {
-        Tensor narrowed(actual[i].dtype(), expected.dims());
-        for (int64_t k = 0; k < expected.element_count(); ++k) narrowed.set_float(k, expected.float_at(k));
-        return narrowed;
-      }();
+      if (reference.name == "float64" && expected.dtype() != actual[i].dtype())
+        expected = [&] {
+          Tensor narrowed(actual[i].dtype(), expected.dims());
+          for (int64_t k = 0; k < expected.element_count(); ++k) narrowed.set_float(k, expected.float_at(k));
+          return narrowed;
+        }();
       Tolerance tolerance = network_tolerance(expected.dtype(), steps, scale_of(expected));
       if (choice.relative >= 0) tolerance.relative = choice.relative;
       if (choice.absolute >= 0) tolerance.absolute = choice.absolute;
@@ -125,10 +131,16 @@ int run(const Choice& choice) {
       good &= result.same;
       interpreter_differs |= !result.same && reference.name == "interpreter";
       const std::string output_name = loaded.api().outputs[i].name;
-      json.push_back({{"output", output_name}, {"reference", reference.name}, {"same", result.same}, {"largest_absolute", result.largest_absolute}, {"relative_rms", result.relative_rms}, {"reason", result.reason}});
+      json.push_back({{"output", output_name},
+                      {"reference", reference.name},
+                      {"same", result.same},
+                      {"largest_absolute", result.largest_absolute},
+                      {"relative_rms", result.relative_rms},
+                      {"reason", result.reason}});
       if (!choice.json)
-        std::printf("%-8s %s against %s: largest difference %.3g at magnitude %.3g, relative rms %.3g%s%s\n", result.same ? "same" : "DIFFERS", output_name.c_str(), reference.name.c_str(),
-                    result.largest_absolute, result.largest_expected, result.relative_rms, result.same ? "" : ": ", result.reason.c_str());
+        std::printf("%-8s %s against %s: largest difference %.3g at magnitude %.3g, relative rms %.3g%s%s\n", result.same ? "same" : "DIFFERS",
+                    output_name.c_str(), reference.name.c_str(), result.largest_absolute, result.largest_expected, result.relative_rms, result.same ? "" : ": ",
+                    result.reason.c_str());
     }
   }
   if (choice.json) std::printf("%s\n", json.dump().c_str());
@@ -154,7 +166,9 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_option("--reference-out", choice->reference_out, "only write the interpreter's inputs and outputs there as .npy");
   command->add_flag("--float64", choice->float64, "with --reference-out: compute in float64");
   command->add_flag("--json", choice->json, "print the comparisons as JSON");
-  command->footer("--shape applies to the compile and to random inputs.\nExamples:\n  tilewright verify model.onnx\n  tilewright verify model.onnx --artifact model.so --input in.npy --expected out.npy");
+  command->footer(
+      "--shape applies to the compile and to random inputs.\nExamples:\n  tilewright verify model.onnx\n  tilewright verify model.onnx --artifact model.so "
+      "--input in.npy --expected out.npy");
   command->callback([choice, &exit_code] {
     choice->input.shapes = choice->compile.shapes;
     exit_code = run(*choice);

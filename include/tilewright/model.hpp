@@ -70,9 +70,12 @@ class Model {
     tilewright_footer footer;
     std::memcpy(&footer, static_cast<const char*>(bytes) + size - sizeof footer, sizeof footer);
     const char* fault = nullptr;
-    if (footer.magic != TILEWRIGHT_FOOTER_MAGIC) fault = "is no Tilewright model, or is truncated";
-    else if (footer.file_bytes != size) fault = "is truncated or has bytes added";
-    else if (footer.checksum != tilewright_checksum(bytes, size - sizeof footer)) fault = "is damaged: its checksum does not match";
+    if (footer.magic != TILEWRIGHT_FOOTER_MAGIC)
+      fault = "is no Tilewright model, or is truncated";
+    else if (footer.file_bytes != size)
+      fault = "is truncated or has bytes added";
+    else if (footer.checksum != tilewright_checksum(bytes, size - sizeof footer))
+      fault = "is damaged: its checksum does not match";
     munmap(bytes, size);
     if (fault != nullptr) throw ModelError(TILEWRIGHT_INVALID_INPUT, "'" + path + "' " + fault + "; copy or compile it again");
   }
@@ -105,7 +108,9 @@ class Context {
     const void* data;
     std::vector<int64_t> dims;
     template <class T>
-    const T* as() const { return static_cast<const T*>(data); }
+    const T* as() const {
+      return static_cast<const T*>(data);
+    }
   };
   /// Valid until the next run().
   Output output(int index) {

@@ -27,10 +27,28 @@ typedef enum tilewright_status {
 
 /* Values never change; 4-bit and 2-bit types are one element a byte in memory. */
 typedef enum tilewright_dtype {
-  TILEWRIGHT_F64 = 0, TILEWRIGHT_F32, TILEWRIGHT_F16, TILEWRIGHT_BF16,
-  TILEWRIGHT_F8E4M3FN, TILEWRIGHT_F8E4M3FNUZ, TILEWRIGHT_F8E5M2, TILEWRIGHT_F8E5M2FNUZ, TILEWRIGHT_F8E8M0, TILEWRIGHT_F4E2M1,
-  TILEWRIGHT_I64, TILEWRIGHT_I32, TILEWRIGHT_I16, TILEWRIGHT_I8, TILEWRIGHT_I4, TILEWRIGHT_I2,
-  TILEWRIGHT_U64, TILEWRIGHT_U32, TILEWRIGHT_U16, TILEWRIGHT_U8, TILEWRIGHT_U4, TILEWRIGHT_U2,
+  TILEWRIGHT_F64 = 0,
+  TILEWRIGHT_F32,
+  TILEWRIGHT_F16,
+  TILEWRIGHT_BF16,
+  TILEWRIGHT_F8E4M3FN,
+  TILEWRIGHT_F8E4M3FNUZ,
+  TILEWRIGHT_F8E5M2,
+  TILEWRIGHT_F8E5M2FNUZ,
+  TILEWRIGHT_F8E8M0,
+  TILEWRIGHT_F4E2M1,
+  TILEWRIGHT_I64,
+  TILEWRIGHT_I32,
+  TILEWRIGHT_I16,
+  TILEWRIGHT_I8,
+  TILEWRIGHT_I4,
+  TILEWRIGHT_I2,
+  TILEWRIGHT_U64,
+  TILEWRIGHT_U32,
+  TILEWRIGHT_U16,
+  TILEWRIGHT_U8,
+  TILEWRIGHT_U4,
+  TILEWRIGHT_U2,
   TILEWRIGHT_BOOL
 } tilewright_dtype;
 
@@ -80,7 +98,7 @@ typedef struct tilewright_model_api {
 
   /* Text of the last failure of this context; "" when there was none. */
   const char* (*error)(const tilewright_context*);
-  tilewright_status (*set_profiling)(tilewright_context*, int32_t on); /* also clears what was gathered */
+  tilewright_status (*set_profiling)(tilewright_context*, int32_t on);                                     /* also clears what was gathered */
   int32_t (*read_profile)(const tilewright_context*, tilewright_profile_entry* entries, int32_t capacity); /* returns the number of kernels */
   size_t (*memory_bytes)(const tilewright_context*); /* arenas, dynamic tensors and scratch held now; not the weights */
 } tilewright_model_api;

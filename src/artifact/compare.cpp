@@ -24,8 +24,10 @@ double epsilon_of(DType dtype) {
     case DType::f32: return 0x1p-23;
     case DType::f16: return 0x1p-10;
     case DType::bf16: return 0x1p-7;
-    case DType::f8e4m3fn: case DType::f8e4m3fnuz: return 0x1p-3;
-    case DType::f8e5m2: case DType::f8e5m2fnuz: return 0x1p-2;
+    case DType::f8e4m3fn:
+    case DType::f8e4m3fnuz: return 0x1p-3;
+    case DType::f8e5m2:
+    case DType::f8e5m2fnuz: return 0x1p-2;
     case DType::f8e8m0: return 1;
     case DType::f4e2m1: return 0.5;
     default: return 0;
@@ -81,10 +83,11 @@ Comparison compare(const Tensor& actual, const Tensor& expected, const Tolerance
   result.relative_rms = expected_squares > 0 ? std::sqrt(difference_squares / expected_squares) : std::sqrt(difference_squares);
   result.same = wrong == 0;
   if (!result.same)
-    result.reason = fmt::format("{} of {} elements differ, the first at {}: {} instead of {} (largest difference {:.3g}, allowed {:.3g} + {:.3g}·|expected|)", wrong,
-                                actual.element_count(), place(actual, first_wrong), real ? fmt::format("{:.9g}", actual.float_at(first_wrong)) : std::to_string(actual.int_at(first_wrong)),
-                                real ? fmt::format("{:.9g}", expected.float_at(first_wrong)) : std::to_string(expected.int_at(first_wrong)), result.largest_absolute,
-                                tolerance.absolute, tolerance.relative);
+    result.reason = fmt::format("{} of {} elements differ, the first at {}: {} instead of {} (largest difference {:.3g}, allowed {:.3g} + {:.3g}·|expected|)",
+                                wrong, actual.element_count(), place(actual, first_wrong),
+                                real ? fmt::format("{:.9g}", actual.float_at(first_wrong)) : std::to_string(actual.int_at(first_wrong)),
+                                real ? fmt::format("{:.9g}", expected.float_at(first_wrong)) : std::to_string(expected.int_at(first_wrong)),
+                                result.largest_absolute, tolerance.absolute, tolerance.relative);
   return result;
 }
 

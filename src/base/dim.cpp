@@ -135,8 +135,7 @@ Dim times(const Dim& a, const Dim& b) {
   DimAccess::each(a, [&](int64_t c, const Atoms& x) {
     DimAccess::each(b, [&](int64_t e, const Atoms& y) {
       Term t{mul_checked(c, e), {}};
-      std::merge(x.begin(), x.end(), y.begin(), y.end(), std::back_inserter(t.atoms),
-                 [](const AtomRef& p, const AtomRef& q) { return compare(*p, *q) < 0; });
+      std::merge(x.begin(), x.end(), y.begin(), y.end(), std::back_inserter(t.atoms), [](const AtomRef& p, const AtomRef& q) { return compare(*p, *q) < 0; });
       all.push_back(std::move(t));
       if (all.size() > max_size) fail(ErrorKind::invalid_input, "a size expression grew past {} terms", max_size);
     });
@@ -157,8 +156,10 @@ std::optional<Atoms> without(const Atoms& a, const Atoms& by) {
   Atoms rest;
   size_t j = 0;
   for (const AtomRef& atom : a) {
-    if (j < by.size() && compare(*atom, *by[j]) == 0) ++j;
-    else rest.push_back(atom);
+    if (j < by.size() && compare(*atom, *by[j]) == 0)
+      ++j;
+    else
+      rest.push_back(atom);
   }
   if (j != by.size()) return std::nullopt;
   return rest;
@@ -282,7 +283,8 @@ Term content(const Dim& a, bool skip_constant) {
     if (skip_constant && atoms.empty()) return;
     if (c == INT64_MIN) c = 1;  // its magnitude does not fit; 1 is always a divisor
     common.coefficient = std::gcd(common.coefficient, c);
-    if (first) common.atoms = atoms;
+    if (first)
+      common.atoms = atoms;
     else if (!common.atoms.empty()) {
       Atoms both;
       for (const AtomRef& x : common.atoms) {
@@ -326,9 +328,7 @@ Shared cancel(const Dim& a, const Dim& divisor) {
   const Term x = content(result.dividend, false), y = content(result.divisor, false);
   Atoms both;
   for (const AtomRef& atom : x.atoms) {
-    const auto matching = [&](const Atoms& list) {
-      return std::count_if(list.begin(), list.end(), [&](const AtomRef& z) { return compare(*atom, *z) == 0; });
-    };
+    const auto matching = [&](const Atoms& list) { return std::count_if(list.begin(), list.end(), [&](const AtomRef& z) { return compare(*atom, *z) == 0; }); };
     if (matching(both) < matching(y.atoms)) both.push_back(atom);
   }
   if (both.empty()) return result;

@@ -28,10 +28,10 @@ class Dim {
 
   Dim(int64_t constant = 0);
   Dim(int constant) : Dim(static_cast<int64_t>(constant)) {}
-  static Dim symbol(std::string name);           ///< invalid_input unless [A-Za-z_][A-Za-z0-9_.]*
+  static Dim symbol(std::string name);  ///< invalid_input unless [A-Za-z_][A-Za-z0-9_.]*
 
   bool is_constant() const;
-  int64_t constant() const;                      ///< internal error when not constant
+  int64_t constant() const;  ///< internal error when not constant
   std::optional<int64_t> as_constant() const;
   std::optional<std::string> as_symbol() const;  ///< the name when this is exactly one symbol
   std::vector<Term> terms() const;               ///< sorted, the constant term last; empty for 0

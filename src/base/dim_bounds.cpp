@@ -40,8 +40,10 @@ Split split_by(const Dim& d, const AtomRef& atom) {
     std::vector<AtomRef> left(atoms.begin(), atoms.end());
     if (found != atoms.end()) left.erase(left.begin() + (found - atoms.begin()));
     const Dim term = left.empty() ? Dim(c) : DimAccess::make({Dim::Term{c, std::move(left)}});
-    if (found != atoms.end()) s.factor += term;
-    else s.rest += term;
+    if (found != atoms.end())
+      s.factor += term;
+    else
+      s.rest += term;
   });
   return s;
 }
@@ -176,8 +178,7 @@ class Prover {
     std::vector<Dim> result;
     if (atom->kind == Kind::floor_div && positive_divisor(atom->b)) {
       const Dim per_divisor = s.factor / atom->b;
-      if (per_divisor * atom->b == s.factor)
-        result.push_back(per_divisor * (rising ? atom->a - atom->b + 1 : atom->a) + s.rest);
+      if (per_divisor * atom->b == s.factor) result.push_back(per_divisor * (rising ? atom->a - atom->b + 1 : atom->a) + s.rest);
     }
     if (atom->kind == Kind::mod && !rising && positive_divisor(atom->b) && nonnegative(atom->a, depth - 1))
       result.push_back(s.factor * atom->a + s.rest);  // x % k <= x
@@ -234,8 +235,10 @@ Parts part_by(const Dim& d, const Dim& g) {
   DimAccess::each(d, [&](int64_t c, const std::vector<AtomRef>& atoms) {
     const Dim term = atoms.empty() ? Dim(c) : DimAccess::make({Dim::Term{c, atoms}});
     const Dim q = term / g;
-    if (!atoms.empty() && q * g == term) p.multiple += q;
-    else p.others += term;
+    if (!atoms.empty() && q * g == term)
+      p.multiple += q;
+    else
+      p.others += term;
   });
   return p;
 }
@@ -260,9 +263,7 @@ std::vector<Dim> shared_factors(const Dim& dividend, const Dim& divisor) {
   return result;
 }
 
-bool in_range(const Dim& d, const Dim& extent, const Bounds& world) {
-  return proven_nonnegative(d, world) && proven_less(d, extent, world);
-}
+bool in_range(const Dim& d, const Dim& extent, const Bounds& world) { return proven_nonnegative(d, world) && proven_less(d, extent, world); }
 
 Dim simplify_quotient(const Dim& a, const Dim& b, Kind kind, const Bounds& world) {
   const bool is_mod = kind == Kind::mod;
@@ -305,9 +306,12 @@ Dim simplify_once(const Dim& d, const Bounds& world) {
         product *= simplify_quotient(a, b, atom->kind, world);
       } else {
         const bool is_min = atom->kind == Kind::min;
-        if (proven_nonnegative(b - a, world)) product *= is_min ? a : b;
-        else if (proven_nonnegative(a - b, world)) product *= is_min ? b : a;
-        else product *= is_min ? min(a, b) : max(a, b);
+        if (proven_nonnegative(b - a, world))
+          product *= is_min ? a : b;
+        else if (proven_nonnegative(a - b, world))
+          product *= is_min ? b : a;
+        else
+          product *= is_min ? min(a, b) : max(a, b);
       }
     }
     sum += product;

@@ -12,9 +12,7 @@ using Transform = tile::Transform<Dim>;
 using Condition = tile::Condition<Dim>;
 
 /// As an operand: in brackets unless it is a plain number or name.
-std::string operand(const Dim& d) {
-  return (d.is_constant() && d.constant() >= 0) || d.as_symbol() ? d.str() : "(" + d.str() + ")";
-}
+std::string operand(const Dim& d) { return (d.is_constant() && d.constant() >= 0) || d.as_symbol() ? d.str() : "(" + d.str() + ")"; }
 
 std::string slot_name(int slot) { return "$" + std::to_string(slot); }
 
@@ -22,8 +20,7 @@ std::string definition(const DimMap& map, const Transform& t) {
   switch (t.kind) {
     case TransformKind::divide: return slot_name(t.a) + "/" + operand(t.amount);
     case TransformKind::remainder: return slot_name(t.a) + "%" + operand(t.amount);
-    case TransformKind::swizzle:
-      return slot_name(t.a) + "^" + slot_name(t.b) + ":" + std::to_string(t.bits) + "<<" + std::to_string(t.shift);
+    case TransformKind::swizzle: return slot_name(t.a) + "^" + slot_name(t.b) + ":" + std::to_string(t.bits) + "<<" + std::to_string(t.shift);
     case TransformKind::affine: break;
   }
   std::string text;
@@ -125,9 +122,12 @@ class MapParser {
     const size_t start = at_;
     if (take("$")) {
       t.a = defined(number());
-      if (take("/")) t.kind = TransformKind::divide;
-      else if (take("%")) t.kind = TransformKind::remainder;
-      else if (take("^")) t.kind = TransformKind::swizzle;
+      if (take("/"))
+        t.kind = TransformKind::divide;
+      else if (take("%"))
+        t.kind = TransformKind::remainder;
+      else if (take("^"))
+        t.kind = TransformKind::swizzle;
     }
     if (t.kind == TransformKind::swizzle) {
       t.b = slot();
@@ -150,8 +150,10 @@ class MapParser {
           continue;
         }
         const Dim value = operand_dim();
-        if (take("*")) terms_.push_back({slot(), value});
-        else t.amount = t.amount + value;
+        if (take("*"))
+          terms_.push_back({slot(), value});
+        else
+          t.amount = t.amount + value;
       } while (take("+"));
       t.term_count = terms_.size() - t.first_term;
     }
@@ -195,8 +197,7 @@ tile::CoordMap<Int> converted(const DimMap& map, Convert&& convert) {
   typename Map::Conditions conditions;
   typename Map::Outputs outputs;
   for (int d = 0; d < map.rank_in(); ++d) extents.push_back(convert(map.extent_in(d)));
-  for (const Transform& t : map.transforms())
-    transforms.push_back({t.kind, t.first_term, t.term_count, t.a, t.b, t.shift, t.bits, convert(t.amount)});
+  for (const Transform& t : map.transforms()) transforms.push_back({t.kind, t.first_term, t.term_count, t.a, t.b, t.shift, t.bits, convert(t.amount)});
   for (const tile::MapTerm<Dim>& t : map.terms()) terms.push_back({t.slot, convert(t.factor)});
   for (const Condition& c : map.conditions())
     conditions.push_back({static_cast<typename tile::Condition<Int>::Kind>(c.kind), c.slot, convert(c.low), convert(c.high)});
@@ -212,13 +213,14 @@ std::string str(const DimMap& map) {
   text += "] -> [";
   for (int i = 0; i < map.rank_out(); ++i) text += (i ? "," : "") + slot_name(map.outputs()[i]);
   text += "]";
-  for (int i = 0; i < map.transforms().size(); ++i)
-    text += (i ? "; " : " with ") + slot_name(map.rank_in() + i) + "=" + definition(map, map.transforms()[i]);
+  for (int i = 0; i < map.transforms().size(); ++i) text += (i ? "; " : " with ") + slot_name(map.rank_in() + i) + "=" + definition(map, map.transforms()[i]);
   for (int i = 0; i < map.conditions().size(); ++i) {
     const Condition& c = map.conditions()[i];
     text += i ? "; " : " where ";
-    if (c.kind == Condition::range) text += operand(c.low) + "<=" + slot_name(c.slot) + "<" + operand(c.high);
-    else text += slot_name(c.slot) + "%" + operand(c.high) + "==0";
+    if (c.kind == Condition::range)
+      text += operand(c.low) + "<=" + slot_name(c.slot) + "<" + operand(c.high);
+    else
+      text += slot_name(c.slot) + "%" + operand(c.high) + "==0";
   }
   return text;
 }

@@ -148,9 +148,7 @@ class Twins {
         size = {size.dim + b.dim + a.dim, size.value + b.value + a.value};
         return;
       }
-      case 4:
-        both([&](const auto& m, auto) { return m.reversed(axis); });
-        return;
+      case 4: both([&](const auto& m, auto) { return m.reversed(axis); }); return;
       case 5: {  // positions = (extent - kernel)/stride + 1
         if (size.value < 2) return;
         const Size kernel{2, 2}, stride{2, 2}, one{1, 1};
@@ -200,8 +198,8 @@ TEST(DimMap, SymbolicReshapesCancel) {
 }
 
 TEST(DimMap, BadTextIsInvalidInput) {
-  for (const char* text : {"", "[", "[N] -> [$1]", "[N] -> [$0] with $2=$0/2", "[N] -> [$0] with $1=$1/2", "[N] -> [$1] with $1=$0/0",
-                           "[N] -> [$0] where $0", "[N] -> [$0] where 0<=$5<N", "[N] -> [$0] more", "[N] -> [$99999999999999]"}) {
+  for (const char* text : {"", "[", "[N] -> [$1]", "[N] -> [$0] with $2=$0/2", "[N] -> [$0] with $1=$1/2", "[N] -> [$1] with $1=$0/0", "[N] -> [$0] where $0",
+                           "[N] -> [$0] where 0<=$5<N", "[N] -> [$0] more", "[N] -> [$99999999999999]"}) {
     try {
       parse_map(text);
       ADD_FAILURE() << text;

@@ -35,13 +35,34 @@ class Generator {
     }
     const Sample a = expression(depth - 1);
     switch (pick(7)) {
-      case 0: { const Sample b = expression(depth - 1); return {a.dim + b.dim, a.value + b.value}; }
-      case 1: { const Sample b = expression(depth - 1); return {a.dim - b.dim, a.value - b.value}; }
-      case 2: { const Sample b = expression(depth - 1); return {a.dim * b.dim, a.value * b.value}; }
-      case 3: { const Sample b = expression(depth - 1); return {min(a.dim, b.dim), std::min(a.value, b.value)}; }
-      case 4: { const Sample b = expression(depth - 1); return {max(a.dim, b.dim), std::max(a.value, b.value)}; }
-      case 5: { const Sample b = divisor(); return {a.dim / b.dim, floor_div(a.value, b.value)}; }
-      default: { const Sample b = divisor(); return {a.dim % b.dim, a.value - b.value * floor_div(a.value, b.value)}; }
+      case 0: {
+        const Sample b = expression(depth - 1);
+        return {a.dim + b.dim, a.value + b.value};
+      }
+      case 1: {
+        const Sample b = expression(depth - 1);
+        return {a.dim - b.dim, a.value - b.value};
+      }
+      case 2: {
+        const Sample b = expression(depth - 1);
+        return {a.dim * b.dim, a.value * b.value};
+      }
+      case 3: {
+        const Sample b = expression(depth - 1);
+        return {min(a.dim, b.dim), std::min(a.value, b.value)};
+      }
+      case 4: {
+        const Sample b = expression(depth - 1);
+        return {max(a.dim, b.dim), std::max(a.value, b.value)};
+      }
+      case 5: {
+        const Sample b = divisor();
+        return {a.dim / b.dim, floor_div(a.value, b.value)};
+      }
+      default: {
+        const Sample b = divisor();
+        return {a.dim % b.dim, a.value - b.value * floor_div(a.value, b.value)};
+      }
     }
   }
 
@@ -113,9 +134,15 @@ TEST(Dim, SimplifyUnderBoundsKeepsTheValueForEveryAssignmentInside) {
               continue;  // a divisor is 0 here
             }
             ASSERT_EQ(simple.evaluate(at), expected) << e.str() << " became " << simple.str();
-            if (lowest) { ASSERT_LE(lowest->evaluate({{"N", n}}), expected) << e.str() << " >= " << lowest->str(); }
-            if (highest) { ASSERT_GE(highest->evaluate({{"N", n}}), expected) << e.str() << " <= " << highest->str(); }
-            if (nonnegative) { ASSERT_GE(expected, 0) << e.str(); }
+            if (lowest) {
+              ASSERT_LE(lowest->evaluate({{"N", n}}), expected) << e.str() << " >= " << lowest->str();
+            }
+            if (highest) {
+              ASSERT_GE(highest->evaluate({{"N", n}}), expected) << e.str() << " <= " << highest->str();
+            }
+            if (nonnegative) {
+              ASSERT_GE(expected, 0) << e.str();
+            }
           }
   }
 }
@@ -188,8 +215,7 @@ TEST(Dim, LoopIndicesProveTheirLinearAddressInRange) {
 }
 
 TEST(Dim, BadTextAndOverflowAreInvalidInput) {
-  for (const char* text : {"", "N+", "(N", "N)", "3N", "N N", "min(N)", "9223372036854775808", "N/0", "9223372036854775807+1",
-                           "4611686018427387904*2", "$"}) {
+  for (const char* text : {"", "N+", "(N", "N)", "3N", "N N", "min(N)", "9223372036854775808", "N/0", "9223372036854775807+1", "4611686018427387904*2", "$"}) {
     try {
       Dim::parse(text);
       ADD_FAILURE() << text;

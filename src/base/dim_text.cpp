@@ -71,9 +71,12 @@ class Parser {
     if (++depth_ > max_depth) bad("fewer brackets");
     Dim d = products();
     for (;;) {
-      if (take('+')) d = d + products();
-      else if (take('-')) d = d - products();
-      else break;
+      if (take('+'))
+        d = d + products();
+      else if (take('-'))
+        d = d - products();
+      else
+        break;
     }
     skip_spaces();
     --depth_;
@@ -83,10 +86,14 @@ class Parser {
   Dim products() {
     Dim d = factor();
     for (;;) {
-      if (take('*')) d = d * factor();
-      else if (take('/')) d = d / factor();
-      else if (take('%')) d = d % factor();
-      else return d;
+      if (take('*'))
+        d = d * factor();
+      else if (take('/'))
+        d = d / factor();
+      else if (take('%'))
+        d = d % factor();
+      else
+        return d;
     }
   }
 
@@ -145,8 +152,10 @@ std::string Dim::str() const {
   std::string text;
   for (const Term& t : *terms_) {
     const bool negative = t.coefficient < 0;
-    if (negative) text += "-";
-    else if (!text.empty()) text += "+";
+    if (negative)
+      text += "-";
+    else if (!text.empty())
+      text += "+";
     const bool unit = t.coefficient == 1 || t.coefficient == -1;
     std::string digits = std::to_string(t.coefficient);
     if (negative) digits.erase(0, 1);

@@ -19,29 +19,14 @@ struct Traits {
 };
 
 constexpr std::array<Traits, dtype_count> traits_table{{
-    {"f64", 64, 8, Traits::floating},
-    {"f32", 32, 4, Traits::floating},
-    {"f16", 16, 2, Traits::floating},
-    {"bf16", 16, 2, Traits::floating},
-    {"f8e4m3fn", 8, 1, Traits::floating},
-    {"f8e4m3fnuz", 8, 1, Traits::floating},
-    {"f8e5m2", 8, 1, Traits::floating},
-    {"f8e5m2fnuz", 8, 1, Traits::floating},
-    {"f8e8m0", 8, 1, Traits::floating},
-    {"f4e2m1", 4, 1, Traits::floating},
-    {"i64", 64, 8, Traits::signed_integer},
-    {"i32", 32, 4, Traits::signed_integer},
-    {"i16", 16, 2, Traits::signed_integer},
-    {"i8", 8, 1, Traits::signed_integer},
-    {"i4", 4, 1, Traits::signed_integer},
-    {"i2", 2, 1, Traits::signed_integer},
-    {"u64", 64, 8, Traits::unsigned_integer},
-    {"u32", 32, 4, Traits::unsigned_integer},
-    {"u16", 16, 2, Traits::unsigned_integer},
-    {"u8", 8, 1, Traits::unsigned_integer},
-    {"u4", 4, 1, Traits::unsigned_integer},
-    {"u2", 2, 1, Traits::unsigned_integer},
-    {"bool", 8, 1, Traits::boolean},
+    {"f64", 64, 8, Traits::floating},         {"f32", 32, 4, Traits::floating},         {"f16", 16, 2, Traits::floating},
+    {"bf16", 16, 2, Traits::floating},        {"f8e4m3fn", 8, 1, Traits::floating},     {"f8e4m3fnuz", 8, 1, Traits::floating},
+    {"f8e5m2", 8, 1, Traits::floating},       {"f8e5m2fnuz", 8, 1, Traits::floating},   {"f8e8m0", 8, 1, Traits::floating},
+    {"f4e2m1", 4, 1, Traits::floating},       {"i64", 64, 8, Traits::signed_integer},   {"i32", 32, 4, Traits::signed_integer},
+    {"i16", 16, 2, Traits::signed_integer},   {"i8", 8, 1, Traits::signed_integer},     {"i4", 4, 1, Traits::signed_integer},
+    {"i2", 2, 1, Traits::signed_integer},     {"u64", 64, 8, Traits::unsigned_integer}, {"u32", 32, 4, Traits::unsigned_integer},
+    {"u16", 16, 2, Traits::unsigned_integer}, {"u8", 8, 1, Traits::unsigned_integer},   {"u4", 4, 1, Traits::unsigned_integer},
+    {"u2", 2, 1, Traits::unsigned_integer},   {"bool", 8, 1, Traits::boolean},
 }};
 
 const Traits& traits(DType t) { return traits_table[static_cast<size_t>(t)]; }
@@ -50,12 +35,12 @@ const Traits& traits(DType t) { return traits_table[static_cast<size_t>(t)]; }
 /// that are not `infinity` are NaNs.
 struct Format {
   int bits, mantissa, bias;
-  uint32_t largest;        ///< code of the largest finite magnitude
-  uint32_t infinity;       ///< its code, or 0 when the format has none
-  uint32_t nan;            ///< what NaN becomes: a magnitude code; the full code when `unsigned_zero` or `never_nan`
-  bool unsigned_zero;      ///< the code of -0 is the NaN
-  bool never_nan;          ///< no code for NaN or infinity: overflow always saturates
-  bool may_saturate;       ///< overflow gives `largest` when the caller asks for saturation
+  uint32_t largest;    ///< code of the largest finite magnitude
+  uint32_t infinity;   ///< its code, or 0 when the format has none
+  uint32_t nan;        ///< what NaN becomes: a magnitude code; the full code when `unsigned_zero` or `never_nan`
+  bool unsigned_zero;  ///< the code of -0 is the NaN
+  bool never_nan;      ///< no code for NaN or infinity: overflow always saturates
+  bool may_saturate;   ///< overflow gives `largest` when the caller asks for saturation
 };
 
 constexpr Format f16_format{16, 10, 15, 0x7BFF, 0x7C00, 0x7E00, false, false, false};
@@ -141,9 +126,7 @@ uint8_t encode_e8m0(double v, ScaleRounding rounding, bool saturate) {
   return static_cast<uint8_t>(code);
 }
 
-double decode_e8m0(uint8_t code) {
-  return code == 0xFF ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, code - 127);
-}
+double decode_e8m0(uint8_t code) { return code == 0xFF ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, code - 127); }
 
 template <const Format& f>
 const std::array<double, 256>& decode_table() {
@@ -287,9 +270,7 @@ double read_float(DType t, const void* base, size_t index) {
   return t == DType::u64 ? static_cast<double>(static_cast<uint64_t>(v)) : static_cast<double>(v);
 }
 
-int64_t read_int(DType t, const void* base, size_t index) {
-  return is_float(t) ? truncate(load_float(t, base, index)) : load_int(t, base, index);
-}
+int64_t read_int(DType t, const void* base, size_t index) { return is_float(t) ? truncate(load_float(t, base, index)) : load_int(t, base, index); }
 
 void write_float(DType t, void* base, size_t index, double value) {
   if (is_float(t)) return store_float(t, base, index, value, true);

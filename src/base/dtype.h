@@ -9,10 +9,28 @@ namespace tilewright {
 /// Element types. In memory every element takes whole bytes: 4-bit and 2-bit types are held one element a byte
 /// (sign-extended for i4/i2) and packed only in files.
 enum class DType : uint8_t {
-  f64, f32, f16, bf16,
-  f8e4m3fn, f8e4m3fnuz, f8e5m2, f8e5m2fnuz, f8e8m0, f4e2m1,
-  i64, i32, i16, i8, i4, i2,
-  u64, u32, u16, u8, u4, u2,
+  f64,
+  f32,
+  f16,
+  bf16,
+  f8e4m3fn,
+  f8e4m3fnuz,
+  f8e5m2,
+  f8e5m2fnuz,
+  f8e8m0,
+  f4e2m1,
+  i64,
+  i32,
+  i16,
+  i8,
+  i4,
+  i2,
+  u64,
+  u32,
+  u16,
+  u8,
+  u4,
+  u2,
   boolean,
 };
 
@@ -50,7 +68,6 @@ void write_int(DType, void* base, size_t index, int64_t value);
 // All four take every dtype. Float to integer truncates toward zero, then wraps; to bool: is it unequal to 0. f8 saturates.
 
 /// ONNX Cast of `count` elements; the arrays do not overlap. `rounding` is for f8e8m0 alone; `up` is Cast's default.
-void convert(DType from, const void* source, DType to, void* target, size_t count, bool saturate = true,
-             ScaleRounding rounding = ScaleRounding::up);
+void convert(DType from, const void* source, DType to, void* target, size_t count, bool saturate = true, ScaleRounding rounding = ScaleRounding::up);
 
 }  // namespace tilewright

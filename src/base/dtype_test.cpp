@@ -25,9 +25,8 @@ struct Named {
 
 // Widths, biases and largest values as the format papers give them.
 const Named formats[] = {
-    {DType::f16, 5, 10, 15, 65504},     {DType::bf16, 8, 7, 127, 0x1.FEp127}, {DType::f8e4m3fn, 4, 3, 7, 448},
-    {DType::f8e4m3fnuz, 4, 3, 8, 240},  {DType::f8e5m2, 5, 2, 15, 57344},     {DType::f8e5m2fnuz, 5, 2, 16, 57344},
-    {DType::f4e2m1, 2, 1, 1, 6},
+    {DType::f16, 5, 10, 15, 65504},   {DType::bf16, 8, 7, 127, 0x1.FEp127}, {DType::f8e4m3fn, 4, 3, 7, 448}, {DType::f8e4m3fnuz, 4, 3, 8, 240},
+    {DType::f8e5m2, 5, 2, 15, 57344}, {DType::f8e5m2fnuz, 5, 2, 16, 57344}, {DType::f4e2m1, 2, 1, 1, 6},
 };
 
 double value_of(DType t, uint32_t code) {
@@ -47,7 +46,9 @@ TEST(DType, EveryPatternReadsAsTheDefinitionSaysAndRoundTrips) {
     for (uint32_t c = 0; c < codes; ++c) {
       const double v = value_of(f.dtype, c);
       if (std::isnan(v)) {
-        if (f.dtype != DType::f4e2m1) { EXPECT_TRUE(std::isnan(value_of(f.dtype, code_of(f.dtype, v)))); }
+        if (f.dtype != DType::f4e2m1) {
+          EXPECT_TRUE(std::isnan(value_of(f.dtype, code_of(f.dtype, v))));
+        }
         continue;
       }
       if (std::isfinite(v)) {
@@ -78,7 +79,9 @@ TEST(DType, RoundsToTheNearestAndTiesToTheEvenCode) {
       ASSERT_EQ(code_of(f.dtype, middle), even) << name(f.dtype) << " between " << low << " and " << high;
       ASSERT_EQ(code_of(f.dtype, std::nextafter(middle, -infinity)), c);
       ASSERT_EQ(code_of(f.dtype, std::nextafter(middle, infinity)), c + 1);
-      if (even != 0) { ASSERT_EQ(code_of(f.dtype, -middle), even | sign); }
+      if (even != 0) {
+        ASSERT_EQ(code_of(f.dtype, -middle), even | sign);
+      }
     }
     EXPECT_EQ(round_to(f.dtype, 5e-324), 0.0);
   }
@@ -93,8 +96,10 @@ TEST(DType, OverflowFollowsOnnxCast) {
     for (const double v : {1e6, infinity}) {
       EXPECT_EQ(round_to(t, v, true), largest);
       EXPECT_EQ(round_to(t, -v, true), -largest);
-      if (t == DType::f8e5m2) EXPECT_EQ(round_to(t, -v, false), -infinity);
-      else EXPECT_TRUE(std::isnan(round_to(t, v, false)));
+      if (t == DType::f8e5m2)
+        EXPECT_EQ(round_to(t, -v, false), -infinity);
+      else
+        EXPECT_TRUE(std::isnan(round_to(t, v, false)));
     }
     EXPECT_TRUE(std::isnan(round_to(t, NAN)));
   }
@@ -127,7 +132,9 @@ TEST(DType, F32RoundsOnce) {
     EXPECT_EQ(round_to(DType::f32, static_cast<double>(v)), static_cast<double>(v));
     // bf16 by the definition of round to nearest even on the float's bits.
     const uint32_t bits = std::bit_cast<uint32_t>(v);
-    if (std::isfinite(v)) { EXPECT_EQ(code_of(DType::bf16, static_cast<double>(v)), (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16); }
+    if (std::isfinite(v)) {
+      EXPECT_EQ(code_of(DType::bf16, static_cast<double>(v)), (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    }
   }
 }
 

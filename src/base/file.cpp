@@ -36,8 +36,7 @@ std::string read_file(const fs::path& path, int64_t limit_bytes) {
   std::string bytes;
   const auto size = fs::file_size(path, ignored);
   if (!ignored) {
-    if (size > static_cast<uintmax_t>(limit_bytes))
-      fail(ErrorKind::invalid_input, "file '{}' has {} bytes; the limit is {}", path.string(), size, limit_bytes);
+    if (size > static_cast<uintmax_t>(limit_bytes)) fail(ErrorKind::invalid_input, "file '{}' has {} bytes; the limit is {}", path.string(), size, limit_bytes);
     bytes.reserve(size);
   }
   char buffer[1 << 16];
@@ -45,7 +44,8 @@ std::string read_file(const fs::path& path, int64_t limit_bytes) {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail(ErrorKind::environment, "cannot read '{}': {}", path.string(), std::strerror(errno));
     bytes.append(buffer, static_cast<size_t>(got));
-    if (bytes.size() > static_cast<size_t>(limit_bytes)) fail(ErrorKind::invalid_input, "file '{}' is larger than the limit of {} bytes", path.string(), limit_bytes);
+    if (bytes.size() > static_cast<size_t>(limit_bytes))
+      fail(ErrorKind::invalid_input, "file '{}' is larger than the limit of {} bytes", path.string(), limit_bytes);
   }
   return bytes;
 }

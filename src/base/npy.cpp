@@ -11,7 +11,10 @@
 namespace tilewright {
 namespace {
 
-struct Code { DType dtype; const char* code; };
+struct Code {
+  DType dtype;
+  const char* code;
+};
 constexpr Code codes[] = {
     {DType::f64, "<f8"}, {DType::f32, "<f4"}, {DType::f16, "<f2"}, {DType::i64, "<i8"}, {DType::i32, "<i4"}, {DType::i16, "<i2"},
     {DType::i8, "|i1"},  {DType::u64, "<u8"}, {DType::u32, "<u4"}, {DType::u16, "<u2"}, {DType::u8, "|u1"},  {DType::boolean, "|b1"},
@@ -47,7 +50,9 @@ uint32_t crc32(const std::string& bytes) {
 }
 
 template <class T>
-void put(std::string& out, T value) { out.append(reinterpret_cast<const char*>(&value), sizeof value); }
+void put(std::string& out, T value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
 
 template <class T>
 T get(const std::string& bytes, size_t at, const std::string& what) {
@@ -93,7 +98,10 @@ Tensor parse_npy(const std::string& bytes, const std::string& what) {
   for (size_t at = 1; at < shape.size();) {
     int64_t dim = 0;
     const auto [end, failure] = std::from_chars(shape.data() + at, shape.data() + shape.size(), dim);
-    if (failure != std::errc{}) { ++at; continue; }
+    if (failure != std::errc{}) {
+      ++at;
+      continue;
+    }
     dims.push_back(dim);
     at = static_cast<size_t>(end - shape.data());
   }

@@ -6,9 +6,9 @@
 namespace tilewright {
 
 struct ProcessResult {
-  int exit_code = -1;      ///< 128 + signal when killed; 127 when the program was not found
-  std::string output;      ///< standard output and standard error together, the first 256 KiB
-  long peak_kilobytes = 0; ///< largest resident set
+  int exit_code = -1;       ///< 128 + signal when killed; 127 when the program was not found
+  std::string output;       ///< standard output and standard error together, the first 256 KiB
+  long peak_kilobytes = 0;  ///< largest resident set
 };
 
 /// Runs a program found in PATH (no shell) and waits. Standard input is empty.

@@ -31,10 +31,13 @@ class Tensor {
 
   const void* data() const { return bytes_; }
   void* mutable_data();  ///< copies first when the bytes are shared
-  template <class T> const T* as() const { return static_cast<const T*>(bytes_); }
+  template <class T>
+  const T* as() const {
+    return static_cast<const T*>(bytes_);
+  }
 
-  double float_at(int64_t i) const;   ///< any dtype, converted
-  int64_t int_at(int64_t i) const;    ///< any dtype, converted (floats truncate)
+  double float_at(int64_t i) const;  ///< any dtype, converted
+  int64_t int_at(int64_t i) const;   ///< any dtype, converted (floats truncate)
   void set_float(int64_t i, double v);
   void set_int(int64_t i, int64_t v);
   std::vector<int64_t> ints() const;  ///< all elements, row-major
@@ -42,7 +45,7 @@ class Tensor {
   Tensor reshaped(std::vector<int64_t> dims) const;  ///< same bytes
   /// ONNX Cast of every element.
   Tensor cast_to(DType to, bool saturate = true, ScaleRounding rounding = ScaleRounding::up) const;
-  bool same_bytes(const Tensor& other) const;        ///< dtype, dims and contents
+  bool same_bytes(const Tensor& other) const;  ///< dtype, dims and contents
 
  private:
   DType dtype_ = DType::f32;

@@ -67,7 +67,9 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& option
   model.imported = onnx::import_onnx(path, options.import);
   model.imported_nodes = static_cast<int>(model.imported.nodes.size());
   pipeline.after("import", "graph", [&] { return print(model.imported); });
-  report(options, "import", fmt::format("{}: {} core operators, {} of weights", path.filename().string(), model.imported_nodes, mebibytes(constant_bytes(model.imported))), import_watch);
+  report(options, "import",
+         fmt::format("{}: {} core operators, {} of weights", path.filename().string(), model.imported_nodes, mebibytes(constant_bytes(model.imported))),
+         import_watch);
 
   Stopwatch optimise_watch;
   model.optimised = clone(model.imported);
@@ -108,8 +110,10 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.weight_bytes = emitted.weight_bytes;
   result.arena_bytes = emitted.arena_bytes;
   result.peak_live_bytes = emitted.peak_live_bytes;
-  report(options, "emit", fmt::format("{} kernels ({} distinct), weights {}, arena {} (live peak {})", result.kernels, result.distinct_kernels,
-                                      mebibytes(result.weight_bytes), mebibytes(result.arena_bytes), mebibytes(result.peak_live_bytes)), emit_watch);
+  report(options, "emit",
+         fmt::format("{} kernels ({} distinct), weights {}, arena {} (live peak {})", result.kernels, result.distinct_kernels, mebibytes(result.weight_bytes),
+                     mebibytes(result.arena_bytes), mebibytes(result.peak_live_bytes)),
+         emit_watch);
   if (options.stop_after == "emit") return result;
   if (!options.emit_source.empty()) {
     write_source_folder(emitted, target, options.emit_source, options.build);

@@ -18,14 +18,14 @@ namespace tilewright {
 inline constexpr const char* compiler_version = "0.1.0";
 
 struct CompileOptions {
-  onnx::ImportOptions import;                  ///< --shape, limits
+  onnx::ImportOptions import;  ///< --shape, limits
   std::string target = "native";
-  std::string policy = "fp32";                 ///< the only policy the CPU target has
-  std::set<std::string> disabled_passes;       ///< by name; unknown names are invalid_input
-  std::filesystem::path dump_dir;              ///< every stage as a numbered text file, when not empty
-  std::string stop_after;                      ///< a stage's name: nothing after it runs (and no library is written)
+  std::string policy = "fp32";            ///< the only policy the CPU target has
+  std::set<std::string> disabled_passes;  ///< by name; unknown names are invalid_input
+  std::filesystem::path dump_dir;         ///< every stage as a numbered text file, when not empty
+  std::string stop_after;                 ///< a stage's name: nothing after it runs (and no library is written)
   bool verify_between_passes = false;
-  std::filesystem::path emit_source;           ///< write the source folder there instead of building
+  std::filesystem::path emit_source;  ///< write the source folder there instead of building
   BuildOptions build;
   /// Called after each stage with its name, a one-line result and its seconds.
   std::function<void(const std::string& stage, const std::string& result, double seconds)> on_stage;
@@ -43,7 +43,7 @@ struct Prepared {
   std::string name;
   std::string source_hash;
   Graph imported, optimised;
-  std::shared_ptr<schedule::Block> block;      ///< null when stopped before
+  std::shared_ptr<schedule::Block> block;  ///< null when stopped before
   int imported_nodes = 0;
 };
 

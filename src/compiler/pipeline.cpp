@@ -8,7 +8,10 @@
 namespace tilewright {
 namespace {
 
-struct SchedulePass { const char* name; const char* summary; };
+struct SchedulePass {
+  const char* name;
+  const char* summary;
+};
 constexpr SchedulePass schedule_passes[] = {
     {"fuse_maps", "computes elementwise and movement patterns where they are read"},
     {"fuse_epilogues", "applies what follows a contraction or reduction to its results before they are stored"},

@@ -111,7 +111,8 @@ void verify(const Graph& graph) {
   for (const Node& node : graph.nodes) {
     const std::string who = node.op + " '" + node.name + "'";
     for (const ValueId id : node.inputs)
-      if (id != no_value && !available(id)) fail(ErrorKind::internal, "{}: operand {} is used before it is defined", who, id >= 0 && id < count ? graph.value(id).name : std::to_string(id));
+      if (id != no_value && !available(id))
+        fail(ErrorKind::internal, "{}: operand {} is used before it is defined", who, id >= 0 && id < count ? graph.value(id).name : std::to_string(id));
     for (const ValueId id : node.outputs) define(id, who);
     for (const auto& body : node.subgraphs) {
       if (!body) fail(ErrorKind::internal, "{}: a body is missing", who);

@@ -25,8 +25,7 @@ using ValueId = int;
 inline constexpr ValueId no_value = -1;
 
 /// An attribute of a core operator.
-using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>, std::vector<std::string>,
-                               Dims, DType>;
+using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>, std::vector<std::string>, Dims, DType>;
 using Attributes = std::map<std::string, Attribute>;
 
 struct Value {

@@ -21,7 +21,10 @@ std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') out += '\\';
-    if (c == '\n') { out += "\\n"; continue; }
+    if (c == '\n') {
+      out += "\\n";
+      continue;
+    }
     out += c;
   }
   return out + "\"";
@@ -41,7 +44,8 @@ std::string real_text(double value) {
 std::string constant_text(const Tensor& tensor) {
   if (tensor.element_count() > inline_elements) return "#" + sha256(tensor.data(), tensor.byte_size());
   std::string text;
-  for (int64_t i = 0; i < tensor.element_count(); ++i) text += (i ? ", " : "") + (is_float(tensor.dtype()) ? real_text(tensor.float_at(i)) : std::to_string(tensor.int_at(i)));
+  for (int64_t i = 0; i < tensor.element_count(); ++i)
+    text += (i ? ", " : "") + (is_float(tensor.dtype()) ? real_text(tensor.float_at(i)) : std::to_string(tensor.int_at(i)));
   return "{" + text + "}";
 }
 
@@ -55,10 +59,14 @@ struct AttributePrinter {
   std::string operator()(int64_t v) const { return std::to_string(v); }
   std::string operator()(double v) const { return real_text(v); }
   std::string operator()(const std::string& v) const { return quoted(v); }
-  std::string operator()(const std::vector<int64_t>& v) const { return list("ints", v, [](int64_t one) { return std::to_string(one); }); }
+  std::string operator()(const std::vector<int64_t>& v) const {
+    return list("ints", v, [](int64_t one) { return std::to_string(one); });
+  }
   std::string operator()(const std::vector<double>& v) const { return list("reals", v, real_text); }
   std::string operator()(const std::vector<std::string>& v) const { return list("texts", v, quoted); }
-  std::string operator()(const Dims& v) const { return list("dims", v, [](const Dim& one) { return quoted(one.str()); }); }
+  std::string operator()(const Dims& v) const {
+    return list("dims", v, [](const Dim& one) { return quoted(one.str()); });
+  }
   std::string operator()(DType v) const { return "dtype " + std::string(name(v)); }
 };
 
@@ -72,7 +80,8 @@ void print_graph(const Graph& graph, const std::string& indent, std::string& out
   for (const Node& node : graph.nodes)
     for (const ValueId id : node.outputs) made[static_cast<size_t>(id)] = 1;
   for (size_t id = 0; id < graph.values.size(); ++id)
-    if (graph.values[id].constant && !made[id]) out += indent + "  const " + declared(graph, static_cast<ValueId>(id)) + " = " + constant_text(*graph.values[id].constant) + "\n";
+    if (graph.values[id].constant && !made[id])
+      out += indent + "  const " + declared(graph, static_cast<ValueId>(id)) + " = " + constant_text(*graph.values[id].constant) + "\n";
   for (const Node& node : graph.nodes) {
     out += indent + "  ";
     for (size_t i = 0; i < node.outputs.size(); ++i) out += (i ? ", " : "") + declared(graph, node.outputs[i]);
@@ -130,8 +139,10 @@ class Parser {
     expect("\"");
     std::string out;
     for (; at_ < text_.size() && text_[at_] != '"'; ++at_) {
-      if (text_[at_] == '\\' && at_ + 1 < text_.size()) out += text_[++at_] == 'n' ? '\n' : text_[at_];
-      else out += text_[at_];
+      if (text_[at_] == '\\' && at_ + 1 < text_.size())
+        out += text_[++at_] == 'n' ? '\n' : text_[at_];
+      else
+        out += text_[at_];
     }
     expect("\"");
     return out;
@@ -230,10 +241,26 @@ class Parser {
   Attribute attribute() {
     space();
     if (at_ < text_.size() && text_[at_] == '"') return quoted_text();
-    if (take("ints")) { std::vector<int64_t> v; list([&] { v.push_back(integer(number_text())); }); return v; }
-    if (take("reals")) { std::vector<double> v; list([&] { v.push_back(real(number_text())); }); return v; }
-    if (take("texts")) { std::vector<std::string> v; list([&] { v.push_back(quoted_text()); }); return v; }
-    if (take("dims")) { Dims v; list([&] { v.push_back(Dim::parse(quoted_text())); }); return v; }
+    if (take("ints")) {
+      std::vector<int64_t> v;
+      list([&] { v.push_back(integer(number_text())); });
+      return v;
+    }
+    if (take("reals")) {
+      std::vector<double> v;
+      list([&] { v.push_back(real(number_text())); });
+      return v;
+    }
+    if (take("texts")) {
+      std::vector<std::string> v;
+      list([&] { v.push_back(quoted_text()); });
+      return v;
+    }
+    if (take("dims")) {
+      Dims v;
+      list([&] { v.push_back(Dim::parse(quoted_text())); });
+      return v;
+    }
     if (take("dtype")) return parse_dtype(word());
     const std::string text = number_text();
     if (is_real(text)) return real(text);

@@ -26,7 +26,8 @@ int highest_fresh(const Graph& graph) {
     for (const auto& body : node.subgraphs) highest = std::max(highest, highest_fresh(*body));
   }
   for (const std::string& symbol : symbols)
-    if (const size_t at = symbol.rfind("_s"); at != std::string::npos && at + 2 < symbol.size() && symbol.find_first_not_of("0123456789", at + 2) == std::string::npos)
+    if (const size_t at = symbol.rfind("_s");
+        at != std::string::npos && at + 2 < symbol.size() && symbol.find_first_not_of("0123456789", at + 2) == std::string::npos)
       highest = std::max(highest, std::atoi(symbol.c_str() + at + 2));
   return highest;
 }
@@ -96,8 +97,11 @@ std::vector<ValueId> Builder::node(std::string_view op, std::vector<ValueId> inp
   Node node{std::string(op), std::move(inputs), {}, std::move(attributes), {}, source_};
   const InferContext context(graph_, node);
   const int count = context.input_count();
-  context.require(count >= definition.min_inputs && (definition.max_inputs < 0 || count <= definition.max_inputs), "has {} inputs, wants {}{}", count, definition.min_inputs,
-                  definition.max_inputs == definition.min_inputs ? "" : definition.max_inputs < 0 ? " or more" : fmt::format(" to {}", definition.max_inputs));
+  context.require(count >= definition.min_inputs && (definition.max_inputs < 0 || count <= definition.max_inputs), "has {} inputs, wants {}{}", count,
+                  definition.min_inputs,
+                  definition.max_inputs == definition.min_inputs ? ""
+                  : definition.max_inputs < 0                    ? " or more"
+                                                                 : fmt::format(" to {}", definition.max_inputs));
   const std::vector<Type> types = definition.infer(context);
   ensure(static_cast<int>(types.size()) >= outputs, "an operator gives the results that are asked for");
   for (const InferContext::Check& check : context.checks()) require_equal(check.lhs, check.rhs, check.message);

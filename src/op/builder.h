@@ -24,9 +24,9 @@ class Builder {
   ValueId input(std::string name, Type type);
   void output(ValueId value, std::string name = "");
   ValueId constant(Tensor value, std::string name = "");
-  ValueId scalar(DType dtype, double value);                 ///< rank 0
-  ValueId ints(const std::vector<int64_t>& values);          ///< i64 [n]
-  ValueId sizes(const Dims& values);                         ///< i64 [n]; op "dims" when not all constant
+  ValueId scalar(DType dtype, double value);         ///< rank 0
+  ValueId ints(const std::vector<int64_t>& values);  ///< i64 [n]
+  ValueId sizes(const Dims& values);                 ///< i64 [n]; op "dims" when not all constant
 
   /// The general form; checks arity, infers, propagates contents, adds run-time checks.
   std::vector<ValueId> node(std::string_view op, std::vector<ValueId> inputs, Attributes attributes = {}, int outputs = 1);
@@ -75,32 +75,30 @@ class Builder {
 
   // --- movement ----------------------------------------------------------------------------------------------------------------
   ValueId reshape(ValueId x, Dims dims);
-  ValueId flatten_to(ValueId x, int from_axis, int to_axis);   ///< merges axes [from, to)
-  ValueId unsqueeze(ValueId x, std::vector<int64_t> axes);     ///< axes of the result
+  ValueId flatten_to(ValueId x, int from_axis, int to_axis);  ///< merges axes [from, to)
+  ValueId unsqueeze(ValueId x, std::vector<int64_t> axes);    ///< axes of the result
   ValueId squeeze(ValueId x, std::vector<int64_t> axes);
   ValueId transpose(ValueId x, std::vector<int64_t> permutation);
   ValueId broadcast(ValueId x, Dims dims);
   ValueId concat(std::vector<ValueId> xs, int axis);
   ValueId slice(ValueId x, int axis, Dim start, Dim count, int64_t step = 1);
   ValueId pad(ValueId x, Dims before, Dims after, std::string_view mode = "constant", ValueId value = no_value);
-  ValueId iota(DType dtype, Dims dims, int axis);              ///< element = its coordinate along axis
+  ValueId iota(DType dtype, Dims dims, int axis);  ///< element = its coordinate along axis
   ValueId gather(ValueId x, ValueId indices, int axis) { return one("gather", {x, indices}, {{"axis", int64_t{axis}}}); }
 
   // --- contractions and reductions -----------------------------------------------------------------------------------------------
   ValueId matmul(ValueId a, ValueId b) { return one("matmul", {a, b}); }
   ValueId reduce(std::string_view op, ValueId x, std::vector<int64_t> axes, bool keep_dims = true);  ///< "reduce_sum", "reduce_max", …
-  ValueId softmax(ValueId x, int axis);                        ///< composed of max, sub, exp, sum, div
+  ValueId softmax(ValueId x, int axis);                                                              ///< composed of max, sub, exp, sum, div
 
   // --- control flow ----------------------------------------------------------------------------------------------------------------
   /// Both graphs take `inputs` in the same order.
-  std::vector<ValueId> if_else(ValueId condition, std::shared_ptr<Graph> then_graph, std::shared_ptr<Graph> else_graph,
-                               std::vector<ValueId> inputs);
+  std::vector<ValueId> if_else(ValueId condition, std::shared_ptr<Graph> then_graph, std::shared_ptr<Graph> else_graph, std::vector<ValueId> inputs);
   /// `build_body(body, iteration, condition, carried, invariants)` returns {condition, carried…, scanned…} of the body; it is called again
   /// with generalised sizes when a carried size changes between iterations. trip_count/condition may be no_value.
-  using LoopBody = std::function<std::vector<ValueId>(Builder& body, ValueId iteration, ValueId condition,
-                                                      const std::vector<ValueId>& carried, const std::vector<ValueId>& invariants)>;
-  std::vector<ValueId> loop(ValueId trip_count, ValueId condition, std::vector<ValueId> carried, std::vector<ValueId> invariants,
-                            const LoopBody& build_body);
+  using LoopBody = std::function<std::vector<ValueId>(Builder& body, ValueId iteration, ValueId condition, const std::vector<ValueId>& carried,
+                                                      const std::vector<ValueId>& invariants)>;
+  std::vector<ValueId> loop(ValueId trip_count, ValueId condition, std::vector<ValueId> carried, std::vector<ValueId> invariants, const LoopBody& build_body);
 
  private:
   ValueId new_value(Type type, std::string name);

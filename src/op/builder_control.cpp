@@ -71,7 +71,8 @@ std::vector<ValueId> Builder::if_else(ValueId condition, std::shared_ptr<Graph> 
   return node.outputs;
 }
 
-std::vector<ValueId> Builder::loop(ValueId trip_count, ValueId condition, std::vector<ValueId> carried, std::vector<ValueId> invariants, const LoopBody& build_body) {
+std::vector<ValueId> Builder::loop(ValueId trip_count, ValueId condition, std::vector<ValueId> carried, std::vector<ValueId> invariants,
+                                   const LoopBody& build_body) {
   if (trip_count != no_value) trip_count = reshape(cast(trip_count, DType::i64), {});
   if (condition != no_value) condition = reshape(condition, {});
   std::vector<Type> carried_types;

@@ -51,8 +51,10 @@ Map operand_map(const Dims& dims, const Shapes& s, bool left) {
   if (full.size() != dims.size()) map = map.inserted(left ? 0 : 1, 1);
   Dims target = s.batch;
   const int axes = static_cast<int>(s.batch.size());
-  if (left) target.insert(target.end(), {s.m, s.k});
-  else target.insert(target.end(), {s.k, s.n});
+  if (left)
+    target.insert(target.end(), {s.m, s.k});
+  else
+    target.insert(target.end(), {s.k, s.n});
   const size_t lead = target.size() - static_cast<size_t>(map.rank_in());
   for (int axis = 0; axis + 2 < map.rank_in(); ++axis) {  // a run-time batch size that may be 1 repeats
     const Dim& size = map.extent_in(axis);
@@ -74,7 +76,8 @@ void lower_matmul(Lowering& l) {
   const Type a = l.in_type(0), b = l.in_type(1), out = l.out_type();
   const DType wide = out.dtype == DType::f16 || out.dtype == DType::bf16 ? DType::f32 : out.dtype;
   NestBuilder n(space, 1);
-  const Expr product = n.cast(n.load(l.in(0), a.dtype, operand_map(a.dims, s, true)), wide) * n.cast(n.load(l.in(1), b.dtype, operand_map(b.dims, s, false)), wide);
+  const Expr product =
+      n.cast(n.load(l.in(0), a.dtype, operand_map(a.dims, s, true)), wide) * n.cast(n.load(l.in(1), b.dtype, operand_map(b.dims, s, false)), wide);
   Map store = Map::identity(out.dims);
   const int axes = static_cast<int>(s.batch.size());
   if (s.row_vector) store = store.inserted(axes, 1);

@@ -95,7 +95,10 @@ void lower_loop(Lowering& l) {
 }
 
 constexpr OpDef ops[] = {
-    {"bind", 1, 1, infer_bind, lower_bind}, {"if", 1, -1, infer_if, lower_if}, {"loop", 2, -1, infer_loop, lower_loop}, {"require", 0, 0, infer_require, lower_require},
+    {"bind", 1, 1, infer_bind, lower_bind},
+    {"if", 1, -1, infer_if, lower_if},
+    {"loop", 2, -1, infer_loop, lower_loop},
+    {"require", 0, 0, infer_require, lower_require},
 };
 
 }  // namespace

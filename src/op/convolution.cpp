@@ -26,10 +26,12 @@ int64_t groups_of(const InferContext& c) {
 
 std::vector<Type> infer_conv(const InferContext& c) {
   const bool widened = c.node().attributes.count("dtype") > 0;
-  c.require(c.rank(0) >= 3 && c.rank(1) == c.rank(0), "input is {}, weights are {}; needs [n,c,spatial…] and [m,c/groups,kernel…]", str(c.type(0)), str(c.type(1)));
+  c.require(c.rank(0) >= 3 && c.rank(1) == c.rank(0), "input is {}, weights are {}; needs [n,c,spatial…] and [m,c/groups,kernel…]", str(c.type(0)),
+            str(c.type(1)));
   c.require(widened || c.dtype(0) == c.dtype(1), "input is {}, weights are {}; dtypes must agree", str(c.type(0)), str(c.type(1)));
   const int64_t groups = groups_of(c);
-  c.require_equal(c.dims(0)[1], c.dims(1)[1] * groups, fmt::format("channels of input {} and weights {} with {} groups", str(c.dims(0)), str(c.dims(1)), groups));
+  c.require_equal(c.dims(0)[1], c.dims(1)[1] * groups,
+                  fmt::format("channels of input {} and weights {} with {} groups", str(c.dims(0)), str(c.dims(1)), groups));
   const Dim m = c.dims(1)[0];
   c.require(!m.is_constant() || m.constant() % groups == 0, "{} output channels do not divide into {} groups", m.str(), groups);
   check_bias(c, m);
@@ -67,8 +69,10 @@ void lower_conv(Lowering& l) {
   if (grouped) {
     Dims split;
     for (int d = 0; d < view.rank_in(); ++d) {
-      if (d == 1) split.insert(split.end(), {groups, inner});
-      else split.push_back(view.extent_in(d));
+      if (d == 1)
+        split.insert(split.end(), {groups, inner});
+      else
+        split.push_back(view.extent_in(d));
     }
     view = view.reshaped(std::span<const Dim>(split));
   }
@@ -107,7 +111,8 @@ void lower_conv(Lowering& l) {
 }
 
 std::vector<Type> infer_conv_transpose(const InferContext& c) {
-  c.require(c.rank(0) >= 3 && c.rank(1) == c.rank(0) && c.dtype(0) == c.dtype(1), "input is {}, weights are {}; needs [n,c,spatial…] and [c,m/groups,kernel…] of one dtype", str(c.type(0)), str(c.type(1)));
+  c.require(c.rank(0) >= 3 && c.rank(1) == c.rank(0) && c.dtype(0) == c.dtype(1),
+            "input is {}, weights are {}; needs [n,c,spatial…] and [c,m/groups,kernel…] of one dtype", str(c.type(0)), str(c.type(1)));
   const int64_t groups = groups_of(c);
   c.require_equal(c.dims(0)[1], c.dims(1)[0], fmt::format("channels of input {} and weights {}", str(c.dims(0)), str(c.dims(1))));
   const Dim m = c.dims(1)[1] * groups;
@@ -116,7 +121,8 @@ std::vector<Type> infer_conv_transpose(const InferContext& c) {
   const auto extra = c.integers("output_padding");
   Dims dims = {c.dims(0)[0], m};
   for (size_t axis = 0; axis < static_cast<size_t>(w.rank); ++axis) {
-    const Dim size = (c.dims(0)[axis + 2] - 1) * w.strides[axis] + (w.kernel[axis] - 1) * w.dilations[axis] + 1 - w.begin[axis] - w.end[axis] + (extra.empty() ? 0 : extra.at(axis));
+    const Dim size = (c.dims(0)[axis + 2] - 1) * w.strides[axis] + (w.kernel[axis] - 1) * w.dilations[axis] + 1 - w.begin[axis] - w.end[axis] +
+                     (extra.empty() ? 0 : extra.at(axis));
     c.require(!size.is_constant() || size.constant() >= 0, "spatial axis {} would have size {}", axis, size.str());
     dims.push_back(size);
   }
@@ -151,8 +157,10 @@ void lower_conv_transpose(Lowering& l) {
   if (grouped) {
     Dims split;
     for (int d = 0; d < view.rank_in(); ++d) {
-      if (d == 1) split.insert(split.end(), {groups, inner});
-      else split.push_back(view.extent_in(d));
+      if (d == 1)
+        split.insert(split.end(), {groups, inner});
+      else
+        split.push_back(view.extent_in(d));
     }
     view = view.reshaped(std::span<const Dim>(split));
   }

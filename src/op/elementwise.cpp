@@ -19,21 +19,39 @@ struct Row {
 };
 
 constexpr Row unary_rows[] = {
-    {"abs", ExprOp::abs, Domain::numbers},     {"acos", ExprOp::acos, Domain::floats},   {"acosh", ExprOp::acosh, Domain::floats}, {"asin", ExprOp::asin, Domain::floats},
-    {"asinh", ExprOp::asinh, Domain::floats},  {"atan", ExprOp::atan, Domain::floats},   {"atanh", ExprOp::atanh, Domain::floats}, {"bit_not", ExprOp::bit_not, Domain::integers},
-    {"ceil", ExprOp::ceil, Domain::numbers},   {"cos", ExprOp::cos, Domain::floats},     {"cosh", ExprOp::cosh, Domain::floats},   {"erf", ExprOp::erf, Domain::floats},
-    {"exp", ExprOp::exp, Domain::floats},      {"floor", ExprOp::floor, Domain::numbers}, {"log", ExprOp::log, Domain::floats},     {"neg", ExprOp::neg, Domain::numbers},
-    {"not", ExprOp::logical_not, Domain::booleans}, {"round", ExprOp::round_even, Domain::numbers}, {"sigmoid", ExprOp::sigmoid, Domain::floats}, {"sign", ExprOp::sign, Domain::numbers},
-    {"sin", ExprOp::sin, Domain::floats},      {"sinh", ExprOp::sinh, Domain::floats},   {"sqrt", ExprOp::sqrt, Domain::floats},   {"tan", ExprOp::tan, Domain::floats},
-    {"tanh", ExprOp::tanh, Domain::floats},    {"trunc", ExprOp::trunc, Domain::numbers}, {"is_nan", ExprOp::is_nan, Domain::floats}, {"is_inf", ExprOp::is_inf, Domain::floats},
+    {"abs", ExprOp::abs, Domain::numbers},        {"acos", ExprOp::acos, Domain::floats},         {"acosh", ExprOp::acosh, Domain::floats},
+    {"asin", ExprOp::asin, Domain::floats},       {"asinh", ExprOp::asinh, Domain::floats},       {"atan", ExprOp::atan, Domain::floats},
+    {"atanh", ExprOp::atanh, Domain::floats},     {"bit_not", ExprOp::bit_not, Domain::integers}, {"ceil", ExprOp::ceil, Domain::numbers},
+    {"cos", ExprOp::cos, Domain::floats},         {"cosh", ExprOp::cosh, Domain::floats},         {"erf", ExprOp::erf, Domain::floats},
+    {"exp", ExprOp::exp, Domain::floats},         {"floor", ExprOp::floor, Domain::numbers},      {"log", ExprOp::log, Domain::floats},
+    {"neg", ExprOp::neg, Domain::numbers},        {"not", ExprOp::logical_not, Domain::booleans}, {"round", ExprOp::round_even, Domain::numbers},
+    {"sigmoid", ExprOp::sigmoid, Domain::floats}, {"sign", ExprOp::sign, Domain::numbers},        {"sin", ExprOp::sin, Domain::floats},
+    {"sinh", ExprOp::sinh, Domain::floats},       {"sqrt", ExprOp::sqrt, Domain::floats},         {"tan", ExprOp::tan, Domain::floats},
+    {"tanh", ExprOp::tanh, Domain::floats},       {"trunc", ExprOp::trunc, Domain::numbers},      {"is_nan", ExprOp::is_nan, Domain::floats},
+    {"is_inf", ExprOp::is_inf, Domain::floats},
 };
 
 constexpr Row binary_rows[] = {
-    {"add", ExprOp::add, Domain::numbers},         {"and", ExprOp::logical_and, Domain::booleans}, {"bit_and", ExprOp::bit_and, Domain::integers}, {"bit_or", ExprOp::bit_or, Domain::integers},
-    {"bit_xor", ExprOp::bit_xor, Domain::integers}, {"div", ExprOp::div, Domain::numbers},          {"equal", ExprOp::equal, Domain::any},          {"floor_div", ExprOp::floor_div, Domain::numbers},
-    {"fmod", ExprOp::fmod, Domain::numbers},       {"less", ExprOp::less, Domain::any},            {"less_equal", ExprOp::less_equal, Domain::any}, {"max", ExprOp::max, Domain::any},
-    {"min", ExprOp::min, Domain::any},             {"mod", ExprOp::mod, Domain::numbers},          {"mul", ExprOp::mul, Domain::numbers},          {"or", ExprOp::logical_or, Domain::booleans},
-    {"pow", ExprOp::pow, Domain::numbers},         {"shift_left", ExprOp::shift_left, Domain::integers}, {"shift_right", ExprOp::shift_right, Domain::integers}, {"sub", ExprOp::sub, Domain::numbers},
+    {"add", ExprOp::add, Domain::numbers},
+    {"and", ExprOp::logical_and, Domain::booleans},
+    {"bit_and", ExprOp::bit_and, Domain::integers},
+    {"bit_or", ExprOp::bit_or, Domain::integers},
+    {"bit_xor", ExprOp::bit_xor, Domain::integers},
+    {"div", ExprOp::div, Domain::numbers},
+    {"equal", ExprOp::equal, Domain::any},
+    {"floor_div", ExprOp::floor_div, Domain::numbers},
+    {"fmod", ExprOp::fmod, Domain::numbers},
+    {"less", ExprOp::less, Domain::any},
+    {"less_equal", ExprOp::less_equal, Domain::any},
+    {"max", ExprOp::max, Domain::any},
+    {"min", ExprOp::min, Domain::any},
+    {"mod", ExprOp::mod, Domain::numbers},
+    {"mul", ExprOp::mul, Domain::numbers},
+    {"or", ExprOp::logical_or, Domain::booleans},
+    {"pow", ExprOp::pow, Domain::numbers},
+    {"shift_left", ExprOp::shift_left, Domain::integers},
+    {"shift_right", ExprOp::shift_right, Domain::integers},
+    {"sub", ExprOp::sub, Domain::numbers},
     {"xor", ExprOp::logical_xor, Domain::booleans},
 };
 
@@ -46,8 +64,9 @@ const Row& row_of(std::string_view name) {
 }
 
 void check_domain(const InferContext& c, const Row& row, DType dtype) {
-  const bool ok = row.domain == Domain::any || (row.domain == Domain::floats && is_float(dtype)) || (row.domain == Domain::numbers && dtype != DType::boolean) ||
-                  (row.domain == Domain::integers && is_integer(dtype)) || (row.domain == Domain::booleans && dtype == DType::boolean);
+  const bool ok = row.domain == Domain::any || (row.domain == Domain::floats && is_float(dtype)) ||
+                  (row.domain == Domain::numbers && dtype != DType::boolean) || (row.domain == Domain::integers && is_integer(dtype)) ||
+                  (row.domain == Domain::booleans && dtype == DType::boolean);
   constexpr std::array<const char*, 5> wanted = {"a float dtype", "a number", "an integer dtype", "bool", ""};
   c.require(ok, "operand is {}; needs {}", name(dtype), wanted[static_cast<size_t>(row.domain)]);
 }
@@ -129,7 +148,8 @@ void lower_bitcast(Lowering& l) {
 
 std::span<const OpDef> elementwise_ops() {
   static const std::vector<OpDef> ops = [] {
-    std::vector<OpDef> all = {{"bitcast", 1, 1, infer_bitcast, lower_bitcast}, {"cast", 1, 1, infer_cast, lower_cast}, {"where", 3, 3, infer_where, lower_where}};
+    std::vector<OpDef> all = {
+        {"bitcast", 1, 1, infer_bitcast, lower_bitcast}, {"cast", 1, 1, infer_cast, lower_cast}, {"where", 3, 3, infer_where, lower_where}};
     for (const Row& row : unary_rows) all.push_back({row.name, 1, 1, infer_unary, lower_unary});
     for (const Row& row : binary_rows) all.push_back({row.name, 2, 2, infer_binary, lower_binary});
     return all;

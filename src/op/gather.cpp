@@ -8,7 +8,9 @@ using pattern::Expr;
 using pattern::Map;
 using pattern::NestBuilder;
 
-void check_index(const InferContext& c, int input) { c.require(c.dtype(input) == DType::i64 || c.dtype(input) == DType::i32, "indices are {}; needs i64 or i32", str(c.type(input))); }
+void check_index(const InferContext& c, int input) {
+  c.require(c.dtype(input) == DType::i64 || c.dtype(input) == DType::i32, "indices are {}; needs i64 or i32", str(c.type(input)));
+}
 
 /// The operand seen through the coordinates `axes` of the space, in order.
 Map through(const Dims& space, const std::vector<int>& axes) {
@@ -46,7 +48,8 @@ void lower_gather(Lowering& l) {
 std::vector<Type> infer_gather_elements(const InferContext& c) {
   const int64_t axis = c.integer("axis");
   check_index(c, 1);
-  c.require(axis >= 0 && axis < c.rank(0) && c.rank(0) == c.rank(1), "operands are {} and {} with axis {}; ranks must agree", str(c.dims(0)), str(c.dims(1)), axis);
+  c.require(axis >= 0 && axis < c.rank(0) && c.rank(0) == c.rank(1), "operands are {} and {} with axis {}; ranks must agree", str(c.dims(0)), str(c.dims(1)),
+            axis);
   return {{c.dtype(0), c.dims(1)}};
 }
 
@@ -97,7 +100,9 @@ void lower_gather_nd(Lowering& l) {
   l.emit(n);
 }
 
-constexpr OpDef ops[] = {{"gather", 2, 2, infer_gather, lower_gather}, {"gather_elements", 2, 2, infer_gather_elements, lower_gather_elements}, {"gather_nd", 2, 2, infer_gather_nd, lower_gather_nd}};
+constexpr OpDef ops[] = {{"gather", 2, 2, infer_gather, lower_gather},
+                         {"gather_elements", 2, 2, infer_gather_elements, lower_gather_elements},
+                         {"gather_nd", 2, 2, infer_gather_nd, lower_gather_nd}};
 
 }  // namespace
 

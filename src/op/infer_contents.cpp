@@ -75,7 +75,8 @@ void infer_contents(Graph& graph, const Node& node) {
   }
   lowering.outputs = {program.add_tensor(graph.type(node.outputs[0]), "result")};
   find_op(node.op).lower(lowering);
-  if (const auto contents = pattern::evaluate_contents(program, known, lowering.outputs[0], symbolic ? learned_sizes(graph) : std::set<std::string>{})) set_contents(graph.value(node.outputs[0]), *contents);
+  if (const auto contents = pattern::evaluate_contents(program, known, lowering.outputs[0], symbolic ? learned_sizes(graph) : std::set<std::string>{}))
+    set_contents(graph.value(node.outputs[0]), *contents);
 }
 
 }  // namespace tilewright

@@ -31,7 +31,8 @@ void lower_reshape(Lowering& l) { emit_view(l, 0, Map::identity(l.in_type(0).dim
 std::vector<Type> infer_transpose(const InferContext& c) {
   const auto permutation = c.integers("permutation");
   const std::set<int64_t> distinct(permutation.begin(), permutation.end());
-  c.require(permutation.size() == c.dims(0).size() && distinct.size() == permutation.size() && (distinct.empty() || (*distinct.begin() == 0 && *distinct.rbegin() == c.rank(0) - 1)),
+  c.require(permutation.size() == c.dims(0).size() && distinct.size() == permutation.size() &&
+                (distinct.empty() || (*distinct.begin() == 0 && *distinct.rbegin() == c.rank(0) - 1)),
             "permutation [{}] does not fit {}", fmt::join(permutation, ","), str(c.dims(0)));
   Dims dims;
   for (const int64_t axis : permutation) dims.push_back(c.dims(0)[static_cast<size_t>(axis)]);
@@ -50,8 +51,10 @@ std::vector<Type> infer_broadcast(const InferContext& c) {
   for (size_t i = 0; i < c.dims(0).size(); ++i) {
     const Dim &from = c.dims(0)[c.dims(0).size() - 1 - i], &goal = to[to.size() - 1 - i];
     if (from == Dim(1)) continue;
-    if (from.is_constant() && goal.is_constant()) c.require_equal(from, goal, fmt::format("{} broadcast to {}", str(c.dims(0)), str(to)));
-    else if (from != goal) c.require_broadcast(from, goal, fmt::format("{} broadcast to {}", str(c.dims(0)), str(to)));
+    if (from.is_constant() && goal.is_constant())
+      c.require_equal(from, goal, fmt::format("{} broadcast to {}", str(c.dims(0)), str(to)));
+    else if (from != goal)
+      c.require_broadcast(from, goal, fmt::format("{} broadcast to {}", str(c.dims(0)), str(to)));
   }
   return {{c.dtype(0), to}};
 }
@@ -65,7 +68,8 @@ void lower_broadcast(Lowering& l) {
 std::vector<Type> infer_slice(const InferContext& c) {
   const Dims starts = c.sizes("starts"), counts = c.sizes("counts");
   const auto steps = c.integers("steps");
-  c.require(starts.size() == c.dims(0).size() && counts.size() == starts.size() && steps.size() == starts.size(), "wants one start, count and step for each axis of {}", str(c.dims(0)));
+  c.require(starts.size() == c.dims(0).size() && counts.size() == starts.size() && steps.size() == starts.size(),
+            "wants one start, count and step for each axis of {}", str(c.dims(0)));
   for (size_t axis = 0; axis < starts.size(); ++axis) {
     const Dim& size = c.dims(0)[axis];
     c.require(steps[axis] != 0, "step of axis {} is 0", axis);
@@ -74,7 +78,8 @@ std::vector<Type> infer_slice(const InferContext& c) {
     c.require(count >= 0, "count of axis {} is {}", axis, count);
     if (count == 0) continue;
     const Dim last = starts[axis] + (counts[axis] - 1) * Dim(steps[axis]);
-    c.require(first >= 0 && first < size.constant() && last.constant() >= 0 && last.constant() < size.constant(), "axis {} of {}: elements {} to {} are outside", axis, str(c.dims(0)), first, last.constant());
+    c.require(first >= 0 && first < size.constant() && last.constant() >= 0 && last.constant() < size.constant(),
+              "axis {} of {}: elements {} to {} are outside", axis, str(c.dims(0)), first, last.constant());
   }
   return {{c.dtype(0), counts}};
 }
@@ -85,7 +90,8 @@ void lower_slice(Lowering& l) {
   const auto steps = c.integers("steps");
   Map map = Map::identity(l.in_type(0).dims);
   for (size_t axis = 0; axis < starts.size(); ++axis)
-    if (!(starts[axis] == Dim(0) && steps[axis] == 1 && counts[axis] == l.in_type(0).dims[axis])) map = map.sliced(static_cast<int>(axis), starts[axis], Dim(steps[axis]), counts[axis]);
+    if (!(starts[axis] == Dim(0) && steps[axis] == 1 && counts[axis] == l.in_type(0).dims[axis]))
+      map = map.sliced(static_cast<int>(axis), starts[axis], Dim(steps[axis]), counts[axis]);
   emit_view(l, 0, map);
 }
 
@@ -96,8 +102,10 @@ std::vector<Type> infer_concat(const InferContext& c) {
   for (int i = 1; i < c.input_count(); ++i) {
     c.require(c.dtype(i) == result.dtype && c.rank(i) == c.rank(0), "operands are {} and {}; dtype and rank must agree", str(c.type(0)), str(c.type(i)));
     for (size_t d = 0; d < result.dims.size(); ++d) {
-      if (d == static_cast<size_t>(axis)) result.dims[d] += c.dims(i)[d];
-      else c.require_equal(result.dims[d], c.dims(i)[d], fmt::format("axis {} of {} and {} joined along {}", d, str(c.dims(0)), str(c.dims(i)), axis));
+      if (d == static_cast<size_t>(axis))
+        result.dims[d] += c.dims(i)[d];
+      else
+        c.require_equal(result.dims[d], c.dims(i)[d], fmt::format("axis {} of {} and {} joined along {}", d, str(c.dims(0)), str(c.dims(i)), axis));
     }
   }
   return {result};
@@ -124,7 +132,8 @@ std::vector<Type> infer_pad(const InferContext& c) {
   Dims dims = c.dims(0);
   for (size_t axis = 0; axis < dims.size(); ++axis) {
     dims[axis] = dims[axis] + before[axis] + after[axis];
-    c.require(!dims[axis].is_constant() || dims[axis].constant() >= 0, "padding {} by {} and {} leaves a negative size", str(c.dims(0)), str(before), str(after));
+    c.require(!dims[axis].is_constant() || dims[axis].constant() >= 0, "padding {} by {} and {} leaves a negative size", str(c.dims(0)), str(before),
+              str(after));
     if (mode != "constant" && c.dims(0)[axis] == Dim(0)) c.require(dims[axis] == Dim(0), "an empty axis cannot be padded by '{}'", mode);
   }
   return {{c.dtype(0), dims}};
@@ -151,17 +160,19 @@ void lower_pad(Lowering& l) {
     Map map = Map::identity(in.dims);
     for (size_t axis = 0; axis < before.size(); ++axis)
       if (!(before[axis] == Dim(0) && after[axis] == Dim(0))) map = map.padded(static_cast<int>(axis), before[axis], after[axis]);
-    const Expr fill = l.has(1) ? n.load(l.in(1), in.dtype, [&] {
-      Map::Extents extents;
-      for (const Dim& dim : l.out_type().dims) extents.push_back(dim);
-      Map::Transforms transforms;
-      Map::Outputs outputs;
-      for (size_t d = 0; d < l.in_type(1).dims.size(); ++d) {
-        transforms.push_back({});
-        outputs.push_back(static_cast<int>(extents.size()) + static_cast<int>(d));
-      }
-      return Map::from_parts(extents, transforms, {}, {}, outputs);
-    }()) : n.constant(in.dtype, 0);
+    const Expr fill = l.has(1) ? n.load(l.in(1), in.dtype,
+                                        [&] {
+                                          Map::Extents extents;
+                                          for (const Dim& dim : l.out_type().dims) extents.push_back(dim);
+                                          Map::Transforms transforms;
+                                          Map::Outputs outputs;
+                                          for (size_t d = 0; d < l.in_type(1).dims.size(); ++d) {
+                                            transforms.push_back({});
+                                            outputs.push_back(static_cast<int>(extents.size()) + static_cast<int>(d));
+                                          }
+                                          return Map::from_parts(extents, transforms, {}, {}, outputs);
+                                        }())
+                               : n.constant(in.dtype, 0);
     n.store(l.out(), map.may_be_invalid() ? n.load(l.in(0), in.dtype, map, {}, fill) : n.load(l.in(0), in.dtype, map));
   } else {
     std::vector<Expr> coordinates;
@@ -201,9 +212,14 @@ void lower_dims(Lowering& l) {
 }
 
 constexpr OpDef ops[] = {
-    {"broadcast", 1, 1, infer_broadcast, lower_broadcast}, {"concat", 1, -1, infer_concat, lower_concat}, {"dims", 0, 0, infer_dims, lower_dims},
-    {"iota", 0, 0, infer_iota, lower_iota}, {"pad", 1, 2, infer_pad, lower_pad}, {"reshape", 1, 1, infer_reshape, lower_reshape},
-    {"slice", 1, 1, infer_slice, lower_slice}, {"transpose", 1, 1, infer_transpose, lower_transpose},
+    {"broadcast", 1, 1, infer_broadcast, lower_broadcast},
+    {"concat", 1, -1, infer_concat, lower_concat},
+    {"dims", 0, 0, infer_dims, lower_dims},
+    {"iota", 0, 0, infer_iota, lower_iota},
+    {"pad", 1, 2, infer_pad, lower_pad},
+    {"reshape", 1, 1, infer_reshape, lower_reshape},
+    {"slice", 1, 1, infer_slice, lower_slice},
+    {"transpose", 1, 1, infer_transpose, lower_transpose},
 };
 
 }  // namespace

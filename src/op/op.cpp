@@ -2,18 +2,14 @@
 
 namespace tilewright {
 
-bool InferContext::has(int i) const {
-  return i < static_cast<int>(node_.inputs.size()) && node_.inputs[static_cast<size_t>(i)] != no_value;
-}
+bool InferContext::has(int i) const { return i < static_cast<int>(node_.inputs.size()) && node_.inputs[static_cast<size_t>(i)] != no_value; }
 
 const Type& InferContext::type(int i) const {
   require(has(i), "input {} is missing", i);
   return graph_.type(node_.inputs[static_cast<size_t>(i)]);
 }
 
-std::shared_ptr<const Tensor> InferContext::constant(int i) const {
-  return has(i) ? graph_.value(node_.inputs[static_cast<size_t>(i)]).constant : nullptr;
-}
+std::shared_ptr<const Tensor> InferContext::constant(int i) const { return has(i) ? graph_.value(node_.inputs[static_cast<size_t>(i)]).constant : nullptr; }
 
 std::optional<Dims> InferContext::contents(int i) const {
   if (!has(i)) return std::nullopt;
@@ -105,10 +101,13 @@ Dims broadcast_dims(const InferContext& context, const Dims& a, const Dims& b) {
   for (size_t i = 0; i < rank; ++i) {  // from the last axis
     const Dim left = i < a.size() ? a[a.size() - 1 - i] : Dim(1), right = i < b.size() ? b[b.size() - 1 - i] : Dim(1);
     Dim& joined = result[rank - 1 - i];
-    if (left == Dim(1)) joined = right;
-    else if (right == Dim(1) || left == right) joined = left;
+    if (left == Dim(1))
+      joined = right;
+    else if (right == Dim(1) || left == right)
+      joined = left;
     else {
-      context.require(!left.is_constant() || !right.is_constant(), "shapes {} and {} do not broadcast: {} is not {} and neither is 1", str(a), str(b), left.str(), right.str());
+      context.require(!left.is_constant() || !right.is_constant(), "shapes {} and {} do not broadcast: {} is not {} and neither is 1", str(a), str(b),
+                      left.str(), right.str());
       context.require_broadcast(left, right, fmt::format("sizes of {} and {} that broadcast", str(a), str(b)));
       joined = left.is_constant() ? left : right.is_constant() ? right : may_repeat(left, right) ? max(left, right) : left;
     }

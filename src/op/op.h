@@ -17,34 +17,39 @@ class InferContext {
 
   const Node& node() const { return node_; }
   int input_count() const { return static_cast<int>(node_.inputs.size()); }
-  bool has(int i) const;                                   ///< present and not omitted
+  bool has(int i) const;  ///< present and not omitted
   const Type& type(int i) const;
   const Dims& dims(int i) const { return type(i).dims; }
   DType dtype(int i) const { return type(i).dtype; }
   int rank(int i) const { return static_cast<int>(dims(i).size()); }
-  std::shared_ptr<const Tensor> constant(int i) const;     ///< null when not constant
-  std::optional<Dims> contents(int i) const;               ///< of a small integer constant too
+  std::shared_ptr<const Tensor> constant(int i) const;  ///< null when not constant
+  std::optional<Dims> contents(int i) const;            ///< of a small integer constant too
 
-  int64_t integer(std::string_view name) const;            ///< attribute; invalid_input when missing
+  int64_t integer(std::string_view name) const;  ///< attribute; invalid_input when missing
   int64_t integer_or(std::string_view name, int64_t fallback) const;
   double real_or(std::string_view name, double fallback) const;
   std::string text_or(std::string_view name, std::string fallback) const;
-  std::vector<int64_t> integers(std::string_view name) const;   ///< empty when missing
-  Dims sizes(std::string_view name) const;                      ///< a Dims attribute (an integer list converts)
+  std::vector<int64_t> integers(std::string_view name) const;  ///< empty when missing
+  Dims sizes(std::string_view name) const;                     ///< a Dims attribute (an integer list converts)
   DType dtype_attribute(std::string_view name) const;
 
   /// invalid_input: "<op> '<name>': <message>".
-  template <class... A> [[noreturn]] void reject(fmt::format_string<A...> f, A&&... a) const {
+  template <class... A>
+  [[noreturn]] void reject(fmt::format_string<A...> f, A&&... a) const {
     fail(ErrorKind::invalid_input, "{} '{}': {}", node_.op, node_.name, fmt::format(f, std::forward<A>(a)...));
   }
-  template <class... A> void require(bool ok, fmt::format_string<A...> f, A&&... a) const {
+  template <class... A>
+  void require(bool ok, fmt::format_string<A...> f, A&&... a) const {
     if (!ok) reject(f, std::forward<A>(a)...);
   }
   /// Both sizes must be equal. Constants that differ are rejected now; what is unknown is checked at run time.
   void require_equal(const Dim& a, const Dim& b, std::string_view what) const;
   /// Sizes of one axis that broadcast: equal, or one of them is 1; checked at run time where it is unknown.
   void require_broadcast(const Dim& a, const Dim& b, std::string_view what) const;
-  struct Check { Dim lhs, rhs; std::string message; };
+  struct Check {
+    Dim lhs, rhs;
+    std::string message;
+  };
   const std::vector<Check>& checks() const { return checks_; }
 
  private:
@@ -61,7 +66,7 @@ struct Lowering {
   pattern::Program& program;
   const Graph& graph;
   const Node& node;
-  std::vector<pattern::TensorId> inputs;   ///< -1 where omitted
+  std::vector<pattern::TensorId> inputs;  ///< -1 where omitted
   std::vector<pattern::TensorId> outputs;
 
   InferContext context() const { return {graph, node}; }  ///< for attributes and types

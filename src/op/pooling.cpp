@@ -116,7 +116,8 @@ void lower_average_pool(Lowering& l) {
   if (whole) {
     count = n.size(product(w.kernel));
   } else {
-    for (size_t axis = 0; axis < static_cast<size_t>(w.rank); ++axis) count = count * counted_taps(n, w, axis, x.dims[axis + 2], c.integer_or("include_pad", 0) != 0);
+    for (size_t axis = 0; axis < static_cast<size_t>(w.rank); ++axis)
+      count = count * counted_taps(n, w, axis, x.dims[axis + 2], c.integer_or("include_pad", 0) != 0);
   }
   n.store(l.out(), n.cast(sum / n.cast(count, wide), out.dtype));
   l.emit(n);

@@ -24,8 +24,10 @@ std::set<int64_t> axes_of(const InferContext& c) {
 Dims reduced_dims(const InferContext& c, const std::set<int64_t>& axes) {
   Dims dims;
   for (int64_t axis = 0; axis < c.rank(0); ++axis) {
-    if (!axes.count(axis)) dims.push_back(c.dims(0)[static_cast<size_t>(axis)]);
-    else if (c.integer_or("keep_dims", 1) != 0) dims.push_back(1);
+    if (!axes.count(axis))
+      dims.push_back(c.dims(0)[static_cast<size_t>(axis)]);
+    else if (c.integer_or("keep_dims", 1) != 0)
+      dims.push_back(1);
   }
   return dims;
 }
@@ -100,7 +102,7 @@ void lower_arg(Lowering& l) {
 }
 
 constexpr OpDef ops[] = {
-    {"arg_max", 1, 1, infer_arg, lower_arg},          {"arg_min", 1, 1, infer_arg, lower_arg},       {"reduce_max", 1, 1, infer_reduce, lower_reduce},
+    {"arg_max", 1, 1, infer_arg, lower_arg},           {"arg_min", 1, 1, infer_arg, lower_arg},          {"reduce_max", 1, 1, infer_reduce, lower_reduce},
     {"reduce_mean", 1, 1, infer_reduce, lower_reduce}, {"reduce_min", 1, 1, infer_reduce, lower_reduce}, {"reduce_product", 1, 1, infer_reduce, lower_reduce},
     {"reduce_sum", 1, 1, infer_reduce, lower_reduce},
 };

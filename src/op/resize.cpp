@@ -74,7 +74,8 @@ struct Sampler {
     }
     if (mode == "tf_crop_and_resize") {
       const Expr gaps = length() - 1.0, span = real(axis.in) - 1.0;
-      return n.select(n.binary(ExprOp::less, zero, gaps), number(axis.roi_start) * span + x * number(axis.roi_end - axis.roi_start) * span / gaps, number(0.5 * (axis.roi_start + axis.roi_end)) * span);
+      return n.select(n.binary(ExprOp::less, zero, gaps), number(axis.roi_start) * span + x * number(axis.roi_end - axis.roi_start) * span / gaps,
+                      number(0.5 * (axis.roi_start + axis.roi_end)) * span);
     }
     if (mode == "half_pixel_symmetric") {
       const Expr adjusted = real(axis.out) / length();
@@ -96,9 +97,7 @@ struct Sampler {
     return clamped(whole(ExprOp::ceil, x - 0.5));
   }
 
-  Expr outside(Expr x) const {
-    return n.binary(ExprOp::logical_or, n.binary(ExprOp::less, x, number(0)), n.binary(ExprOp::less, real(axis.in) - 1.0, x));
-  }
+  Expr outside(Expr x) const { return n.binary(ExprOp::logical_or, n.binary(ExprOp::less, x, number(0)), n.binary(ExprOp::less, real(axis.in) - 1.0, x)); }
 
   /// Weight of an input element at distance `d` (in input elements, already multiplied by min(scale, 1) when antialiased).
   Expr kernel(Expr d, bool cubic) const {
@@ -157,7 +156,8 @@ Tables make_tables(Lowering& l, const Axis& axis) {
   const auto weight_of = [&](const Sampler& s, Expr x, Expr tap) {
     Expr w = s.kernel((s.n.cast(tap, DType::f64) - x) * shrink, cubic);
     if (drops) {
-      const Expr inside = s.n.binary(ExprOp::logical_and, s.n.binary(ExprOp::less_equal, s.n.constant_int(DType::i64, 0), tap), s.n.binary(ExprOp::less, tap, s.n.size(axis.in)));
+      const Expr inside = s.n.binary(ExprOp::logical_and, s.n.binary(ExprOp::less_equal, s.n.constant_int(DType::i64, 0), tap),
+                                     s.n.binary(ExprOp::less, tap, s.n.size(axis.in)));
       w = s.n.select(inside, w, s.number(0));
     }
     return w;
@@ -212,7 +212,8 @@ void lower_resize(Lowering& l) {
     const Expr index = n.load_at(tables.index, l.program.tensor(tables.index).type, table_at);
     for (size_t d = 0; d < type.dims.size(); ++d) coordinates.push_back(d == axis.axis ? index : n.index(static_cast<int>(d)));
     Expr value = n.load_at(source, type, coordinates);
-    if (sums) value = n.reduce(ReduceOp::sum, n.cast(value, wide) * n.cast(n.load_at(tables.weight, l.program.tensor(tables.weight).type, table_at), wide), wide);
+    if (sums)
+      value = n.reduce(ReduceOp::sum, n.cast(value, wide) * n.cast(n.load_at(tables.weight, l.program.tensor(tables.weight).type, table_at), wide), wide);
     if (tables.outside >= 0) {
       const Expr outside = n.load_at(tables.outside, l.program.tensor(tables.outside).type, {n.index(static_cast<int>(axis.axis))});
       value = n.select(outside, n.constant(value.dtype(), c.real_or("extrapolation", 0.0)), value);

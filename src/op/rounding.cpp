@@ -19,8 +19,10 @@ double terms_of(const Graph& graph, const Node& node) {
   if (node.op == "matmul") return graph.type(node.inputs[0]).dims.empty() ? 1.0 : count({graph.type(node.inputs[0]).dims.back()});
   if (node.op == "conv") return count(Dims(graph.type(node.inputs[1]).dims.begin() + 1, graph.type(node.inputs[1]).dims.end()));
   if (node.op == "conv_transpose") return count(graph.type(node.inputs[1]).dims) / std::max(1.0, count({graph.type(node.inputs[1]).dims[1]}));
-  if (node.op == "reduce_sum" || node.op == "reduce_mean" || node.op == "reduce_product") return ratio(graph.type(node.inputs[0]).dims, graph.type(node.outputs[0]).dims);
-  if (node.op == "einsum" || node.op == "cumulate" || node.op == "dft") return count({graph.type(node.inputs[0]).dims.empty() ? Dim(1) : graph.type(node.inputs[0]).dims.back()});
+  if (node.op == "reduce_sum" || node.op == "reduce_mean" || node.op == "reduce_product")
+    return ratio(graph.type(node.inputs[0]).dims, graph.type(node.outputs[0]).dims);
+  if (node.op == "einsum" || node.op == "cumulate" || node.op == "dft")
+    return count({graph.type(node.inputs[0]).dims.empty() ? Dim(1) : graph.type(node.inputs[0]).dims.back()});
   return 1.0;
 }
 

@@ -28,7 +28,8 @@ void check_operands(const InferContext& c) {
 std::vector<Type> infer_scatter_elements(const InferContext& c) {
   const int64_t axis = c.integer("axis");
   check_operands(c);
-  c.require(axis >= 0 && axis < c.rank(0) && c.rank(1) == c.rank(0) && c.rank(2) == c.rank(0), "data {}, indices {} and updates {} need one rank, and axis {} within it", str(c.dims(0)), str(c.dims(1)), str(c.dims(2)), axis);
+  c.require(axis >= 0 && axis < c.rank(0) && c.rank(1) == c.rank(0) && c.rank(2) == c.rank(0),
+            "data {}, indices {} and updates {} need one rank, and axis {} within it", str(c.dims(0)), str(c.dims(1)), str(c.dims(2)), axis);
   for (size_t d = 0; d < c.dims(1).size(); ++d) c.require_equal(c.dims(1)[d], c.dims(2)[d], "indices and updates");
   return {c.type(0)};
 }
@@ -79,7 +80,8 @@ std::vector<Type> infer_scatter_nd(const InferContext& c) {
   check_operands(c);
   c.require(c.rank(1) >= 1 && c.dims(1).back().is_constant(), "indices are {}; the size of their last axis must be known", str(c.dims(1)));
   const int64_t depth = c.dims(1).back().constant();
-  c.require(depth <= c.rank(0) && c.rank(2) == c.rank(1) - 1 + c.rank(0) - depth, "data {}, indices {} and updates {} do not fit together", str(c.dims(0)), str(c.dims(1)), str(c.dims(2)));
+  c.require(depth <= c.rank(0) && c.rank(2) == c.rank(1) - 1 + c.rank(0) - depth, "data {}, indices {} and updates {} do not fit together", str(c.dims(0)),
+            str(c.dims(1)), str(c.dims(2)));
   return {c.type(0)};
 }
 

@@ -13,7 +13,8 @@ std::vector<Type> infer_top_k(const InferContext& c) {
   const int64_t axis = c.integer("axis");
   c.require(axis >= 0 && axis < c.rank(0), "axis {} is outside of {}", axis, str(c.dims(0)));
   const Dim k = c.sizes("k").at(0), size = c.dims(0)[static_cast<size_t>(axis)];
-  c.require(!k.is_constant() || !size.is_constant() || (k.constant() >= 0 && k.constant() <= size.constant()), "k is {}; axis {} of {} has fewer elements", k.str(), axis, str(c.dims(0)));
+  c.require(!k.is_constant() || !size.is_constant() || (k.constant() >= 0 && k.constant() <= size.constant()), "k is {}; axis {} of {} has fewer elements",
+            k.str(), axis, str(c.dims(0)));
   Dims dims = c.dims(0);
   dims[static_cast<size_t>(axis)] = k;
   return {{c.dtype(0), dims}, {DType::i64, dims}};
@@ -34,7 +35,8 @@ std::vector<Type> infer_compress(const InferContext& c) {
 }
 
 std::vector<Type> infer_suppression(const InferContext& c) {
-  c.require(c.rank(0) == 3 && c.rank(1) == 3 && c.dtype(0) == DType::f32 && c.dtype(1) == DType::f32, "boxes are {}, scores {}; needs f32 [b,n,4] and f32 [b,c,n]", str(c.type(0)), str(c.type(1)));
+  c.require(c.rank(0) == 3 && c.rank(1) == 3 && c.dtype(0) == DType::f32 && c.dtype(1) == DType::f32,
+            "boxes are {}, scores {}; needs f32 [b,n,4] and f32 [b,c,n]", str(c.type(0)), str(c.type(1)));
   c.require_equal(c.dims(0)[2], 4, "coordinates of a box");
   c.require_equal(c.dims(0)[0], c.dims(1)[0], "batches of boxes and scores");
   c.require_equal(c.dims(0)[1], c.dims(1)[2], "boxes and scores");

@@ -16,7 +16,9 @@ void verify_types(const Graph& graph) {
       bool agrees = i < types.size() && types[i].dtype == carried.dtype && types[i].dims.size() == carried.dims.size();
       for (size_t axis = 0; agrees && axis < carried.dims.size(); ++axis)  // equal sizes may be written differently; different constants may not
         agrees = types[i].dims[axis] == carried.dims[axis] || !types[i].dims[axis].is_constant() || !carried.dims[axis].is_constant();
-      if (!agrees) fail(ErrorKind::internal, "{} '{}': result {} carries {}, inference says {}", node.op, node.name, i, str(carried), i < types.size() ? str(types[i]) : "nothing");
+      if (!agrees)
+        fail(ErrorKind::internal, "{} '{}': result {} carries {}, inference says {}", node.op, node.name, i, str(carried),
+             i < types.size() ? str(types[i]) : "nothing");
     }
     for (const auto& body : node.subgraphs) verify_types(*body);
   }

@@ -24,7 +24,8 @@ Windows windows_of(const InferContext& c, Dims kernel) {
   w.end.assign(pads.begin() + w.rank, pads.end());
   for (size_t axis = 0; axis < rank; ++axis) {
     const auto positive = [](const Dim& dim) { return !dim.is_constant() || dim.constant() >= 1; };
-    c.require(positive(w.strides[axis]) && positive(w.dilations[axis]) && positive(w.kernel[axis]), "kernel {}, strides {} and dilations {} must be positive", str(w.kernel), str(w.strides), str(w.dilations));
+    c.require(positive(w.strides[axis]) && positive(w.dilations[axis]) && positive(w.kernel[axis]), "kernel {}, strides {} and dilations {} must be positive",
+              str(w.kernel), str(w.strides), str(w.dilations));
   }
   return w;
 }
@@ -39,7 +40,8 @@ Dim Windows::positions(const InferContext& c, const Dim& size, int axis, bool ce
     const Dim latest = (size + begin[d] - 1) / strides[d] + 1;
     count = min(count, latest);
   }
-  c.require(!count.is_constant() || count.constant() >= 0, "a window of {} does not fit spatial axis {} of size {} with padding {} and {}", reach.str(), axis, size.str(), begin[d].str(), end[d].str());
+  c.require(!count.is_constant() || count.constant() >= 0, "a window of {} does not fit spatial axis {} of size {} with padding {} and {}", reach.str(), axis,
+            size.str(), begin[d].str(), end[d].str());
   return count;
 }
 

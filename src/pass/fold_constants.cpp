@@ -21,7 +21,8 @@ int64_t bytes_of(const Type& type) {
 bool foldable(const Graph& graph, const Node& node) {
   if (!node.subgraphs.empty() || node.outputs.empty()) return false;
   for (const auto& [attribute, value] : node.attributes)  // sizes known at run time only
-    if (const Dims* dims = std::get_if<Dims>(&value); dims && !std::all_of(dims->begin(), dims->end(), [](const Dim& dim) { return dim.is_constant(); })) return false;
+    if (const Dims* dims = std::get_if<Dims>(&value); dims && !std::all_of(dims->begin(), dims->end(), [](const Dim& dim) { return dim.is_constant(); }))
+      return false;
   int64_t in = 0, out = 0;
   for (const ValueId id : node.inputs) {
     if (id == no_value) continue;
@@ -63,7 +64,8 @@ void fold_constants(Graph& graph) {
   for (Value& value : graph.values) {
     if (value.constant || !value.contents) continue;
     if (!std::all_of(value.contents->begin(), value.contents->end(), [](const Dim& dim) { return dim.is_constant(); })) continue;
-    if (!product(value.type.dims).is_constant() || std::any_of(value.type.dims.begin(), value.type.dims.end(), [](const Dim& d) { return !d.is_constant(); })) continue;
+    if (!product(value.type.dims).is_constant() || std::any_of(value.type.dims.begin(), value.type.dims.end(), [](const Dim& d) { return !d.is_constant(); }))
+      continue;
     std::vector<int64_t> dims;
     for (const Dim& dim : value.type.dims) dims.push_back(dim.constant());
     Tensor tensor(value.type.dtype, dims);

@@ -34,8 +34,8 @@ std::string text_of(const Attribute& attribute) {
 
 void share_common(Graph& graph) {
   Editor editor(graph);
-  std::map<std::string, size_t> seen;              // node text → node
-  std::map<std::string, ValueId> constants;        // content → value
+  std::map<std::string, size_t> seen;        // node text → node
+  std::map<std::string, ValueId> constants;  // content → value
   for (size_t id = 0; id < graph.values.size(); ++id) {
     const auto& constant = graph.values[id].constant;
     if (!constant || constant->byte_size() > (1u << 20)) continue;

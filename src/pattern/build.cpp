@@ -10,7 +10,8 @@ namespace tilewright::pattern {
 namespace {
 
 bool same(const ExprNode& a, const ExprNode& b) {
-  return a.op == b.op && a.dtype == b.dtype && a.args == b.args && std::bit_cast<int64_t>(a.real) == std::bit_cast<int64_t>(b.real) && a.integer == b.integer && a.dim == b.dim;
+  return a.op == b.op && a.dtype == b.dtype && a.args == b.args && std::bit_cast<int64_t>(a.real) == std::bit_cast<int64_t>(b.real) && a.integer == b.integer &&
+         a.dim == b.dim;
 }
 
 Map::Extents extents_of(const Dims& dims) {
@@ -64,7 +65,8 @@ std::optional<ExprId> unchanged(const ExprNode& node, const std::vector<ExprNode
     case ExprOp::add: return is(1, 0) ? std::optional(node.args[0]) : is(0, 0) ? std::optional(node.args[1]) : std::nullopt;
     case ExprOp::sub: return is(1, 0) ? std::optional(node.args[0]) : std::nullopt;
     case ExprOp::mul: return is(1, 1) ? std::optional(node.args[0]) : is(0, 1) ? std::optional(node.args[1]) : std::nullopt;
-    case ExprOp::div: case ExprOp::floor_div: return is(1, 1) ? std::optional(node.args[0]) : std::nullopt;
+    case ExprOp::div:
+    case ExprOp::floor_div: return is(1, 1) ? std::optional(node.args[0]) : std::nullopt;
     default: return std::nullopt;
   }
 }
@@ -83,8 +85,10 @@ Expr NestBuilder::add(ExprNode node) {
 Expr NestBuilder::constant(DType dtype, double value) {
   ExprNode node;
   node.dtype = dtype;
-  if (is_float(dtype)) node.real = round_to(dtype, value);
-  else node.integer = wrap_to(dtype, static_cast<int64_t>(value));
+  if (is_float(dtype))
+    node.real = round_to(dtype, value);
+  else
+    node.integer = wrap_to(dtype, static_cast<int64_t>(value));
   return add(std::move(node));
 }
 

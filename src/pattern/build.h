@@ -24,14 +24,14 @@ class NestBuilder {
   NestBuilder(Dims space, int reduced_rank = 0);
 
   const Dims& space() const { return nest_.space; }
-  Dims kept() const;                 ///< the space without the reduced coordinates
+  Dims kept() const;  ///< the space without the reduced coordinates
 
-  Expr constant(DType, double);      ///< any dtype; integers exact to 2^53
+  Expr constant(DType, double);  ///< any dtype; integers exact to 2^53
   Expr constant_int(DType, int64_t);
-  Expr index(int coordinate);        ///< i64
-  Expr size(const Dim&);             ///< i64
+  Expr index(int coordinate);  ///< i64
+  Expr size(const Dim&);       ///< i64
   Expr unary(ExprOp, Expr);
-  Expr binary(ExprOp, Expr, Expr);   ///< dtypes must agree (except pow, shifts); comparisons give bool
+  Expr binary(ExprOp, Expr, Expr);  ///< dtypes must agree (except pow, shifts); comparisons give bool
   Expr select(Expr condition, Expr a, Expr b);
   Expr cast(Expr, DType, ExprOp how = ExprOp::cast);
 

@@ -97,7 +97,8 @@ TEST(Verify, NamesThePatternAndTheRule) {
   EXPECT_EQ(broken([](Program&, Nest& n) { n.nodes[1].args = {0}; }), "internal error: pattern 'sum': an operation has its number of operands");
   EXPECT_EQ(broken([](Program&, Nest& n) { n.outputs.clear(); }), "internal error: pattern 'sum': something is stored");
   EXPECT_EQ(broken([](Program&, Nest& n) { n.accesses[0].tensor = 9; }), "internal error: pattern 'sum': tensors exist");
-  EXPECT_EQ(broken([](Program&, Nest& n) { n.accesses[0].map = Map::identity({Dim(1)}).padded(0, 0, 1); }), "internal error: pattern 'sum': an access that may be invalid has a fill");
+  EXPECT_EQ(broken([](Program&, Nest& n) { n.accesses[0].map = Map::identity({Dim(1)}).padded(0, 0, 1); }),
+            "internal error: pattern 'sum': an access that may be invalid has a fill");
   EXPECT_EQ(broken([](Program& p, Nest&) { p.inputs.clear(); }), "internal error: program '': tensor 'in0' is read before it is written");
 }
 

@@ -12,7 +12,8 @@ Array to_array(const Tensor& tensor) {
   const size_t count = static_cast<size_t>(tensor.element_count());
   if (array.real()) {
     array.reals.resize(count);
-    if (tensor.dtype() == DType::f32) std::copy_n(tensor.as<float>(), count, array.reals.begin());
+    if (tensor.dtype() == DType::f32)
+      std::copy_n(tensor.as<float>(), count, array.reals.begin());
     else
       for (size_t i = 0; i < count; ++i) array.reals[i] = read_float(tensor.dtype(), tensor.data(), i);
   } else {
@@ -34,9 +35,11 @@ Tensor to_tensor(const Array& array, DType dtype) {
 void Run::reserve(DType dtype, const std::vector<int64_t>& dims, int64_t& bytes) {
   const int64_t count = element_count(dims);
   if (count > options.element_limit)
-    fail(ErrorKind::invalid_input, "a tensor {} [{}] has more elements than the interpreter's limit of {}", name(dtype), fmt::join(dims, ","), options.element_limit);
+    fail(ErrorKind::invalid_input, "a tensor {} [{}] has more elements than the interpreter's limit of {}", name(dtype), fmt::join(dims, ","),
+         options.element_limit);
   if (count > (options.byte_limit - *live_bytes_) / 8)
-    fail(ErrorKind::invalid_input, "a tensor {} [{}] would bring the interpreter's tensors beyond its limit of {} bytes", name(dtype), fmt::join(dims, ","), options.byte_limit);
+    fail(ErrorKind::invalid_input, "a tensor {} [{}] would bring the interpreter's tensors beyond its limit of {} bytes", name(dtype), fmt::join(dims, ","),
+         options.byte_limit);
   bytes = count * 8;
   *live_bytes_ += bytes;
 }

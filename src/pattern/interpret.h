@@ -39,7 +39,9 @@ class Run {
   ArrayPointer constant(const Tensor& tensor);
   /// Counts points of iteration spaces; refuses beyond the limit.
   void spend(int64_t points, const std::string& source);
-  double rounded(DType dtype, double value) const { return rounds() && dtype != DType::f64 ? (dtype == DType::f32 ? static_cast<double>(static_cast<float>(value)) : round_to(dtype, value)) : value; }
+  double rounded(DType dtype, double value) const {
+    return rounds() && dtype != DType::f64 ? (dtype == DType::f32 ? static_cast<double>(static_cast<float>(value)) : round_to(dtype, value)) : value;
+  }
   bool rounds() const { return options.arithmetic == InterpreterOptions::Arithmetic::as_written; }
 
   const InterpreterOptions& options;
@@ -61,8 +63,8 @@ class Machine {
 
   void execute();
   const Array& get(TensorId id) { return *shared(id); }
-  Array& create(TensorId id);         ///< zero-filled, or the one that an earlier pattern began (slices of a concat)
-  ArrayPointer shared(TensorId id);   ///< constants are converted when first read
+  Array& create(TensorId id);        ///< zero-filled, or the one that an earlier pattern began (slices of a concat)
+  ArrayPointer shared(TensorId id);  ///< constants are converted when first read
 
   const Program& program;
   Run& run;

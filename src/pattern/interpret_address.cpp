@@ -43,7 +43,8 @@ int64_t times(int64_t a, int64_t b) { return static_cast<int64_t>(static_cast<ui
 
 }  // namespace
 
-Addressing::Addressing(const Map& symbolic, const Sizes& sizes, const std::vector<int64_t>& extents, const std::vector<int64_t>& dims) : rank_in_(extents.size()) {
+Addressing::Addressing(const Map& symbolic, const Sizes& sizes, const std::vector<int64_t>& extents, const std::vector<int64_t>& dims)
+    : rank_in_(extents.size()) {
   const tile::CoordMap<int64_t> map = tilewright::evaluate(symbolic, sizes);
   ensure(map.rank_in() == static_cast<int>(extents.size()) && map.rank_out() == static_cast<int>(dims.size()), "a map's ranks");
   std::vector<Sum> slots;
@@ -66,8 +67,10 @@ Addressing::Addressing(const Map& symbolic, const Sizes& sizes, const std::vecto
   }
   for (const auto& c : map.conditions()) {
     const Sum& value = slots[static_cast<size_t>(c.slot)];
-    if (c.kind == tile::Condition<int64_t>::divisible) divisibilities_.push_back({value, c.high == 0 ? 1 : c.high});
-    else if (!inside(value, c.low, c.high)) conditions_.push_back({value, c.low, c.high});
+    if (c.kind == tile::Condition<int64_t>::divisible)
+      divisibilities_.push_back({value, c.high == 0 ? 1 : c.high});
+    else if (!inside(value, c.low, c.high))
+      conditions_.push_back({value, c.low, c.high});
   }
   const std::vector<int64_t> strides = row_major_strides(dims);
   for (size_t axis = 0; axis < dims.size(); ++axis) {
@@ -81,8 +84,10 @@ void Addressing::add(Sum& into, const Sum& what, int64_t factor) {
   into.base = plus(into.base, times(factor, what.base));
   for (const auto& [column, old_factor] : what.terms) {
     const auto found = std::find_if(into.terms.begin(), into.terms.end(), [&, at = column](const auto& t) { return t.first == at; });
-    if (found != into.terms.end()) found->second = plus(found->second, times(factor, old_factor));
-    else into.terms.emplace_back(column, times(factor, old_factor));
+    if (found != into.terms.end())
+      found->second = plus(found->second, times(factor, old_factor));
+    else
+      into.terms.emplace_back(column, times(factor, old_factor));
   }
   std::erase_if(into.terms, [](const auto& t) { return t.second == 0; });
 }
@@ -123,10 +128,14 @@ void Addressing::evaluate_sum(const Sum& sum, size_t count, std::vector<int64_t>
   bool first = true;
   for (const auto& [column, factor] : sum.terms) {
     const int64_t* in = columns_[column];
-    if (first && factor == 1) for (size_t p = 0; p < count; ++p) out[p] = plus(sum.base, in[p]);
-    else if (first) for (size_t p = 0; p < count; ++p) out[p] = plus(sum.base, times(factor, in[p]));
-    else if (factor == 1) for (size_t p = 0; p < count; ++p) out[p] = plus(out[p], in[p]);
-    else for (size_t p = 0; p < count; ++p) out[p] = plus(out[p], times(factor, in[p]));
+    if (first && factor == 1)
+      for (size_t p = 0; p < count; ++p) out[p] = plus(sum.base, in[p]);
+    else if (first)
+      for (size_t p = 0; p < count; ++p) out[p] = plus(sum.base, times(factor, in[p]));
+    else if (factor == 1)
+      for (size_t p = 0; p < count; ++p) out[p] = plus(out[p], in[p]);
+    else
+      for (size_t p = 0; p < count; ++p) out[p] = plus(out[p], times(factor, in[p]));
     first = false;
   }
 }
@@ -141,9 +150,14 @@ void Addressing::compute(const std::vector<const int64_t*>& upper, size_t count,
     std::vector<int64_t>& column = derived_columns_[i];
     if (column.size() < count) column.resize(count);
     switch (d.kind) {
-      case tile::TransformKind::divide: for (size_t p = 0; p < count; ++p) column[p] = tile::floor_div(scratch_[p], d.amount); break;
-      case tile::TransformKind::remainder: for (size_t p = 0; p < count; ++p) column[p] = tile::floor_mod(scratch_[p], d.amount); break;
-      default: for (size_t p = 0; p < count; ++p) column[p] = tile::swizzle(scratch_[p], scratch_b_[p], d.shift, d.bits);
+      case tile::TransformKind::divide:
+        for (size_t p = 0; p < count; ++p) column[p] = tile::floor_div(scratch_[p], d.amount);
+        break;
+      case tile::TransformKind::remainder:
+        for (size_t p = 0; p < count; ++p) column[p] = tile::floor_mod(scratch_[p], d.amount);
+        break;
+      default:
+        for (size_t p = 0; p < count; ++p) column[p] = tile::swizzle(scratch_[p], scratch_b_[p], d.shift, d.bits);
     }
     columns_.push_back(column.data());
   }

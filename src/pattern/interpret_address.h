@@ -27,7 +27,7 @@ class Addressing {
   /// Addresses of `count` points given columns of their upper coordinates. A valid point outside the tensor is our bug: throws
   /// internal naming `what`. `masked` (may be null) says which points the caller has ruled out already.
   void compute(const std::vector<const int64_t*>& upper, size_t count, const uint8_t* masked, const std::string& what);
-  const int64_t* addresses() const { return address_.data(); }     ///< 0 where not valid
+  const int64_t* addresses() const { return address_.data(); }  ///< 0 where not valid
   /// Null when all points are valid.
   const uint8_t* validity() const { return has_mask_ ? valid_.data() : nullptr; }
 
@@ -66,9 +66,9 @@ class Addressing {
   void mark(const Sum& sum, std::vector<char>& marked) const;
 
   size_t rank_in_;
-  std::vector<Range> ranges_;                ///< of the basis
+  std::vector<Range> ranges_;  ///< of the basis
   std::vector<Derived> derived_;
-  std::vector<Check> conditions_, bounds_;   ///< conditions make a point invalid; bounds must hold for valid ones
+  std::vector<Check> conditions_, bounds_;  ///< conditions make a point invalid; bounds must hold for valid ones
   std::vector<Divisibility> divisibilities_;
   Sum sum_;
 

@@ -7,12 +7,18 @@
 namespace tilewright::pattern {
 namespace {
 
-constexpr int64_t rows = 4, columns = 8;         // of sums held at once
+constexpr int64_t rows = 4, columns = 8;             // of sums held at once
 constexpr int64_t tile_elements = int64_t{1} << 19;  // of one operand's tile
 
 /// What products are rounded to before they are added, and how they are added.
-template <class T> struct Sum { using type = double; };
-template <> struct Sum<int64_t> { using type = uint64_t; };  // wraps
+template <class T>
+struct Sum {
+  using type = double;
+};
+template <>
+struct Sum<int64_t> {
+  using type = uint64_t;
+};  // wraps
 
 /// sums[r][c] = Σk a[r][k]·b[k][c] in the order of k; rows of `a` are `depth` long, `b` is packed 8 columns a row.
 template <class T>
@@ -23,8 +29,10 @@ void multiply(const T* const* a, const T* b, int64_t depth, typename Sum<T>::typ
     for (int64_t r = 0; r < rows; ++r) {
       const T left = a[r][k];
       for (int64_t c = 0; c < columns; ++c) {
-        if constexpr (std::is_same_v<T, int64_t>) total[r][c] += static_cast<uint64_t>(left) * static_cast<uint64_t>(b[c]);
-        else total[r][c] += static_cast<S>(left * b[c]);
+        if constexpr (std::is_same_v<T, int64_t>)
+          total[r][c] += static_cast<uint64_t>(left) * static_cast<uint64_t>(b[c]);
+        else
+          total[r][c] += static_cast<S>(left * b[c]);
       }
     }
   for (int64_t r = 0; r < rows; ++r) std::copy_n(total[r], columns, sums[r]);
@@ -65,8 +73,11 @@ template <class T>
 class Product {
  public:
   Product(Machine& machine, const Nest& nest, const std::vector<int64_t>& extents, const Shape& shape)
-      : extents_(extents), shape_(shape), left_(machine, nest.source, nest.accesses, nest.nodes, extents, {shape.left}),
-        right_(machine, nest.source, nest.accesses, nest.nodes, extents, {shape.right}), points_(extents.size()) {}
+      : extents_(extents),
+        shape_(shape),
+        left_(machine, nest.source, nest.accesses, nest.nodes, extents, {shape.left}),
+        right_(machine, nest.source, nest.accesses, nest.nodes, extents, {shape.right}),
+        points_(extents.size()) {}
 
   template <class Put>
   void compute(Put&& put) {
@@ -85,7 +96,8 @@ class Product {
         });
         for (int64_t m = 0; m < shape_.rows_m; m += tile_m) {
           const int64_t m_count = std::min(tile_m, shape_.rows_m - m);
-          fill(left_, shape_.left, left_axes, (batch * shape_.rows_m + m) * depth, m_count * depth, [&](int64_t i, T value) { a[static_cast<size_t>(i)] = value; });
+          fill(left_, shape_.left, left_axes, (batch * shape_.rows_m + m) * depth, m_count * depth,
+               [&](int64_t i, T value) { a[static_cast<size_t>(i)] = value; });
           tile(a, b, m_count, n_count, [&](int64_t row, int64_t column, auto sum) { put(batch, m + row, n + column, sum); });
         }
       }
@@ -100,7 +112,8 @@ class Product {
     for (int64_t done = 0; done < count; done += Points::capacity) {
       points_.enumerate(extents_, axes, first + done, std::min(Points::capacity, count - done));
       evaluator.evaluate(points_);
-      for (int64_t p = 0; p < points_.count; ++p) put(done + p, real ? static_cast<T>(values.reals[static_cast<size_t>(p)]) : static_cast<T>(values.integers[static_cast<size_t>(p)]));
+      for (int64_t p = 0; p < points_.count; ++p)
+        put(done + p, real ? static_cast<T>(values.reals[static_cast<size_t>(p)]) : static_cast<T>(values.integers[static_cast<size_t>(p)]));
     }
   }
 
@@ -133,10 +146,14 @@ std::optional<Shape> shape_of(Machine& machine, const Nest& nest, const std::vec
   const std::vector<char> left = both.depends_on(shape.left), right = both.depends_on(shape.right);
   const size_t kept_rank = extents.size() - static_cast<size_t>(nest.reduced_rank);
   for (size_t axis = 0; axis < extents.size(); ++axis) {
-    if (axis >= kept_rank) shape.k.push_back(axis);
-    else if (left[axis] && !right[axis]) shape.m.push_back(axis);
-    else if (right[axis] && !left[axis]) shape.n.push_back(axis);
-    else shape.batch.push_back(axis);
+    if (axis >= kept_rank)
+      shape.k.push_back(axis);
+    else if (left[axis] && !right[axis])
+      shape.m.push_back(axis);
+    else if (right[axis] && !left[axis])
+      shape.n.push_back(axis);
+    else
+      shape.batch.push_back(axis);
   }
   shape.rows_m = product_over(extents, shape.m);
   shape.columns_n = product_over(extents, shape.n);
@@ -171,19 +188,26 @@ bool contract_in_tiles(Machine& machine, const Nest& nest, const std::vector<int
   // Tiles do about eight products in the time of one point of the general way.
   machine.run.spend(kept_count / 8 <= INT64_MAX / shape->depth ? kept_count / 8 * shape->depth : INT64_MAX, nest.source);
   const std::vector<int64_t> strides = row_major_strides(kept);
-  const std::vector<int64_t> of_batch = offsets(extents, shape->batch, strides), of_m = offsets(extents, shape->m, strides), of_n = offsets(extents, shape->n, strides);
-  const auto at = [&](int64_t batch, int64_t m, int64_t n) { return static_cast<size_t>(of_batch[static_cast<size_t>(batch)] + of_m[static_cast<size_t>(m)] + of_n[static_cast<size_t>(n)]); };
+  const std::vector<int64_t> of_batch = offsets(extents, shape->batch, strides), of_m = offsets(extents, shape->m, strides),
+                             of_n = offsets(extents, shape->n, strides);
+  const auto at = [&](int64_t batch, int64_t m, int64_t n) {
+    return static_cast<size_t>(of_batch[static_cast<size_t>(batch)] + of_m[static_cast<size_t>(m)] + of_n[static_cast<size_t>(n)]);
+  };
   sums = {into, {kept_count}, {}, {}};
   const size_t count = static_cast<size_t>(kept_count);
   if (is_float(dtype)) {
     sums.reals.resize(count);
     const auto put = [&](int64_t batch, int64_t m, int64_t n, double sum) { sums.reals[at(batch, m, n)] = sum; };
-    if (in_float32) Product<float>(machine, nest, extents, *shape).compute(put);
-    else Product<double>(machine, nest, extents, *shape).compute(put);
+    if (in_float32)
+      Product<float>(machine, nest, extents, *shape).compute(put);
+    else
+      Product<double>(machine, nest, extents, *shape).compute(put);
     if (machine.run.rounds()) round_block(into, sums.reals.data(), count);
   } else {
     sums.integers.resize(count);
-    Product<int64_t>(machine, nest, extents, *shape).compute([&](int64_t batch, int64_t m, int64_t n, uint64_t sum) { sums.integers[at(batch, m, n)] = static_cast<int64_t>(sum); });
+    Product<int64_t>(machine, nest, extents, *shape).compute([&](int64_t batch, int64_t m, int64_t n, uint64_t sum) {
+      sums.integers[at(batch, m, n)] = static_cast<int64_t>(sum);
+    });
     wrap_block(into, sums.integers.data(), count);
   }
   return true;

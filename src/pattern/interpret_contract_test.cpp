@@ -25,7 +25,8 @@ Example matmul(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, 
 
 TEST(InterpretContract, MatchesPlainLoopsForAllKindsOfSizes) {
   unsigned seed = 1;
-  for (const auto& [batch, m, n, k] : {std::tuple<int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 1}, {2, 3, 8, 5}, {1, 17, 9, 600}, {3, 1, 40, 7}, {1, 33, 2, 4}, {2, 8, 8, 0}, {0, 8, 8, 3}}) {
+  for (const auto& [batch, m, n, k] :
+       {std::tuple<int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 1}, {2, 3, 8, 5}, {1, 17, 9, 600}, {3, 1, 40, 7}, {1, 33, 2, 4}, {2, 8, 8, 0}, {0, 8, 8, 3}}) {
     const Tensor a = random_floats({batch, m, k}, ++seed), b = random_floats({batch, k, n}, ++seed);
     const Example e = matmul(batch, m, n, k, a, b, DType::f32);
     const Tensor written = e.run()[0], wide = e.run(in_float64())[0];
@@ -55,10 +56,22 @@ TEST(InterpretContract, ConvolutionReadsItsPaddingAsZeros) {
   Example e;
   const TensorId image = e.input(x), weights = e.input(w), y = e.output({DType::f32, {groups * out, positions, positions}});
   NestBuilder nest({groups, out, positions, positions, in, kernel, kernel}, 3);
-  const Map windows = Map::identity({Dim(groups * in), Dim(size), Dim(size)}).padded(1, 1, 1).padded(2, 1, 1).windows(2, positions, kernel, 2, 1).windows(1, positions, kernel, 2, 1);
-  const Expr a = nest.load(image, DType::f32, windows.reshaped({Dim(groups), Dim(in), Dim(positions), Dim(kernel), Dim(positions), Dim(kernel)}).transposed({0, 2, 4, 1, 3, 5}).inserted(1, out), {}, nest.constant(DType::f32, 0));
-  const Expr b = nest.load(weights, DType::f32, Map::identity({Dim(groups * out), Dim(in), Dim(kernel), Dim(kernel)}).reshaped({Dim(groups), Dim(out), Dim(in), Dim(kernel), Dim(kernel)}).inserted(2, positions).inserted(2, positions));
-  nest.store(y, Map::identity({Dim(groups * out), Dim(positions), Dim(positions)}).reshaped({Dim(groups), Dim(out), Dim(positions), Dim(positions)}), nest.reduce(ReduceOp::sum, a * b, DType::f32));
+  const Map windows = Map::identity({Dim(groups * in), Dim(size), Dim(size)})
+                          .padded(1, 1, 1)
+                          .padded(2, 1, 1)
+                          .windows(2, positions, kernel, 2, 1)
+                          .windows(1, positions, kernel, 2, 1);
+  const Expr a = nest.load(
+      image, DType::f32,
+      windows.reshaped({Dim(groups), Dim(in), Dim(positions), Dim(kernel), Dim(positions), Dim(kernel)}).transposed({0, 2, 4, 1, 3, 5}).inserted(1, out), {},
+      nest.constant(DType::f32, 0));
+  const Expr b = nest.load(weights, DType::f32,
+                           Map::identity({Dim(groups * out), Dim(in), Dim(kernel), Dim(kernel)})
+                               .reshaped({Dim(groups), Dim(out), Dim(in), Dim(kernel), Dim(kernel)})
+                               .inserted(2, positions)
+                               .inserted(2, positions));
+  nest.store(y, Map::identity({Dim(groups * out), Dim(positions), Dim(positions)}).reshaped({Dim(groups), Dim(out), Dim(positions), Dim(positions)}),
+             nest.reduce(ReduceOp::sum, a * b, DType::f32));
   e.add(nest.finish("conv"));
   const Tensor result = e.run(in_float64())[0];
   for (int64_t g = 0; g < groups; ++g)
@@ -79,7 +92,8 @@ TEST(InterpretContract, ConvolutionReadsItsPaddingAsZeros) {
 
 TEST(InterpretContract, EpiloguesAndProloguesBelongToTheNest) {
   // relu(Σk (x-1)·w + bias), with a bias per column.
-  const Tensor x = floats({2, 2}, {1, 2, 3, 4}), w = floats({2, 8}, {1, 0, -1, 2, 1, 1, 1, 1, 0, 1, 1, -3, 2, 2, 2, 2}), bias = floats({8}, {0, 0, 0, 0, 0, 0, 0, -100});
+  const Tensor x = floats({2, 2}, {1, 2, 3, 4}), w = floats({2, 8}, {1, 0, -1, 2, 1, 1, 1, 1, 0, 1, 1, -3, 2, 2, 2, 2}),
+               bias = floats({8}, {0, 0, 0, 0, 0, 0, 0, -100});
   Example e;
   const TensorId a = e.input(x), b = e.input(w), c = e.input(bias), y = e.output({DType::f32, {2, 8}});
   NestBuilder nest({2, 8, 2}, 1);

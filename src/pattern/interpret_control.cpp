@@ -44,8 +44,10 @@ struct Stack {
   int64_t count = 0;
 
   void push(const Array& slice, Run& run, const std::string& source) {
-    if (count == 0) slices.dims = slice.dims;
-    else if (slices.dims != slice.dims) fail(ErrorKind::invalid_input, "{}: a scanned output changes its shape between iterations", source);
+    if (count == 0)
+      slices.dims = slice.dims;
+    else if (slices.dims != slice.dims)
+      fail(ErrorKind::invalid_input, "{}: a scanned output changes its shape between iterations", source);
     slices.dtype = slice.dtype;
     ++count;
     if (slice.count() > run.options.element_limit / count)

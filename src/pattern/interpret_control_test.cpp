@@ -119,8 +119,10 @@ TEST(InterpretIf, TakesOneBranchAndLearnsItsSize) {
 /// carried f32[C] → itself with one element more (its length); scanned: the iteration; goes on while iteration + 1 < limit.
 Loop growing(Example& e, TensorId trip_count, int64_t limit) {
   auto body = std::make_shared<Program>();
-  const TensorId i = body->add_tensor({DType::i64, {}}, "i"), condition = body->add_tensor({DType::boolean, {}}, "c"), x = body->add_tensor({DType::f32, {symbol("C")}}, "x");
-  const TensorId next = body->add_tensor({DType::boolean, {}}, "next"), y = body->add_tensor({DType::f32, {symbol("C") + 1}}, "y"), seen = body->add_tensor({DType::i64, {}}, "seen");
+  const TensorId i = body->add_tensor({DType::i64, {}}, "i"), condition = body->add_tensor({DType::boolean, {}}, "c"),
+                 x = body->add_tensor({DType::f32, {symbol("C")}}, "x");
+  const TensorId next = body->add_tensor({DType::boolean, {}}, "next"), y = body->add_tensor({DType::f32, {symbol("C") + 1}}, "y"),
+                 seen = body->add_tensor({DType::i64, {}}, "seen");
   NestBuilder scalar(Dims{});
   const Expr number = scalar.load(i, DType::i64, Map::identity(std::initializer_list<Dim>{}));
   scalar.store(next, scalar.binary(ExprOp::less, number + 1, scalar.constant(DType::i64, static_cast<double>(limit))));

@@ -33,8 +33,8 @@ void Points::enumerate(const std::vector<int64_t>& extents, const std::vector<si
   }
 }
 
-Evaluator::Evaluator(Machine& machine, const std::string& source, const std::vector<Access>& accesses, const std::vector<ExprNode>& nodes, std::vector<int64_t> extents,
-                     const std::vector<ExprId>& roots, const std::vector<Array>* reduced)
+Evaluator::Evaluator(Machine& machine, const std::string& source, const std::vector<Access>& accesses, const std::vector<ExprNode>& nodes,
+                     std::vector<int64_t> extents, const std::vector<ExprId>& roots, const std::vector<Array>* reduced)
     : machine_(machine), source_(source), nodes_(nodes), extents_(std::move(extents)), reduced_(reduced), columns_(nodes.size()) {
   std::vector<char> needed(nodes.size(), 0);
   for (const ExprId root : roots) needed.at(static_cast<size_t>(root)) = 1;
@@ -71,7 +71,12 @@ Evaluator::Evaluator(Machine& machine, const std::string& source, const std::vec
       }
       const Array& array = machine.get(access.tensor);
       step.reader = static_cast<int>(readers_.size());
-      readers_.push_back({&access, &array, std::move(indirect), Addressing(access.map, machine.run.sizes, upper, array.dims), std::vector<std::vector<int64_t>>(access.indirect.size(), std::vector<int64_t>(capacity)), {}});
+      readers_.push_back({&access,
+                          &array,
+                          std::move(indirect),
+                          Addressing(access.map, machine.run.sizes, upper, array.dims),
+                          std::vector<std::vector<int64_t>>(access.indirect.size(), std::vector<int64_t>(capacity)),
+                          {}});
     }
     steps_.push_back(std::move(step));
   }
@@ -88,8 +93,10 @@ void Evaluator::evaluate(const Points& points) {
       case ExprOp::reduced: {
         ensure(reduced_ != nullptr, "a reduction's result is read only by what is stored");
         const Array& results = reduced_->at(static_cast<size_t>(node.integer));
-        if (results.real()) std::copy_n(results.reals.begin() + points.first, count, result.reals.begin());
-        else std::copy_n(results.integers.begin() + points.first, count, result.integers.begin());
+        if (results.real())
+          std::copy_n(results.reals.begin() + points.first, count, result.reals.begin());
+        else
+          std::copy_n(results.integers.begin() + points.first, count, result.integers.begin());
         break;
       }
       default: apply_block(node, step.dtypes, step.args, result, count, machine_.run.rounds());
@@ -132,16 +139,20 @@ void Evaluator::load(Reader& reader, const Points& points, Column& result) {
   const int64_t* address = reader.addressing.addresses();
   const uint8_t* valid = reader.addressing.validity();
   if (valid == nullptr) {
-    if (array.real()) for (size_t p = 0; p < count; ++p) result.reals[p] = array.reals[static_cast<size_t>(address[p])];
-    else for (size_t p = 0; p < count; ++p) result.integers[p] = array.integers[static_cast<size_t>(address[p])];
+    if (array.real())
+      for (size_t p = 0; p < count; ++p) result.reals[p] = array.reals[static_cast<size_t>(address[p])];
+    else
+      for (size_t p = 0; p < count; ++p) result.integers[p] = array.integers[static_cast<size_t>(address[p])];
     return;
   }
   if (!access.fill) ensure(std::find(valid, valid + count, 0) == valid + count, "an access that may be invalid has a fill");
   const Column* fill = access.fill ? &columns_[static_cast<size_t>(*access.fill)] : nullptr;
   for (size_t p = 0; p < count; ++p) {
     const size_t at = static_cast<size_t>(address[p]);
-    if (array.real()) result.reals[p] = valid[p] ? array.reals[at] : fill->reals[p];
-    else result.integers[p] = valid[p] ? array.integers[at] : fill->integers[p];
+    if (array.real())
+      result.reals[p] = valid[p] ? array.reals[at] : fill->reals[p];
+    else
+      result.integers[p] = valid[p] ? array.integers[at] : fill->integers[p];
   }
 }
 

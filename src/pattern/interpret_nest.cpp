@@ -56,10 +56,18 @@ class Accumulator {
   void join_reals(size_t at, const std::vector<double>& values, size_t first, size_t last, int64_t position) {
     double total = reals_[at];
     switch (reduction_.op) {
-      case ReduceOp::sum: for (size_t p = first; p < last; ++p) total += values[p]; break;
-      case ReduceOp::product: for (size_t p = first; p < last; ++p) total *= values[p]; break;
-      case ReduceOp::min: for (size_t p = first; p < last; ++p) total = apply(ExprOp::min, total, values[p]); break;
-      case ReduceOp::max: for (size_t p = first; p < last; ++p) total = apply(ExprOp::max, total, values[p]); break;
+      case ReduceOp::sum:
+        for (size_t p = first; p < last; ++p) total += values[p];
+        break;
+      case ReduceOp::product:
+        for (size_t p = first; p < last; ++p) total *= values[p];
+        break;
+      case ReduceOp::min:
+        for (size_t p = first; p < last; ++p) total = apply(ExprOp::min, total, values[p]);
+        break;
+      case ReduceOp::max:
+        for (size_t p = first; p < last; ++p) total = apply(ExprOp::max, total, values[p]);
+        break;
       default:
         for (size_t p = first; p < last; ++p, ++position) {
           // NaN wins over every number, as in numpy.
@@ -77,10 +85,18 @@ class Accumulator {
   void join_integers(size_t at, const std::vector<int64_t>& values, size_t first, size_t last, int64_t position) {
     int64_t total = integers_[at];
     switch (reduction_.op) {
-      case ReduceOp::sum: for (size_t p = first; p < last; ++p) total = apply(ExprOp::add, dtype_, total, values[p]); break;
-      case ReduceOp::product: for (size_t p = first; p < last; ++p) total = apply(ExprOp::mul, dtype_, total, values[p]); break;
-      case ReduceOp::min: for (size_t p = first; p < last; ++p) total = apply(ExprOp::min, dtype_, total, values[p]); break;
-      case ReduceOp::max: for (size_t p = first; p < last; ++p) total = apply(ExprOp::max, dtype_, total, values[p]); break;
+      case ReduceOp::sum:
+        for (size_t p = first; p < last; ++p) total = apply(ExprOp::add, dtype_, total, values[p]);
+        break;
+      case ReduceOp::product:
+        for (size_t p = first; p < last; ++p) total = apply(ExprOp::mul, dtype_, total, values[p]);
+        break;
+      case ReduceOp::min:
+        for (size_t p = first; p < last; ++p) total = apply(ExprOp::min, dtype_, total, values[p]);
+        break;
+      case ReduceOp::max:
+        for (size_t p = first; p < last; ++p) total = apply(ExprOp::max, dtype_, total, values[p]);
+        break;
       default:
         for (size_t p = first; p < last; ++p, ++position) {
           const int64_t value = values[p];
@@ -158,10 +174,13 @@ void interpret(Machine& machine, const Nest& nest) {
 
   std::vector<Array> results;
   if (!nest.reductions.empty()) {
-    if (kept > machine.run.options.element_limit) fail(ErrorKind::invalid_input, "{}: {} results are more than the interpreter's limit of {}", nest.source, kept, machine.run.options.element_limit);
+    if (kept > machine.run.options.element_limit)
+      fail(ErrorKind::invalid_input, "{}: {} results are more than the interpreter's limit of {}", nest.source, kept, machine.run.options.element_limit);
     Array sums;
-    if (contract_in_tiles(machine, nest, extents, sums)) results.push_back(std::move(sums));
-    else results = reduce_all(machine, nest, extents, kept, reduced);
+    if (contract_in_tiles(machine, nest, extents, sums))
+      results.push_back(std::move(sums));
+    else
+      results = reduce_all(machine, nest, extents, kept, reduced);
   }
 
   // What is stored is computed at the kept points, the reduced coordinates being 0.
@@ -190,7 +209,8 @@ void interpret(Machine& machine, const Nest& nest) {
       const Column& values = evaluator.value(goal.store.value);
       for (size_t p = 0; p < static_cast<size_t>(points.count); ++p) {
         if (valid != nullptr && !valid[p]) continue;
-        goal.array.real() ? void(goal.array.reals[static_cast<size_t>(address[p])] = values.reals[p]) : void(goal.array.integers[static_cast<size_t>(address[p])] = values.integers[p]);
+        goal.array.real() ? void(goal.array.reals[static_cast<size_t>(address[p])] = values.reals[p])
+                          : void(goal.array.integers[static_cast<size_t>(address[p])] = values.integers[p]);
       }
     }
   }

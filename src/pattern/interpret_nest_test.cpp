@@ -121,7 +121,8 @@ TEST(InterpretMap, DividingMapsWorkAcrossBlocks) {
   const Tensor x = random_floats({a * b * c}, 1);
   const TensorId in = e.input(x), y = e.output({DType::f32, {c * a, b}});
   NestBuilder nest({c * a, b});
-  nest.store(y, nest.load(in, DType::f32, Map::identity({Dim(a * b * c)}).reshaped({Dim(a), Dim(b), Dim(c)}).transposed({2, 0, 1}).reshaped({Dim(c * a), Dim(b)})));
+  nest.store(
+      y, nest.load(in, DType::f32, Map::identity({Dim(a * b * c)}).reshaped({Dim(a), Dim(b), Dim(c)}).transposed({2, 0, 1}).reshaped({Dim(c * a), Dim(b)})));
   e.add(nest.finish("shuffle"));
   const Tensor result = e.run()[0];
   for (int64_t k = 0; k < c; ++k)
@@ -225,7 +226,8 @@ TEST(InterpretLimits, HugeTensorsAndSpacesAreRefused) {
   Example sum;
   const TensorId from = sum.input(x), total = sum.output({DType::f32, {}});
   NestBuilder reduce({int64_t{1} << 50}, 1);
-  reduce.store(total, reduce.reduce(ReduceOp::max, reduce.load(from, DType::f32, Map::identity({Dim(2)}).frozen(0, 1).inserted(0, int64_t{1} << 50)), DType::f32));
+  reduce.store(total,
+               reduce.reduce(ReduceOp::max, reduce.load(from, DType::f32, Map::identity({Dim(2)}).frozen(0, 1).inserted(0, int64_t{1} << 50)), DType::f32));
   sum.add(reduce.finish("long"));
   EXPECT_NE(error_of(sum, ErrorKind::invalid_input).find("long: more work than the interpreter's limit"), std::string::npos);
 

@@ -83,7 +83,10 @@ TILEWRIGHT_ALWAYS_INLINE int64_t integer_value(ExprOp op, bool is_unsigned, int6
     case ExprOp::neg: return back(0 - bits(a));
     case ExprOp::abs: return a < 0 && !is_unsigned ? back(0 - bits(a)) : a;
     case ExprOp::sign: return is_unsigned ? a != 0 : (a > 0) - (a < 0);
-    case ExprOp::floor: case ExprOp::ceil: case ExprOp::round_even: case ExprOp::trunc: return a;
+    case ExprOp::floor:
+    case ExprOp::ceil:
+    case ExprOp::round_even:
+    case ExprOp::trunc: return a;
     case ExprOp::logical_not: return a == 0;
     case ExprOp::bit_not: return ~a;
     case ExprOp::add: return back(bits(a) + bits(b));
@@ -111,9 +114,12 @@ TILEWRIGHT_ALWAYS_INLINE int64_t integer_value(ExprOp op, bool is_unsigned, int6
     case ExprOp::pow: return integer_power(a, b);
     case ExprOp::min: return (is_unsigned ? bits(a) < bits(b) : a < b) ? a : b;
     case ExprOp::max: return (is_unsigned ? bits(a) < bits(b) : a < b) ? b : a;
-    case ExprOp::bit_and: case ExprOp::logical_and: return a & b;
-    case ExprOp::bit_or: case ExprOp::logical_or: return a | b;
-    case ExprOp::bit_xor: case ExprOp::logical_xor: return a ^ b;
+    case ExprOp::bit_and:
+    case ExprOp::logical_and: return a & b;
+    case ExprOp::bit_or:
+    case ExprOp::logical_or: return a | b;
+    case ExprOp::bit_xor:
+    case ExprOp::logical_xor: return a ^ b;
     case ExprOp::shift_left: return b < 0 || b >= 64 ? 0 : back(bits(a) << b);
     case ExprOp::shift_right:
       if (is_unsigned) return b < 0 || b >= 64 ? 0 : back(bits(a) >> b);
@@ -143,11 +149,17 @@ constexpr size_t operation_count = static_cast<size_t>(ExprOp::select) + 1;
 using AllOperations = std::make_index_sequence<operation_count>;
 
 template <size_t... op>
-constexpr auto real_loops_of(std::index_sequence<op...>) { return std::array{&real_loop<static_cast<ExprOp>(op)>...}; }
+constexpr auto real_loops_of(std::index_sequence<op...>) {
+  return std::array{&real_loop<static_cast<ExprOp>(op)>...};
+}
 template <size_t... op>
-constexpr auto real_test_loops_of(std::index_sequence<op...>) { return std::array{&real_test_loop<static_cast<ExprOp>(op)>...}; }
+constexpr auto real_test_loops_of(std::index_sequence<op...>) {
+  return std::array{&real_test_loop<static_cast<ExprOp>(op)>...};
+}
 template <bool is_unsigned, size_t... op>
-constexpr auto integer_loops_of(std::index_sequence<op...>) { return std::array{&integer_loop<static_cast<ExprOp>(op), is_unsigned>...}; }
+constexpr auto integer_loops_of(std::index_sequence<op...>) {
+  return std::array{&integer_loop<static_cast<ExprOp>(op), is_unsigned>...};
+}
 
 constexpr auto real_loops = real_loops_of(AllOperations{});
 constexpr auto real_test_loops = real_test_loops_of(AllOperations{});
@@ -158,7 +170,8 @@ constexpr auto unsigned_loops = integer_loops_of<true>(AllOperations{});
 double beyond_largest(DType dtype) { return std::ldexp(1.0, bits_of(dtype) - (is_signed(dtype) ? 1 : 0)); }
 
 void convert_to_real(const ExprNode& node, DType from, const Column& x, Column& result, size_t count, bool rounds) {
-  if (is_float(from)) std::copy_n(x.reals.begin(), count, result.reals.begin());
+  if (is_float(from))
+    std::copy_n(x.reals.begin(), count, result.reals.begin());
   else
     for (size_t i = 0; i < count; ++i) result.reals[i] = to_real(x.integers[i], from);
   // Casts to 8 bits and fewer quantise: they are part of what the model says, not rounding noise.
@@ -176,8 +189,10 @@ void convert_to_real(const ExprNode& node, DType from, const Column& x, Column& 
 void convert_to_integer(const ExprNode& node, DType from, const Column& x, Column& result, size_t count) {
   const bool wrap = node.op == ExprOp::cast_wrap;
   for (size_t i = 0; i < count; ++i) {
-    if (is_float(from)) result.integers[i] = to_integer(x.reals[i], node.dtype, wrap);
-    else result.integers[i] = wrap ? wrap_to(node.dtype, x.integers[i]) : clamp_integer(x.integers[i], from, node.dtype);
+    if (is_float(from))
+      result.integers[i] = to_integer(x.reals[i], node.dtype, wrap);
+    else
+      result.integers[i] = wrap ? wrap_to(node.dtype, x.integers[i]) : clamp_integer(x.integers[i], from, node.dtype);
   }
 }
 
@@ -258,7 +273,9 @@ void apply_block(const ExprNode& node, const std::vector<DType>& dtypes, const s
         is_float(from) ? void(result.reals[i] = chosen.reals[i]) : void(result.integers[i] = chosen.integers[i]);
       }
       return;
-    case ExprOp::cast: case ExprOp::cast_wrap: case ExprOp::cast_unsaturated:
+    case ExprOp::cast:
+    case ExprOp::cast_wrap:
+    case ExprOp::cast_unsaturated:
       return is_float(node.dtype) ? convert_to_real(node, from, *args[0], result, count, rounds) : convert_to_integer(node, from, *args[0], result, count);
     case ExprOp::bitcast: return reinterpret(node, from, *args[0], result, count);
     default: break;
@@ -266,12 +283,18 @@ void apply_block(const ExprNode& node, const std::vector<DType>& dtypes, const s
   const size_t op = static_cast<size_t>(node.op);
   const Column& a = *args[0];
   const Column& b = *args.back();
-  if (node.op == ExprOp::pow && is_float(dtypes[0]) != is_float(dtypes[1])) mixed_power(node, dtypes, args, result, count);
-  else if (is_float(from) && !is_float(node.dtype)) real_test_loops[op](a.reals.data(), b.reals.data(), result.integers.data(), count);
-  else if (is_float(from)) real_loops[op](a.reals.data(), b.reals.data(), result.reals.data(), count);
-  else (from == DType::u64 ? unsigned_loops : integer_loops)[op](a.integers.data(), b.integers.data(), result.integers.data(), count);
-  if (!is_float(node.dtype)) wrap_block(node.dtype, result.integers.data(), count);
-  else if (rounds) round_block(node.dtype, result.reals.data(), count);
+  if (node.op == ExprOp::pow && is_float(dtypes[0]) != is_float(dtypes[1]))
+    mixed_power(node, dtypes, args, result, count);
+  else if (is_float(from) && !is_float(node.dtype))
+    real_test_loops[op](a.reals.data(), b.reals.data(), result.integers.data(), count);
+  else if (is_float(from))
+    real_loops[op](a.reals.data(), b.reals.data(), result.reals.data(), count);
+  else
+    (from == DType::u64 ? unsigned_loops : integer_loops)[op](a.integers.data(), b.integers.data(), result.integers.data(), count);
+  if (!is_float(node.dtype))
+    wrap_block(node.dtype, result.integers.data(), count);
+  else if (rounds)
+    round_block(node.dtype, result.reals.data(), count);
 }
 
 }  // namespace tilewright::pattern

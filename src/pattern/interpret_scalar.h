@@ -21,9 +21,7 @@ int64_t to_integer(double value, DType to, bool wrap);
 /// Integer → integer or bool, the nearest limit where it does not fit.
 int64_t clamp_integer(int64_t value, DType from, DType to);
 /// The integer as a float, not rounded to any dtype but float64.
-inline double to_real(int64_t value, DType from) {
-  return from == DType::u64 ? static_cast<double>(static_cast<uint64_t>(value)) : static_cast<double>(value);
-}
+inline double to_real(int64_t value, DType from) { return from == DType::u64 ? static_cast<double>(static_cast<uint64_t>(value)) : static_cast<double>(value); }
 
 int64_t lowest_integer(DType dtype);
 int64_t largest_integer(DType dtype);  ///< u64: all bits set, which reads as -1

@@ -21,7 +21,8 @@ bool less_at(const Array& array, int64_t a, int64_t b) {
 }
 
 void copy_element(const Array& from, int64_t a, Array& to, int64_t b) {
-  from.real() ? to.reals[static_cast<size_t>(b)] = from.reals[static_cast<size_t>(a)] : to.integers[static_cast<size_t>(b)] = from.integers[static_cast<size_t>(a)];
+  from.real() ? to.reals[static_cast<size_t>(b)] = from.reals[static_cast<size_t>(a)]
+              : to.integers[static_cast<size_t>(b)] = from.integers[static_cast<size_t>(a)];
 }
 
 void nonzero(const Array& x, Array& out, int64_t& count) {
@@ -29,7 +30,8 @@ void nonzero(const Array& x, Array& out, int64_t& count) {
   const std::vector<int64_t> strides = row_major_strides(x.dims);
   for (int64_t i = 0; i < bound; ++i) {
     if (x.real() ? x.reals[static_cast<size_t>(i)] == 0 : x.integers[static_cast<size_t>(i)] == 0) continue;
-    for (size_t axis = 0; axis < x.dims.size(); ++axis) out.integers[axis * static_cast<size_t>(bound) + static_cast<size_t>(count)] = i / strides[axis] % x.dims[axis];
+    for (size_t axis = 0; axis < x.dims.size(); ++axis)
+      out.integers[axis * static_cast<size_t>(bound) + static_cast<size_t>(count)] = i / strides[axis] % x.dims[axis];
     ++count;
   }
 }
@@ -79,7 +81,8 @@ void unique(const Array& x, int64_t axis, bool sorted, const std::vector<Array*>
   }
   std::vector<int64_t> order(firsts.size()), rank(firsts.size());
   std::iota(order.begin(), order.end(), int64_t{0});
-  if (sorted) std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return before(firsts[static_cast<size_t>(a)], firsts[static_cast<size_t>(b)]); });
+  if (sorted)
+    std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return before(firsts[static_cast<size_t>(a)], firsts[static_cast<size_t>(b)]); });
   for (size_t i = 0; i < order.size(); ++i) rank[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
   count = static_cast<int64_t>(firsts.size());
   for (int64_t i = 0; i < count; ++i) {
@@ -94,7 +97,9 @@ void unique(const Array& x, int64_t axis, bool sorted, const std::vector<Array*>
   }
 }
 
-struct Box { double y1, x1, y2, x2; };
+struct Box {
+  double y1, x1, y2, x2;
+};
 
 Box box_of(const Array& boxes, int64_t index, bool center) {
   const double* b = boxes.reals.data() + index * 4;

@@ -48,8 +48,10 @@ class Scanner {
     expect("\"");
     std::string out;
     for (; at_ < text_.size() && text_[at_] != '"'; ++at_) {
-      if (text_[at_] == '\\' && at_ + 1 < text_.size()) out += text_[++at_] == 'n' ? '\n' : text_[at_];
-      else out += text_[at_];
+      if (text_[at_] == '\\' && at_ + 1 < text_.size())
+        out += text_[++at_] == 'n' ? '\n' : text_[at_];
+      else
+        out += text_[at_];
     }
     if (at_ == text_.size()) reject("a quoted text does not end");
     ++at_;
@@ -101,8 +103,10 @@ class Scanner {
     int depth = 0;
     for (const char c : all + ",") {
       depth += c == '(' ? 1 : c == ')' ? -1 : 0;
-      if (c != ',' || depth > 0) part += c;
-      else if (!all.empty()) result.push_back(Dim::parse(std::exchange(part, "")));
+      if (c != ',' || depth > 0)
+        part += c;
+      else if (!all.empty())
+        result.push_back(Dim::parse(std::exchange(part, "")));
     }
     return result;
   }
@@ -211,7 +215,8 @@ class Parser {
     const std::string found = in_.word();
     int value = 0;
     const char* end = found.data() + found.size();
-    if (found.substr(0, 1) != kind || std::from_chars(found.data() + 1, end, value).ptr != end || found.size() < 2) in_.reject(fmt::format("expected {}0, {}1, …", kind, kind));
+    if (found.substr(0, 1) != kind || std::from_chars(found.data() + 1, end, value).ptr != end || found.size() < 2)
+      in_.reject(fmt::format("expected {}0, {}1, …", kind, kind));
     return value;
   }
   void numbered(std::string_view kind, const std::string& found, size_t next) {

@@ -70,15 +70,12 @@ std::vector<TensorId> reads(const Pattern& pattern) {
   const auto accesses = [&](const std::vector<Access>& list) {
     for (const Access& access : list) add_once(ids, access.tensor);
   };
-  std::visit(Overloaded{[&](const Nest& p) { accesses(p.accesses); },
-                        [&](const Scatter& p) { add_once(ids, p.initial), accesses(p.accesses); },
-                        [&](const Cumulate& p) { add_once(ids, p.input); },
-                        [&](const Select& p) { all(p.inputs); },
-                        [&](const Bind& p) { add_once(ids, p.tensor); },
-                        [&](const If& p) { add_once(ids, p.condition), all(p.inputs); },
-                        [&](const Loop& p) { add_once(ids, p.trip_count), add_once(ids, p.condition), all(p.carried), all(p.invariants); },
-                        [](const Require&) {}},
-             pattern);
+  std::visit(
+      Overloaded{[&](const Nest& p) { accesses(p.accesses); }, [&](const Scatter& p) { add_once(ids, p.initial), accesses(p.accesses); },
+                 [&](const Cumulate& p) { add_once(ids, p.input); }, [&](const Select& p) { all(p.inputs); }, [&](const Bind& p) { add_once(ids, p.tensor); },
+                 [&](const If& p) { add_once(ids, p.condition), all(p.inputs); },
+                 [&](const Loop& p) { add_once(ids, p.trip_count), add_once(ids, p.condition), all(p.carried), all(p.invariants); }, [](const Require&) {}},
+      pattern);
   return ids;
 }
 
@@ -90,12 +87,9 @@ std::vector<TensorId> writes(const Pattern& pattern) {
   std::visit(Overloaded{[&](const Nest& p) {
                           for (const Store& store : p.outputs) add_once(ids, store.tensor);
                         },
-                        [&](const Scatter& p) { add_once(ids, p.output); },
-                        [&](const Cumulate& p) { add_once(ids, p.output); },
-                        [&](const Select& p) { all(p.outputs), add_once(ids, p.count); },
-                        [&](const If& p) { all(p.outputs); },
-                        [&](const Loop& p) { all(p.outputs); },
-                        [](const Bind&) {}, [](const Require&) {}},
+                        [&](const Scatter& p) { add_once(ids, p.output); }, [&](const Cumulate& p) { add_once(ids, p.output); },
+                        [&](const Select& p) { all(p.outputs), add_once(ids, p.count); }, [&](const If& p) { all(p.outputs); },
+                        [&](const Loop& p) { all(p.outputs); }, [](const Bind&) {}, [](const Require&) {}},
              pattern);
   return ids;
 }
@@ -110,8 +104,8 @@ std::vector<std::string> symbols_of(const Pattern& pattern) {
                           collect(p.accesses, p.nodes, p.space, symbols);
                           collect(p.map, symbols);
                         },
-                        [&](const Require& p) { p.lhs.collect_symbols(symbols), p.rhs.collect_symbols(symbols); },
-                        [](const Cumulate&) {}, [](const Select&) {}, [](const Bind&) {}, [](const If&) {}, [](const Loop&) {}},
+                        [&](const Require& p) { p.lhs.collect_symbols(symbols), p.rhs.collect_symbols(symbols); }, [](const Cumulate&) {}, [](const Select&) {},
+                        [](const Bind&) {}, [](const If&) {}, [](const Loop&) {}},
              pattern);
   return {symbols.begin(), symbols.end()};
 }

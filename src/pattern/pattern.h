@@ -28,28 +28,67 @@ enum class ExprOp {
   load,      ///< element of access `integer`
   reduced,   ///< result `integer` of Nest::reductions; only in what the outputs store
   // unary
-  neg, abs, sign, floor, ceil, round_even, trunc, sqrt, exp, log, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, asinh,
-  acosh, atanh, erf, sigmoid, logical_not, bit_not, is_nan, is_inf,
-  cast,      ///< to `dtype`; float→int truncates, out of range saturates to the type's limits, NaN gives 0; →bool is != 0
-  cast_wrap, ///< int→int and float→int as ONNX Cast on common hardware: two's complement wrap of the truncated value
-  cast_unsaturated, ///< to an 8-bit float, overflow gives NaN or infinity
-  bitcast,   ///< same width, other dtype
+  neg,
+  abs,
+  sign,
+  floor,
+  ceil,
+  round_even,
+  trunc,
+  sqrt,
+  exp,
+  log,
+  sin,
+  cos,
+  tan,
+  asin,
+  acos,
+  atan,
+  sinh,
+  cosh,
+  tanh,
+  asinh,
+  acosh,
+  atanh,
+  erf,
+  sigmoid,
+  logical_not,
+  bit_not,
+  is_nan,
+  is_inf,
+  cast,              ///< to `dtype`; float→int truncates, out of range saturates to the type's limits, NaN gives 0; →bool is != 0
+  cast_wrap,         ///< int→int and float→int as ONNX Cast on common hardware: two's complement wrap of the truncated value
+  cast_unsaturated,  ///< to an 8-bit float, overflow gives NaN or infinity
+  bitcast,           ///< same width, other dtype
   // binary; both operands and the result share a dtype unless said otherwise
-  add, sub, mul,
-  div,       ///< floats: IEEE. Integers: truncates; a zero divisor gives 0
-  floor_div, mod, ///< integers: floor division and its remainder; float mod: sign of the divisor. Zero divisor gives 0 (integers)
-  fmod,      ///< sign of the dividend
-  pow,       ///< second operand may have another dtype
-  min, max,  ///< floats: NaN if either is NaN
-  bit_and, bit_or, bit_xor, shift_left, shift_right, logical_and, logical_or, logical_xor,
-  equal, less, less_equal,  ///< operands share a dtype; result bool
+  add,
+  sub,
+  mul,
+  div,  ///< floats: IEEE. Integers: truncates; a zero divisor gives 0
+  floor_div,
+  mod,   ///< integers: floor division and its remainder; float mod: sign of the divisor. Zero divisor gives 0 (integers)
+  fmod,  ///< sign of the dividend
+  pow,   ///< second operand may have another dtype
+  min,
+  max,  ///< floats: NaN if either is NaN
+  bit_and,
+  bit_or,
+  bit_xor,
+  shift_left,
+  shift_right,
+  logical_and,
+  logical_or,
+  logical_xor,
+  equal,
+  less,
+  less_equal,  ///< operands share a dtype; result bool
   // ternary
-  select,    ///< (bool, a, b)
+  select,  ///< (bool, a, b)
 };
 
 struct ExprNode {
   ExprOp op = ExprOp::constant;
-  DType dtype = DType::f32;      ///< of the result
+  DType dtype = DType::f32;  ///< of the result
   std::vector<ExprId> args;
   double real = 0;
   int64_t integer = 0;
@@ -61,9 +100,9 @@ struct ExprNode {
 /// `fill`. Indirect coordinates outside the tensor are clamped when `fill` is absent, and read `fill` when it is there.
 struct Access {
   TensorId tensor = -1;
-  Map map;                        ///< space (+ indirect) → the tensor's coordinates
+  Map map;  ///< space (+ indirect) → the tensor's coordinates
   std::vector<ExprId> indirect;
-  std::optional<ExprId> fill;     ///< same dtype as the tensor
+  std::optional<ExprId> fill;  ///< same dtype as the tensor
 };
 
 enum class ReduceOp { sum, product, min, max, arg_min, arg_max, arg_min_last, arg_max_last };
@@ -88,7 +127,7 @@ struct Store {
 /// Map, Reduce and Contract in one shape: for each kept point, combine over the reduced points, then store.
 /// The iteration space is `space`; its last `reduced_rank` coordinates are reduced.
 struct Nest {
-  std::string source;               ///< names of the model's nodes
+  std::string source;  ///< names of the model's nodes
   Dims space;
   int reduced_rank = 0;
   std::vector<Access> accesses;
@@ -109,7 +148,7 @@ struct Scatter {
   Dims space;
   std::vector<Access> accesses;
   std::vector<ExprNode> nodes;
-  Map map;                          ///< space + indirect → output coordinates
+  Map map;  ///< space + indirect → output coordinates
   std::vector<ExprId> indirect;
   ExprId value = -1;
   enum class Combine { assign, add, mul, min, max } combine = Combine::assign;
@@ -126,16 +165,16 @@ struct Cumulate {
 /// Data-dependent results: outputs have static upper bounds; `count` (i64 scalar) tells how much is used.
 struct Select {
   enum class Kind {
-    nonzero,  ///< in: any [dims]; out: i64 [rank, bound] (bound = element count; column k = k-th nonzero; row stride is the bound), count
-    top_k,    ///< in: x; out: values, i64 indices, dims as x but `axis` has the output tensor's size; ints: axis, largest, sorted
-    unique,   ///< in: x; out: values(bound), i64 first-index, i64 inverse, i64 counts, count; ints: axis (-1000 flatten), sorted
-    compress, ///< in: bool [n]; out: i64 [n] positions that are true, count
-    nms,      ///< in: boxes f32 [b,n,4], scores f32 [b,c,n], max_per_class i64 scalar, iou f32 scalar, score f32 scalar;
-              ///< out: i64 [bound,3], count; ints: center_point_box; bound = b*c*n
+    nonzero,   ///< in: any [dims]; out: i64 [rank, bound] (bound = element count; column k = k-th nonzero; row stride is the bound), count
+    top_k,     ///< in: x; out: values, i64 indices, dims as x but `axis` has the output tensor's size; ints: axis, largest, sorted
+    unique,    ///< in: x; out: values(bound), i64 first-index, i64 inverse, i64 counts, count; ints: axis (-1000 flatten), sorted
+    compress,  ///< in: bool [n]; out: i64 [n] positions that are true, count
+    nms,       ///< in: boxes f32 [b,n,4], scores f32 [b,c,n], max_per_class i64 scalar, iou f32 scalar, score f32 scalar;
+               ///< out: i64 [bound,3], count; ints: center_point_box; bound = b*c*n
   } kind = Kind::nonzero;
   std::string source;
   std::vector<TensorId> inputs, outputs;
-  TensorId count = -1;              ///< -1 for top_k
+  TensorId count = -1;  ///< -1 for top_k
   std::vector<int64_t> ints;
 };
 
@@ -150,10 +189,14 @@ struct Program;
 
 /// Runs one of two sub-programs. inputs/outputs are positional. When branches differ in a dim, the output tensor's dim is a symbol
 /// in `bound` that takes the size the taken branch produced: bound[i] = {symbol, output index, axis}.
-struct BoundSymbol { std::string symbol; int output; int axis; };
+struct BoundSymbol {
+  std::string symbol;
+  int output;
+  int axis;
+};
 struct If {
   std::string source;
-  TensorId condition = -1;          ///< bool scalar
+  TensorId condition = -1;  ///< bool scalar
   std::vector<TensorId> inputs, outputs;
   std::vector<BoundSymbol> bound;
   std::shared_ptr<Program> then_program, else_program;
@@ -166,12 +209,12 @@ struct If {
 /// (carried index, axis), set at the start of each iteration; after the loop `bound` sets the outer symbols.
 struct Loop {
   std::string source;
-  TensorId trip_count = -1;         ///< i64 scalar; -1: no limit
-  TensorId condition = -1;          ///< bool scalar; -1: true at the start
-  std::vector<TensorId> carried, invariants;   ///< initial values; values passed unchanged
-  std::vector<TensorId> outputs;    ///< final carried, then scanned
-  std::vector<BoundSymbol> bound;       ///< output index, axis
-  std::vector<BoundSymbol> body_bound;  ///< carried index, axis
+  TensorId trip_count = -1;                   ///< i64 scalar; -1: no limit
+  TensorId condition = -1;                    ///< bool scalar; -1: true at the start
+  std::vector<TensorId> carried, invariants;  ///< initial values; values passed unchanged
+  std::vector<TensorId> outputs;              ///< final carried, then scanned
+  std::vector<BoundSymbol> bound;             ///< output index, axis
+  std::vector<BoundSymbol> body_bound;        ///< carried index, axis
   std::shared_ptr<Program> body;
 };
 

@@ -102,30 +102,35 @@ struct Printer {
     return text;
   }
   std::string operator()(const Scatter& s) const {
-    return fmt::format("  scatter {} {} from {} over {} ; {}\n", combination_names[static_cast<size_t>(s.combine)], tensor(program, s.output), tensor(program, s.initial), str(s.space), quoted(s.source)) +
+    return fmt::format("  scatter {} {} from {} over {} ; {}\n", combination_names[static_cast<size_t>(s.combine)], tensor(program, s.output),
+                       tensor(program, s.initial), str(s.space), quoted(s.source)) +
            body(s.accesses, s.nodes, program) + fmt::format("    store {} at {} = e{}\n", map_text(s.map), list(s.indirect), s.value);
   }
   std::string operator()(const Cumulate& c) const {
-    return fmt::format("  cumulate {} = {}{}{} {} axis {} ; {}\n", tensor(program, c.output), c.product ? "product" : "sum", c.exclusive ? " exclusive" : "", c.reverse ? " reverse" : "",
-                       tensor(program, c.input), c.axis, quoted(c.source));
+    return fmt::format("  cumulate {} = {}{}{} {} axis {} ; {}\n", tensor(program, c.output), c.product ? "product" : "sum", c.exclusive ? " exclusive" : "",
+                       c.reverse ? " reverse" : "", tensor(program, c.input), c.axis, quoted(c.source));
   }
   std::string operator()(const Select& s) const {
     const std::string ints = joined(s.ints, [](int64_t v) { return std::to_string(v); });
-    return fmt::format("  select {} {} count {} = {} {} ; {}\n", selection_names[static_cast<size_t>(s.kind)], list(program, s.outputs), tensor(program, s.count), list(program, s.inputs), ints, quoted(s.source));
+    return fmt::format("  select {} {} count {} = {} {} ; {}\n", selection_names[static_cast<size_t>(s.kind)], list(program, s.outputs),
+                       tensor(program, s.count), list(program, s.inputs), ints, quoted(s.source));
   }
   std::string operator()(const Bind& b) const {
     return fmt::format("  bind {} = {} ; {}\n", joined(b.symbols, [](const std::string& s) { return s; }), tensor(program, b.tensor), quoted(b.source));
   }
   std::string operator()(const If& b) const {
-    return fmt::format("  if {} {} = {} bound {} ; {}\n", tensor(program, b.condition), list(program, b.outputs), list(program, b.inputs), list(b.bound), quoted(b.source)) +
+    return fmt::format("  if {} {} = {} bound {} ; {}\n", tensor(program, b.condition), list(program, b.outputs), list(program, b.inputs), list(b.bound),
+                       quoted(b.source)) +
            print_program(*b.then_program, indent + "    ") + print_program(*b.else_program, indent + "    ");
   }
   std::string operator()(const Loop& l) const {
-    return fmt::format("  loop {} while {} {} = {} with {} bound {} body {} ; {}\n", tensor(program, l.trip_count), tensor(program, l.condition), list(program, l.outputs), list(program, l.carried),
-                       list(program, l.invariants), list(l.bound), list(l.body_bound), quoted(l.source)) +
+    return fmt::format("  loop {} while {} {} = {} with {} bound {} body {} ; {}\n", tensor(program, l.trip_count), tensor(program, l.condition),
+                       list(program, l.outputs), list(program, l.carried), list(program, l.invariants), list(l.bound), list(l.body_bound), quoted(l.source)) +
            print_program(*l.body, indent + "    ");
   }
-  std::string operator()(const Require& r) const { return fmt::format("  require [{}] == [{}] {} ; {}\n", r.lhs.str(), r.rhs.str(), quoted(r.message), quoted(r.source)); }
+  std::string operator()(const Require& r) const {
+    return fmt::format("  require [{}] == [{}] {} ; {}\n", r.lhs.str(), r.rhs.str(), quoted(r.message), quoted(r.source));
+  }
 };
 
 std::string indented(const std::string& text, const std::string& indent) {

@@ -56,7 +56,10 @@ class Proof {
 /// Integer arithmetic on sizes. The results of the model's own types are taken not to overflow.
 Symbolic combine(const Proof& proof, ExprOp op, const Dim& a, const Dim& b) {
   switch (op) {
-    case ExprOp::floor: case ExprOp::ceil: case ExprOp::trunc: case ExprOp::round_even: return of_integer(a);
+    case ExprOp::floor:
+    case ExprOp::ceil:
+    case ExprOp::trunc:
+    case ExprOp::round_even: return of_integer(a);
     case ExprOp::neg: return of_integer(-a);
     case ExprOp::add: return of_integer(a + b);
     case ExprOp::sub: return of_integer(a - b);
@@ -65,12 +68,15 @@ Symbolic combine(const Proof& proof, ExprOp op, const Dim& a, const Dim& b) {
     case ExprOp::max: return of_integer(proof.nonnegative(b - a) ? b : proof.nonnegative(a - b) ? a : max(a, b));
     case ExprOp::abs: return proof.nonnegative(a) ? of_integer(a) : Symbolic{};
     case ExprOp::sign: return proof.positive(a) ? of_integer(1) : Symbolic{};
-    case ExprOp::div: case ExprOp::fmod:  // truncation is floor where nothing is negative
+    case ExprOp::div:
+    case ExprOp::fmod:  // truncation is floor where nothing is negative
       if (!proof.nonnegative(a) || !proof.positive(b)) return {};
       return of_integer(op == ExprOp::div ? a / b : a % b);
     case ExprOp::floor_div: return proof.positive(b) ? of_integer(a / b) : Symbolic{};
     case ExprOp::mod: return proof.positive(b) ? of_integer(a % b) : Symbolic{};
-    case ExprOp::equal: case ExprOp::less: case ExprOp::less_equal: return of_bool(proof.compare(op, a, b));
+    case ExprOp::equal:
+    case ExprOp::less:
+    case ExprOp::less_equal: return of_bool(proof.compare(op, a, b));
     default: return {};
   }
 }
@@ -82,7 +88,8 @@ class NestValues {
     for (const Access& access : nest.accesses) {
       const TensorInfo& info = program.tensor(access.tensor);
       const auto found = known.find(access.tensor);
-      readers_.push_back({&access, evaluate(access.map, {}), evaluate(info.type.dims, {}), info.constant.get(), found == known.end() ? nullptr : &found->second});
+      readers_.push_back(
+          {&access, evaluate(access.map, {}), evaluate(info.type.dims, {}), info.constant.get(), found == known.end() ? nullptr : &found->second});
     }
   }
 
@@ -131,7 +138,8 @@ class NestValues {
       case ExprOp::select:
         if (!arg(0).is_constant()) return {};
         return arg(0).integer->constant() != 0 ? arg(1) : arg(2);
-      case ExprOp::cast: case ExprOp::cast_wrap: return convert(node, dtype_of(0), arg(0));
+      case ExprOp::cast:
+      case ExprOp::cast_wrap: return convert(node, dtype_of(0), arg(0));
       default: break;
     }
     if (info(node.op).kind == ExprClass::convert) return {};
@@ -173,7 +181,8 @@ class NestValues {
       if (valid) address = address * reader.dims[axis] + lower[axis];
     }
     if (!valid) return outside();
-    if (reader.contents != nullptr) return static_cast<size_t>(address) < reader.contents->size() ? of_integer((*reader.contents)[static_cast<size_t>(address)]) : Symbolic{};
+    if (reader.contents != nullptr)
+      return static_cast<size_t>(address) < reader.contents->size() ? of_integer((*reader.contents)[static_cast<size_t>(address)]) : Symbolic{};
     if (reader.constant == nullptr) return {};
     return is_float(reader.constant->dtype()) ? of_real(reader.constant->float_at(address)) : of_integer(Dim(reader.constant->int_at(address)));
   }
@@ -253,7 +262,8 @@ std::optional<Dims> evaluate_contents(const Program& program, std::map<TensorId,
     const auto map = evaluate(store.map, {});
     const NestValues values(*nest, program, known, proof);
     std::vector<int64_t> point(extents.size(), 0), lower(dims.size());
-    const bool any = std::find(extents.begin(), extents.begin() + static_cast<std::ptrdiff_t>(kept_rank), 0) == extents.begin() + static_cast<std::ptrdiff_t>(kept_rank);
+    const bool any =
+        std::find(extents.begin(), extents.begin() + static_cast<std::ptrdiff_t>(kept_rank), 0) == extents.begin() + static_cast<std::ptrdiff_t>(kept_rank);
     if (any) do {
         const std::vector<Symbolic> reduced = reduce(*nest, values, point, extents);
         if (!map.lower(std::span(point.data(), kept_rank), lower)) continue;

@@ -26,7 +26,8 @@ std::optional<Dims> elementwise(const Dims& operand, DType result, F&& build, co
 TEST(Symbolic, ArithmeticOnSizes) {
   EXPECT_EQ(elementwise({n, h, 3}, DType::i64, [](NestBuilder&, Expr x) { return (x + 1) * 2; }), (Dims{n * 2 + 2, h * 2 + 2, 8}));
   EXPECT_EQ(elementwise({n * 6, 7}, DType::i64, [](NestBuilder&, Expr x) { return x / 2; }), (Dims{n * 3, 3}));
-  EXPECT_EQ(elementwise({n, -7}, DType::i64, [](NestBuilder& b, Expr x) { return b.binary(ExprOp::floor_div, x, b.constant_int(DType::i64, 2)); }), (Dims{n / 2, -4}));
+  EXPECT_EQ(elementwise({n, -7}, DType::i64, [](NestBuilder& b, Expr x) { return b.binary(ExprOp::floor_div, x, b.constant_int(DType::i64, 2)); }),
+            (Dims{n / 2, -4}));
 }
 
 TEST(Symbolic, TruncatingDivisionNeedsASignThatIsKnown) {
@@ -35,7 +36,8 @@ TEST(Symbolic, TruncatingDivisionNeedsASignThatIsKnown) {
 
 TEST(Symbolic, SelectsWhereTheConditionIsDecided) {
   const auto ones_for = [](int64_t value) {
-    return [value](NestBuilder& b, Expr x) { return b.select(b.binary(ExprOp::equal, x, b.constant_int(DType::i64, value)), b.constant_int(DType::i64, 1), x); };
+    return
+        [value](NestBuilder& b, Expr x) { return b.select(b.binary(ExprOp::equal, x, b.constant_int(DType::i64, value)), b.constant_int(DType::i64, 1), x); };
   };
   EXPECT_EQ(elementwise({n, -1, 4}, DType::i64, ones_for(-1)), (Dims{n, 1, 4}));
   EXPECT_EQ(elementwise({n, 0}, DType::i64, ones_for(0)), (Dims{n, 1}));
@@ -51,13 +53,12 @@ TEST(Symbolic, SizesLearnedWhileRunningMayBeZero) {
 }
 
 TEST(Symbolic, MinAndMaxAreDecidedWhereTheyCanBe) {
-  EXPECT_EQ(elementwise({n, h * 2, n - h}, DType::i64, [](NestBuilder& b, Expr x) { return b.binary(ExprOp::min, x, b.constant_int(DType::i64, 1)); }), (Dims{1, 1, min(n - h, 1)}));
+  EXPECT_EQ(elementwise({n, h * 2, n - h}, DType::i64, [](NestBuilder& b, Expr x) { return b.binary(ExprOp::min, x, b.constant_int(DType::i64, 1)); }),
+            (Dims{1, 1, min(n - h, 1)}));
 }
 
 TEST(Symbolic, SizesPassThroughFloats) {
-  const auto in_float = [](auto&& f) {
-    return [f](NestBuilder& b, Expr x) { return b.cast(f(b, b.cast(x, DType::f32)), DType::i64); };
-  };
+  const auto in_float = [](auto&& f) { return [f](NestBuilder& b, Expr x) { return b.cast(f(b, b.cast(x, DType::f32)), DType::i64); }; };
   EXPECT_EQ(elementwise({n, 5}, DType::i64, in_float([](NestBuilder& b, Expr x) { return b.unary(ExprOp::floor, x * 2.0); })), (Dims{n * 2, 10}));
   EXPECT_EQ(elementwise({n * 4, 6}, DType::i64, in_float([](NestBuilder&, Expr x) { return x / 2.0; })), (Dims{n * 2, 3}));
   EXPECT_EQ(elementwise({5}, DType::i64, in_float([](NestBuilder&, Expr x) { return x * 0.5; })), Dims{2});
@@ -73,7 +74,8 @@ TEST(Symbolic, ConcatAndGatherMoveSizes) {
   for (const auto& [at, from] : {std::pair<int64_t, int64_t>{0, -1}, {2, 0}}) {
     NestBuilder n1({1});
     // Negative positions count from the end: decided by the constant.
-    const Expr position = n1.constant_int(DType::i64, from), wrapped = n1.select(n1.binary(ExprOp::less, position, n1.constant_int(DType::i64, 0)), position + 2, position);
+    const Expr position = n1.constant_int(DType::i64, from),
+               wrapped = n1.select(n1.binary(ExprOp::less, position, n1.constant_int(DType::i64, 0)), position + 2, position);
     n1.store(result, slice(at), n1.load(shape, DType::i64, Map::identity({Dim(2)}).inserted(0, 1), {wrapped}));
     p.patterns.push_back(n1.finish("gather"));
   }

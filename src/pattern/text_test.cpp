@@ -11,15 +11,18 @@ namespace {
 Program everything() {
   Program p;
   const Dim n = Dim::symbol("N"), k = Dim::symbol("K.1");
-  const TensorId x = p.add_tensor({DType::f32, {n, 4}}, "x \"quoted\"\n"), i = p.add_tensor({DType::i64, {3}}, "105", std::make_shared<Tensor>(integers(DType::i64, {3}, {1, -2, 0})));
-  const TensorId y = p.add_tensor({DType::f32, {(n + 1) / 2}}, "y"), z = p.add_tensor({DType::f32, {n, 4}}, "z"), count = p.add_tensor({DType::i64, {}}, "count"), flag = p.add_tensor({DType::boolean, {}}, "flag");
+  const TensorId x = p.add_tensor({DType::f32, {n, 4}}, "x \"quoted\"\n"),
+                 i = p.add_tensor({DType::i64, {3}}, "105", std::make_shared<Tensor>(integers(DType::i64, {3}, {1, -2, 0})));
+  const TensorId y = p.add_tensor({DType::f32, {(n + 1) / 2}}, "y"), z = p.add_tensor({DType::f32, {n, 4}}, "z"),
+                 count = p.add_tensor({DType::i64, {}}, "count"), flag = p.add_tensor({DType::boolean, {}}, "flag");
   const TensorId w = p.add_tensor({DType::f32, {2}}, "w", std::make_shared<Tensor>(floats({2}, {0.1, HUGE_VAL})));
   p.name = "main";
   p.inputs = {x, flag};
   p.outputs = {y};
   NestBuilder b({(n + 1) / 2, 3}, 1);
   const Expr at = b.load(i, DType::i64, Map::identity({Dim(3)}).inserted(0, (n + 1) / 2));
-  const Expr v = b.load(x, DType::f32, Map::identity({n, Dim(4)}).padded(0, 0, 1).frozen(0, 1).inserted(0, (n + 1) / 2).inserted(1, 3), {at}, b.constant(DType::f32, -1.5));
+  const Expr v = b.load(x, DType::f32, Map::identity({n, Dim(4)}).padded(0, 0, 1).frozen(0, 1).inserted(0, (n + 1) / 2).inserted(1, 3), {at},
+                        b.constant(DType::f32, -1.5));
   b.store(y, b.reduce(ReduceOp::max, b.select(b.binary(ExprOp::less, b.index(1), b.size(n)), v, b.constant(DType::f32, HUGE_VAL)), DType::f32));
   p.patterns.push_back(b.finish("Softmax_3;max"));
   Scatter s;

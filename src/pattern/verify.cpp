@@ -21,8 +21,10 @@ class Verifier {
       node(nest.source, nest.nodes, reduction.value);
       check(nest.source, !mentions_reduced(nest.nodes, reduction.value), "a reduction does not depend on another of its nest");
       const DType value = nest.nodes[static_cast<size_t>(reduction.value)].dtype;
-      if (reduction.op >= ReduceOp::arg_min) check(nest.source, reduction.dtype == DType::i64, "positions are i64");
-      else check(nest.source, is_float(value) == is_float(reduction.dtype), "an accumulator is a float where its values are");
+      if (reduction.op >= ReduceOp::arg_min)
+        check(nest.source, reduction.dtype == DType::i64, "positions are i64");
+      else
+        check(nest.source, is_float(value) == is_float(reduction.dtype), "an accumulator is a float where its values are");
     }
     for (const Store& store : nest.outputs) {
       node(nest.source, nest.nodes, store.value);
@@ -46,7 +48,9 @@ class Verifier {
     const Type& type = program_.tensor(scatter.output).type;
     check(scatter.source, program_.tensor(scatter.initial).type == type, "the output has the type of what it starts from");
     check(scatter.source, scatter.nodes[static_cast<size_t>(scatter.value)].dtype == type.dtype, "what is scattered has the tensor's dtype");
-    check(scatter.source, scatter.map.rank_in() == static_cast<int>(scatter.space.size() + scatter.indirect.size()) && scatter.map.rank_out() == static_cast<int>(type.dims.size()),
+    check(scatter.source,
+          scatter.map.rank_in() == static_cast<int>(scatter.space.size() + scatter.indirect.size()) &&
+              scatter.map.rank_out() == static_cast<int>(type.dims.size()),
           "the map leads from the space to the output");
   }
 
@@ -59,10 +63,14 @@ class Verifier {
   }
 
   void operator()(const Select& select) const {
-    struct Shape { size_t inputs, outputs, ints; bool counts; };
+    struct Shape {
+      size_t inputs, outputs, ints;
+      bool counts;
+    };
     constexpr Shape shapes[] = {{1, 1, 0, true}, {1, 2, 3, false}, {1, 4, 2, true}, {1, 1, 0, true}, {5, 1, 1, true}};
     const Shape& shape = shapes[static_cast<size_t>(select.kind)];
-    check(select.source, select.inputs.size() == shape.inputs && select.outputs.size() == shape.outputs && select.ints.size() >= shape.ints, "a selection has its number of operands and results");
+    check(select.source, select.inputs.size() == shape.inputs && select.outputs.size() == shape.outputs && select.ints.size() >= shape.ints,
+          "a selection has its number of operands and results");
     check(select.source, (select.count >= 0) == shape.counts, "a selection of unknown length counts");
     for (const auto* ids : {&select.inputs, &select.outputs})
       for (const TensorId id : *ids) tensor(select.source, id);
@@ -78,7 +86,8 @@ class Verifier {
     scalar(branch.source, branch.condition, DType::boolean);
     for (const auto& program : {branch.then_program, branch.else_program}) {
       check(branch.source, program != nullptr, "both branches exist");
-      check(branch.source, program->inputs.size() == branch.inputs.size() && program->outputs.size() == branch.outputs.size(), "branches take and give what the pattern says");
+      check(branch.source, program->inputs.size() == branch.inputs.size() && program->outputs.size() == branch.outputs.size(),
+            "branches take and give what the pattern says");
       verify(*program);
     }
     for (const auto* ids : {&branch.inputs, &branch.outputs})
@@ -92,7 +101,9 @@ class Verifier {
     for (const auto* ids : {&loop.carried, &loop.invariants, &loop.outputs})
       for (const TensorId id : *ids) tensor(loop.source, id);
     check(loop.source, loop.body != nullptr, "the body exists");
-    check(loop.source, loop.outputs.size() >= loop.carried.size() && loop.body->inputs.size() == 2 + loop.carried.size() + loop.invariants.size() && loop.body->outputs.size() == 1 + loop.outputs.size(),
+    check(loop.source,
+          loop.outputs.size() >= loop.carried.size() && loop.body->inputs.size() == 2 + loop.carried.size() + loop.invariants.size() &&
+              loop.body->outputs.size() == 1 + loop.outputs.size(),
           "the body takes and gives what the pattern says");
     bound(loop.source, loop.bound, loop.outputs);
     bound(loop.source, loop.body_bound, loop.carried);
@@ -106,7 +117,9 @@ class Verifier {
     if (!holds) fail(ErrorKind::internal, "internal error: pattern '{}': {}", source, rule);
   }
   void tensor(const std::string& source, TensorId id) const { check(source, id >= 0 && id < static_cast<TensorId>(program_.tensors.size()), "tensors exist"); }
-  static void node(const std::string& source, const std::vector<ExprNode>& nodes, ExprId id) { check(source, id >= 0 && id < static_cast<ExprId>(nodes.size()), "expressions exist"); }
+  static void node(const std::string& source, const std::vector<ExprNode>& nodes, ExprId id) {
+    check(source, id >= 0 && id < static_cast<ExprId>(nodes.size()), "expressions exist");
+  }
 
   void scalar(const std::string& source, TensorId id, DType dtype) const {
     tensor(source, id);
@@ -124,7 +137,8 @@ class Verifier {
   static bool mentions_reduced(const std::vector<ExprNode>& nodes, ExprId root) {
     std::vector<char> mentions(nodes.size(), 0);
     for (size_t i = 0; i <= static_cast<size_t>(root); ++i)
-      mentions[i] = nodes[i].op == ExprOp::reduced || std::any_of(nodes[i].args.begin(), nodes[i].args.end(), [&](ExprId id) { return mentions[static_cast<size_t>(id)]; });
+      mentions[i] = nodes[i].op == ExprOp::reduced ||
+                    std::any_of(nodes[i].args.begin(), nodes[i].args.end(), [&](ExprId id) { return mentions[static_cast<size_t>(id)]; });
     return mentions[static_cast<size_t>(root)];
   }
 
@@ -138,7 +152,9 @@ class Verifier {
         if (one.op != ExprOp::pow && one.op != ExprOp::shift_left && one.op != ExprOp::shift_right) check(source, of(0) == of(1), "operands share a dtype");
         break;
       case ExprClass::compare: check(source, one.dtype == DType::boolean && of(0) == of(1), "a comparison of one dtype gives bool"); break;
-      case ExprClass::ternary: check(source, of(0) == DType::boolean && of(1) == of(2) && one.dtype == of(1), "select takes a bool and two values of its dtype"); break;
+      case ExprClass::ternary:
+        check(source, of(0) == DType::boolean && of(1) == of(2) && one.dtype == of(1), "select takes a bool and two values of its dtype");
+        break;
       case ExprClass::convert:
         if (one.op == ExprOp::bitcast) check(source, size_of(one.dtype) == size_of(of(0)), "bitcast keeps the width");
         if (one.op == ExprOp::is_nan || one.op == ExprOp::is_inf) check(source, one.dtype == DType::boolean && is_float(of(0)), "tests of floats give bool");
@@ -148,7 +164,8 @@ class Verifier {
     }
   }
 
-  void expressions(const std::string& source, const std::vector<ExprNode>& nodes, const std::vector<Access>& accesses, size_t rank, const std::vector<Reduction>* reductions) const {
+  void expressions(const std::string& source, const std::vector<ExprNode>& nodes, const std::vector<Access>& accesses, size_t rank,
+                   const std::vector<Reduction>* reductions) const {
     for (const Access& access : accesses) {
       tensor(source, access.tensor);
       check(source, access.map.rank_in() == static_cast<int>(rank + access.indirect.size()), "an access maps the space and its indirect coordinates");
@@ -195,7 +212,8 @@ void verify(const Program& program) {
   for (const TensorId id : program.inputs) written[static_cast<size_t>(id)] = 1;
   for (size_t i = 0; i < program.tensors.size(); ++i) written[i] |= program.tensors[i].constant != nullptr;
   const auto read = [&](TensorId id) {
-    if (!written[static_cast<size_t>(id)]) fail(ErrorKind::internal, "internal error: program '{}': tensor '{}' is read before it is written", program.name, program.tensor(id).name);
+    if (!written[static_cast<size_t>(id)])
+      fail(ErrorKind::internal, "internal error: program '{}': tensor '{}' is read before it is written", program.name, program.tensor(id).name);
   };
   for (const Pattern& pattern : program.patterns) {
     std::visit(Verifier(program), pattern);

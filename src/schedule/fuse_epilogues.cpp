@@ -152,7 +152,8 @@ class EpilogueFusion {
     std::erase_if(fused.outputs, [&](const Store& store) {
       if (uses.is_result(store.tensor)) return false;
       const std::vector<int>& readers = uses.readers_of(store.tensor);
-      return uses.writers_of(store.tensor).size() == 1 && !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](int reader) { return reader == map; });
+      return uses.writers_of(store.tensor).size() == 1 && !readers.empty() &&
+             std::all_of(readers.begin(), readers.end(), [&](int reader) { return reader == map; });
     });
     // What is stored last goes first: its layout decides the order of the loops.
     if (fused.outputs.size() > 1) std::rotate(fused.outputs.begin(), fused.outputs.end() - 1, fused.outputs.end());

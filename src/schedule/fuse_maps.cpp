@@ -28,11 +28,35 @@ int cost_of(ExprOp op) {
     case ExprOp::load: return 0;
     case ExprOp::div: return 4;
     case ExprOp::sqrt: return 6;
-    case ExprOp::neg: case ExprOp::abs: case ExprOp::sign: case ExprOp::floor: case ExprOp::ceil: case ExprOp::round_even: case ExprOp::trunc:
-    case ExprOp::add: case ExprOp::sub: case ExprOp::mul: case ExprOp::min: case ExprOp::max: case ExprOp::select:
-    case ExprOp::logical_not: case ExprOp::bit_not: case ExprOp::bit_and: case ExprOp::bit_or: case ExprOp::bit_xor: case ExprOp::logical_and:
-    case ExprOp::logical_or: case ExprOp::logical_xor: case ExprOp::equal: case ExprOp::less: case ExprOp::less_equal:
-    case ExprOp::cast: case ExprOp::cast_wrap: case ExprOp::bitcast: case ExprOp::is_nan: case ExprOp::is_inf: return 1;
+    case ExprOp::neg:
+    case ExprOp::abs:
+    case ExprOp::sign:
+    case ExprOp::floor:
+    case ExprOp::ceil:
+    case ExprOp::round_even:
+    case ExprOp::trunc:
+    case ExprOp::add:
+    case ExprOp::sub:
+    case ExprOp::mul:
+    case ExprOp::min:
+    case ExprOp::max:
+    case ExprOp::select:
+    case ExprOp::logical_not:
+    case ExprOp::bit_not:
+    case ExprOp::bit_and:
+    case ExprOp::bit_or:
+    case ExprOp::bit_xor:
+    case ExprOp::logical_and:
+    case ExprOp::logical_or:
+    case ExprOp::logical_xor:
+    case ExprOp::equal:
+    case ExprOp::less:
+    case ExprOp::less_equal:
+    case ExprOp::cast:
+    case ExprOp::cast_wrap:
+    case ExprOp::bitcast:
+    case ExprOp::is_nan:
+    case ExprOp::is_inf: return 1;
     default: return 12;
   }
 }
@@ -40,12 +64,12 @@ int cost_of(ExprOp op) {
 /// A Map that may be computed where it is read.
 struct Producer {
   const Nest* nest = nullptr;
-  Map from_tensor;         ///< the tensor's coordinates -> the nest's space
+  Map from_tensor;  ///< the tensor's coordinates -> the nest's space
   TensorId tensor = -1;
   ExprId value = -1;
-  bool movement = false;   ///< nothing but a load
+  bool movement = false;  ///< nothing but a load
   bool gathers = false;
-  bool widens_bytes = false;  ///< a conversion of one 8-bit tensor, less a scalar
+  bool widens_bytes = false;       ///< a conversion of one 8-bit tensor, less a scalar
   bool follows_reduction = false;  ///< may become the epilogue of what it reads
   int cost = 0;
 };
@@ -122,7 +146,8 @@ std::optional<Producer> as_producer(const Pattern& pattern, const Program& progr
 /// Whether the map reads, element by element, the only result of a reduction or contraction that nobody else reads.
 bool follows_reduction(const Nest& nest, const Program& program, const Uses& uses) {
   for (const Access& access : nest.accesses) {
-    if (!access.indirect.empty() || access.map.may_be_invalid() || uses.readers_of(access.tensor).size() != 1 || uses.writers_of(access.tensor).size() != 1) continue;
+    if (!access.indirect.empty() || access.map.may_be_invalid() || uses.readers_of(access.tensor).size() != 1 || uses.writers_of(access.tensor).size() != 1)
+      continue;
     const auto* source = std::get_if<Nest>(&program.patterns[at(uses.writers_of(access.tensor)[0])]);
     if (!source || source->reductions.empty()) continue;
     if (product(nest.space) == product(program.tensor(access.tensor).type.dims) && access.map.inverted()) return true;
@@ -130,7 +155,9 @@ bool follows_reduction(const Nest& nest, const Program& program, const Uses& use
   return false;
 }
 
-bool same_constant(const ExprNode& a, const ExprNode& b) { return a.op == ExprOp::constant && b.op == ExprOp::constant && a.real == b.real && a.integer == b.integer && a.dtype == b.dtype; }
+bool same_constant(const ExprNode& a, const ExprNode& b) {
+  return a.op == ExprOp::constant && b.op == ExprOp::constant && a.real == b.real && a.integer == b.integer && a.dtype == b.dtype;
+}
 
 /// The reader's expressions with every load of the producer's tensor replaced by the producer's own.
 class Inliner {
@@ -138,7 +165,8 @@ class Inliner {
   Inliner(const Producer& producer, NestWriter& writer) : producer_(producer), writer_(writer) {}
 
   /// Copies the reader's nodes; nullopt when the result would be worse.
-  std::optional<std::vector<ExprId>> copy(const std::vector<ExprNode>& nodes, const std::vector<Access>& accesses, const std::vector<ExprId>& roots, bool movement_alone) {
+  std::optional<std::vector<ExprId>> copy(const std::vector<ExprNode>& nodes, const std::vector<Access>& accesses, const std::vector<ExprId>& roots,
+                                          bool movement_alone) {
     std::vector<ExprId> copied(nodes.size(), -1);
     const std::vector<bool> needed = needed_by(nodes, accesses, roots);
     for (size_t i = 0; i < nodes.size(); ++i) {
@@ -262,7 +290,8 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
     if (!copied) return std::nullopt;
     if (contract)
       for (const Access& access : writer.nest.accesses)
-        if (!is_affine(access.map) && !std::any_of(nest->accesses.begin(), nest->accesses.end(), [&](const Access& old) { return !is_affine(old.map); })) return std::nullopt;
+        if (!is_affine(access.map) && !std::any_of(nest->accesses.begin(), nest->accesses.end(), [&](const Access& old) { return !is_affine(old.map); }))
+          return std::nullopt;
     writer.nest.reductions = nest->reductions;
     for (pattern::Reduction& reduction : writer.nest.reductions) reduction.value = (*copied)[at(reduction.value)];
     writer.nest.outputs = nest->outputs;
@@ -317,8 +346,7 @@ void fuse_maps(Program& program) {
       if (!fused[k]) continue;
       Pattern& reader = program.patterns[at(readers[k])];
       reader = std::move(*fused[k]);
-      if (!movement)
-        std::visit([&](auto& one) { one.source = joined_source(source, one.source); }, reader);
+      if (!movement) std::visit([&](auto& one) { one.source = joined_source(source, one.source); }, reader);
     }
   }
   remove_dead(program);

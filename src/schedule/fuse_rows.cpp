@@ -138,7 +138,8 @@ class RowGrouping {
     for (const int member : members_)
       for (const pattern::Store& store : nest(member).outputs) {
         const Dims kept(nest(member).space.begin(), nest(member).space.begin() + static_cast<std::ptrdiff_t>(kept_rank(nest(member))));
-        const bool read = std::any_of(other.accesses.begin(), other.accesses.end(), [&](const pattern::Access& access) { return access.tensor == store.tensor; });
+        const bool read =
+            std::any_of(other.accesses.begin(), other.accesses.end(), [&](const pattern::Access& access) { return access.tensor == store.tensor; });
         if (read && !follows_rows(store.map, kept, rows_.size())) return false;
       }
     return true;

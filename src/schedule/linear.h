@@ -22,8 +22,8 @@ Bounds space_bounds(const Dims& space);
 /// A condition on a point, over the coordinates' symbols.
 struct Guard {
   enum Kind { range, divisible } kind = range;
-  Dim value, low, high;                          ///< low <= value < high; or `high` divides `value`
-  bool check_low = true, check_high = true;      ///< what is left to check
+  Dim value, low, high;                      ///< low <= value < high; or `high` divides `value`
+  bool check_low = true, check_high = true;  ///< what is left to check
 };
 
 /// Lower coordinates of a map and what must hold for them to be valid.

@@ -101,8 +101,7 @@ class Placer {
     // A result's memory comes from outside: what it shows may live there from the start.
     const auto written = first_write_.find(owner);
     const bool whole = offset == Dim(0) && product(program_.tensor(view).type.dims) == product(program_.tensor(owner).type.dims) && only_whole(base);
-    if (whole && of(owner).storage == Storage::unused && written != first_write_.end() && handed_over_.count(owner) == 0 &&
-        sizes_known(view, written->second))
+    if (whole && of(owner).storage == Storage::unused && written != first_write_.end() && handed_over_.count(owner) == 0 && sizes_known(view, written->second))
       return alias(owner, view, 0);
     const TensorId window = program_.add_tensor(program_.tensor(view).type, program_.tensor(view).name);
     block_.placements.push_back({});
@@ -269,8 +268,8 @@ class Placer {
       const TensorId id = static_cast<TensorId>(index);
       placement.storage = in_arena(id) ? Storage::arena : Storage::dynamic;
       if (placement.storage == Storage::dynamic && handed_over_.count(id) == 0 && !sizes_known(id, placement.first_step))
-        fail(ErrorKind::internal, "internal error: tensor '{}' {} is written before its sizes are known (block '{}', step {})",
-             program_.tensor(id).name, str(program_.tensor(id).type), program_.name, placement.first_step);
+        fail(ErrorKind::internal, "internal error: tensor '{}' {} is written before its sizes are known (block '{}', step {})", program_.tensor(id).name,
+             str(program_.tensor(id).type), program_.name, placement.first_step);
     }
   }
 

@@ -49,7 +49,8 @@ std::string print_step(const Block& block, const Step& step) {
     return fmt::format("require {} == {}: {}\n", check->require.lhs.str(), check->require.rhs.str(), check->require.message);
   if (const auto* copy = std::get_if<CopyTensor>(&step)) return fmt::format("copy {} -> {}\n", tensor(copy->from), tensor(copy->to));
   if (const auto* call = std::get_if<CallIf>(&step))
-    return fmt::format("if {}\n{}else\n{}", tensor(call->pattern.condition), indented(print(*call->then_block), "    "), indented(print(*call->else_block), "    "));
+    return fmt::format("if {}\n{}else\n{}", tensor(call->pattern.condition), indented(print(*call->then_block), "    "),
+                       indented(print(*call->else_block), "    "));
   const auto& loop = std::get<CallLoop>(step);
   return fmt::format("loop\n{}", indented(print(*loop.body), "    "));
 }

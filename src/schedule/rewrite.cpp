@@ -9,7 +9,8 @@ namespace tilewright::schedule {
 namespace {
 
 bool same(const ExprNode& a, const ExprNode& b) {
-  return a.op == b.op && a.dtype == b.dtype && a.args == b.args && a.integer == b.integer && std::bit_cast<int64_t>(a.real) == std::bit_cast<int64_t>(b.real) && a.dim == b.dim;
+  return a.op == b.op && a.dtype == b.dtype && a.args == b.args && a.integer == b.integer && std::bit_cast<int64_t>(a.real) == std::bit_cast<int64_t>(b.real) &&
+         a.dim == b.dim;
 }
 
 Dim dim_of(const Dim::Atom& atom) {
@@ -114,8 +115,10 @@ ExprId NestWriter::from_dim(const Dim& e, const std::map<std::string, ExprId>& v
     std::vector<Dim> moving;
     for (const auto& atom : term.atoms) {
       const Dim one = dim_of(*atom);
-      if (mentions_any(one, values)) moving.push_back(one);
-      else factor = factor * one;
+      if (mentions_any(one, values))
+        moving.push_back(one);
+      else
+        factor = factor * one;
     }
     if (moving.empty()) {
       sizes += factor;
@@ -130,7 +133,10 @@ ExprId NestWriter::from_dim(const Dim& e, const std::map<std::string, ExprId>& v
       if (atom->kind == Dim::AtomKind::symbol) {
         id = values.at(atom->symbol);
       } else {
-        const ExprOp op = atom->kind == Dim::AtomKind::floor_div ? ExprOp::floor_div : atom->kind == Dim::AtomKind::mod ? ExprOp::mod : atom->kind == Dim::AtomKind::min ? ExprOp::min : ExprOp::max;
+        const ExprOp op = atom->kind == Dim::AtomKind::floor_div ? ExprOp::floor_div
+                          : atom->kind == Dim::AtomKind::mod     ? ExprOp::mod
+                          : atom->kind == Dim::AtomKind::min     ? ExprOp::min
+                                                                 : ExprOp::max;
         const ExprId a = from_dim(atom->a, values);
         id = binary(op, a, from_dim(atom->b, values), DType::i64);
       }
@@ -191,8 +197,8 @@ std::optional<ExprId> NestWriter::validity(const SpaceView& view) {
   return all;
 }
 
-std::vector<ExprId> NestWriter::copy(const std::vector<ExprNode>& nodes, const std::vector<Access>& accesses, const std::vector<ExprId>& roots, const SpaceView& view,
-                                     const std::function<std::optional<ExprId>(ExprId)>& replace) {
+std::vector<ExprId> NestWriter::copy(const std::vector<ExprNode>& nodes, const std::vector<Access>& accesses, const std::vector<ExprId>& roots,
+                                     const SpaceView& view, const std::function<std::optional<ExprId>(ExprId)>& replace) {
   std::vector<ExprId> copied(nodes.size(), -1);
   std::vector<bool> needed = needed_by(nodes, accesses, roots);
   const bool plain = view.indirect.empty() && is_identity(view.map, nest.space);
@@ -219,12 +225,14 @@ std::vector<ExprId> NestWriter::copy(const std::vector<ExprNode>& nodes, const s
       for (const ExprId id : old.indirect) access.indirect.push_back(copied[static_cast<size_t>(id)]);
       if (old.fill) access.fill = copied[static_cast<size_t>(*old.fill)];
       // A view that may be invalid needs something to read there; what it is does not matter.
-      else if (access.map.may_be_invalid()) access.fill = constant(node.dtype, 0, 0);
+      else if (access.map.may_be_invalid())
+        access.fill = constant(node.dtype, 0, 0);
       // Where there is a fill, indirect coordinates that have to be clamped must be so beforehand.
       if (access.fill)
         for (size_t k = 0; k < access.indirect.size(); ++k) {
           const bool of_view = k < view.indirect.size();
-          if (of_view ? view.clamps : !old.fill) access.indirect[k] = clamped(access.indirect[k], access.map.extent_in(static_cast<int>(nest.space.size() + k)));
+          if (of_view ? view.clamps : !old.fill)
+            access.indirect[k] = clamped(access.indirect[k], access.map.extent_in(static_cast<int>(nest.space.size() + k)));
         }
       copied[i] = load(std::move(access), node.dtype);
       continue;

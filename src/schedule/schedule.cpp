@@ -94,9 +94,8 @@ class Scheduler {
       const Pattern& stage = block_.program.patterns[static_cast<size_t>(member)];
       for (const TensorId id : pattern::writes(stage)) {
         const std::vector<int>& readers = uses.readers_of(id);
-        const bool inside = !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](int reader) {
-          return std::count(group.patterns.begin(), group.patterns.end(), reader) > 0;
-        });
+        const bool inside = !readers.empty() && std::all_of(readers.begin(), readers.end(),
+                                                            [&](int reader) { return std::count(group.patterns.begin(), group.patterns.end(), reader) > 0; });
         if (inside && !uses.is_result(id)) add_once(kernel.row_local, id);
       }
       kernel.stages.push_back(stage);

@@ -32,32 +32,46 @@ struct Placement {
 /// One function of the artifact. `stages` is one pattern, or several Nests that run row by row over the same leading
 /// `shared_rank` kept coordinates (softmax, norms), whose `row_local` tensors never leave the row.
 struct Kernel {
-  std::string name;                         ///< "kernel_17"
-  std::string source;                       ///< names of the model's nodes
-  std::vector<pattern::Pattern> stages;     ///< Nest, Scatter, Cumulate or Select
+  std::string name;                      ///< "kernel_17"
+  std::string source;                    ///< names of the model's nodes
+  std::vector<pattern::Pattern> stages;  ///< Nest, Scatter, Cumulate or Select
   int shared_rank = 0;
   std::vector<TensorId> row_local;
-  std::vector<TensorId> tensors;            ///< arguments: Args::tensor[i] is the bytes of tensors[i]
-  std::vector<std::string> sizes;           ///< arguments: Args::size[i] is the value of sizes[i]
+  std::vector<TensorId> tensors;   ///< arguments: Args::tensor[i] is the bytes of tensors[i]
+  std::vector<std::string> sizes;  ///< arguments: Args::size[i] is the value of sizes[i]
 };
 
 struct Block;
 
-struct RunKernel { int kernel = -1; };                       ///< index into Block::kernels
-struct BindSizes { pattern::Bind bind; };                    ///< reads an integer tensor into named sizes
-struct CheckSizes { pattern::Require require; };
-struct CallIf { pattern::If pattern; std::shared_ptr<Block> then_block, else_block; };
-struct CallLoop { pattern::Loop pattern; std::shared_ptr<Block> body; };
-struct CopyTensor { TensorId from = -1, to = -1; };          ///< whole tensor, same byte size (an output that is an input, say)
+struct RunKernel {
+  int kernel = -1;
+};  ///< index into Block::kernels
+struct BindSizes {
+  pattern::Bind bind;
+};  ///< reads an integer tensor into named sizes
+struct CheckSizes {
+  pattern::Require require;
+};
+struct CallIf {
+  pattern::If pattern;
+  std::shared_ptr<Block> then_block, else_block;
+};
+struct CallLoop {
+  pattern::Loop pattern;
+  std::shared_ptr<Block> body;
+};
+struct CopyTensor {
+  TensorId from = -1, to = -1;
+};  ///< whole tensor, same byte size (an output that is an input, say)
 using Step = std::variant<RunKernel, BindSizes, CheckSizes, CallIf, CallLoop, CopyTensor>;
 
 /// A program with everything decided: the model's main block, or the body of an If/Loop.
 struct Block {
-  pattern::Program program;                 ///< after fusion; the tensors' table
-  std::vector<Placement> placements;        ///< by TensorId
+  pattern::Program program;           ///< after fusion; the tensors' table
+  std::vector<Placement> placements;  ///< by TensorId
   std::vector<Kernel> kernels;
   std::vector<Step> steps;
-  std::vector<std::string> entry_symbols;   ///< named sizes known when the block starts (of its inputs, or its caller's)
+  std::vector<std::string> entry_symbols;  ///< named sizes known when the block starts (of its inputs, or its caller's)
 };
 
 /// Options the fusion obeys; each is a pass that can be switched off by name.

@@ -10,11 +10,11 @@ namespace tilewright {
 
 /// A machine that artifacts are made for, as data. Passes and emitters ask these fields, never the name.
 struct Target {
-  std::string name;                       ///< "cpu:x86-64-v4"
-  std::string architecture;               ///< ELF machine: "x86_64", "aarch64"
-  std::vector<std::string> compile_flags; ///< machine flags for kernels
-  std::vector<std::string> features;      ///< what the running machine must have, as __builtin_cpu_supports spells it
-  int vector_bytes = 16;                  ///< widest SIMD register
+  std::string name;                        ///< "cpu:x86-64-v4"
+  std::string architecture;                ///< ELF machine: "x86_64", "aarch64"
+  std::vector<std::string> compile_flags;  ///< machine flags for kernels
+  std::vector<std::string> features;       ///< what the running machine must have, as __builtin_cpu_supports spells it
+  int vector_bytes = 16;                   ///< widest SIMD register
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;
 };
 

@@ -65,7 +65,8 @@ std::vector<Case> model_cases(const fs::path& folder) {
       for (const auto& input : data.at("inputs")) set.inputs.push_back(entry / set.name / std::string(input.at("file")));
       for (const auto& output : data.at("outputs")) {
         set.outputs.push_back(entry / set.name / std::string(output.at("file")));
-        set.allowed_difference.push_back(output.contains("max_abs_diff_optimised") && output.at("max_abs_diff_optimised").is_number() ? double(output.at("max_abs_diff_optimised")) : 0.0);
+        set.allowed_difference.push_back(
+            output.contains("max_abs_diff_optimised") && output.at("max_abs_diff_optimised").is_number() ? double(output.at("max_abs_diff_optimised")) : 0.0);
       }
       one.data.push_back(std::move(set));
     }

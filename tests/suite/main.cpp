@@ -59,7 +59,10 @@ int main(int argc, char** argv) {
     });
     if (terminal) std::fprintf(stderr, "\n");
     for (const std::string& name : surprises) std::printf("NOW PASSES %s: take it out of %s\n", name.c_str(), known_file.c_str());
-    if (!json_file.empty()) write_file(json_file, nlohmann::json{{"passed", passed}, {"failed", failed}, {"skipped", skipped}, {"results", results}}.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    if (!json_file.empty())
+      write_file(json_file, nlohmann::json{{"passed", passed}, {"failed", failed}, {"skipped", skipped}, {"results", results}}.dump(
+                                1, ' ', false, nlohmann::json::error_handler_t::replace) +
+                                "\n");
     std::printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
     return failed == 0 && surprises.empty() && passed > 0 ? 0 : 1;
   } catch (const std::exception& failure) {

@@ -125,7 +125,8 @@ class Batch {
       send({{"start", cases[i]->name}});
       std::string reason;
       try {
-        reason = run_data(*cases[i], open_model(library.string(), static_cast<int>(i)), rounding_steps(prepared[i].imported), weakest_float(prepared[i].imported));
+        reason =
+            run_data(*cases[i], open_model(library.string(), static_cast<int>(i)), rounding_steps(prepared[i].imported), weakest_float(prepared[i].imported));
       } catch (const std::exception& failure) {
         reason = failure.what();
       }
@@ -196,8 +197,10 @@ std::vector<Verdict> run_cases(const std::vector<Case>& cases, const RunOptions&
         process.pending.append(buffer, static_cast<size_t>(got));
         for (size_t end; (end = process.pending.find('\n')) != std::string::npos; process.pending.erase(0, end + 1)) {
           const nlohmann::json line = nlohmann::json::parse(process.pending.substr(0, end));
-          if (line.contains("start")) process.current = line.at("start");
-          else conclude(process, line.at("name"), line.at("reason"));
+          if (line.contains("start"))
+            process.current = line.at("start");
+          else
+            conclude(process, line.at("name"), line.at("reason"));
         }
         continue;
       }
@@ -205,15 +208,18 @@ std::vector<Verdict> run_cases(const std::vector<Case>& cases, const RunOptions&
       waitpid(process.id, &status, 0);
       close(process.channel);
       if (!process.open.empty()) {  // it died: blame the case it was at, try the others again
-        const std::string how = WIFSIGNALED(status) ? (WTERMSIG(status) == SIGALRM ? "timed out" : fmt::format("crashed (signal {})", WTERMSIG(status))) : "the batch ended early";
+        const std::string how =
+            WIFSIGNALED(status) ? (WTERMSIG(status) == SIGALRM ? "timed out" : fmt::format("crashed (signal {})", WTERMSIG(status))) : "the batch ended early";
         std::vector<const Case*> rest;
         const bool known = process.open.count(process.current) > 0;
         if (known) conclude(process, process.current, how);
         for (const auto& [name, one] : process.open) rest.push_back(one);
-        if (!known && rest.size() == 1) conclude(process, rest[0]->name, how);
+        if (!known && rest.size() == 1)
+          conclude(process, rest[0]->name, how);
         else if (!known)
           for (const Case* one : rest) waiting.push_back({one});
-        else if (!rest.empty()) waiting.push_back(rest);
+        else if (!rest.empty())
+          waiting.push_back(rest);
       }
       running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
     }

@@ -16,10 +16,10 @@ struct Verdict {
 
 struct RunOptions {
   std::string target = "native";
-  int jobs = 2;              ///< batches at once, each in a process of its own
-  int batch = 32;            ///< models a shared library
+  int jobs = 2;    ///< batches at once, each in a process of its own
+  int batch = 32;  ///< models a shared library
   int optimisation = 1;
-  int timeout_seconds = 900; ///< for one batch
+  int timeout_seconds = 900;  ///< for one batch
 };
 
 /// Compiles the cases, many to a library, and runs their data. A crash or time-out costs one case, not the run. `on_verdict` is called

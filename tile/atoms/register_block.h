@@ -10,8 +10,7 @@ namespace tile {
 /// rows · vectors registers; `vectors` more hold a row of B.
 template <class P, int rows_, int vectors_>
 struct RegisterBlock {
-  static_assert(rows_ * vectors_ + vectors_ + 1 <= vector_registers,
-                "the accumulators and a row of B exceed the vector registers; take fewer rows");
+  static_assert(rows_ * vectors_ + vectors_ + 1 <= vector_registers, "the accumulators and a row of B exceed the vector registers; take fewer rows");
   using panel_type = P;
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
 

@@ -10,7 +10,7 @@
 
 namespace tile {
 
-constexpr int max_rank = 16;         ///< of a map over built-in integers
+constexpr int max_rank = 16;  ///< of a map over built-in integers
 constexpr int max_transforms = 64;
 constexpr int max_terms = 160;
 constexpr int max_conditions = 32;
@@ -123,8 +123,8 @@ class CoordMap {
   constexpr const Outputs& outputs() const { return outputs_; }
 
   /// From a representation whose slots are in order: definitions before uses.
-  static constexpr CoordMap from_parts(const Extents& extents, const Transforms& transforms, const Terms& terms,
-                                       const Conditions& conditions, const Outputs& outputs) {
+  static constexpr CoordMap from_parts(const Extents& extents, const Transforms& transforms, const Terms& terms, const Conditions& conditions,
+                                       const Outputs& outputs) {
     CoordMap map;
     map.extents_ = extents;
     map.transforms_ = transforms;

@@ -101,7 +101,10 @@ class Chain {
         const int64_t most = stride > 0 ? (extent - 1 - start) / stride + 1 : start / -stride + 1;
         next[x] = pick(1, most);
         v.map = v.map.sliced(axis, start, stride, next[x]);
-        v.array = old.gathered(next, [&](auto c) { c[x] = start + c[x] * stride; return old.get(c); });
+        v.array = old.gathered(next, [&](auto c) {
+          c[x] = start + c[x] * stride;
+          return old.get(c);
+        });
         return;
       }
       case 2: {
@@ -130,7 +133,10 @@ class Chain {
         const int64_t before = pick(0, 3), after = pick(0, 3);
         next[x] += before + after;
         v.map = v.map.padded(axis, before, after);
-        v.array = old.gathered(next, [&](auto c) { c[x] -= before; return old.get(c); });
+        v.array = old.gathered(next, [&](auto c) {
+          c[x] -= before;
+          return old.get(c);
+        });
         return;
       }
       case 7: {
@@ -161,19 +167,28 @@ class Chain {
         const int64_t offset = pick(-3, 3);
         next[x] = extent * pick(1, 2) + pick(0, 1);
         v.map = v.map.modulo(axis, next[x], offset);
-        v.array = old.gathered(next, [&](auto c) { c[x] = ((c[x] + offset) % extent + extent) % extent; return old.get(c); });
+        v.array = old.gathered(next, [&](auto c) {
+          c[x] = ((c[x] + offset) % extent + extent) % extent;
+          return old.get(c);
+        });
         return;
       }
       case 10: {
         if (pick(0, 1)) {
           v.map = v.map.reversed(axis);
-          v.array = old.gathered(next, [&](auto c) { c[x] = extent - 1 - c[x]; return old.get(c); });
+          v.array = old.gathered(next, [&](auto c) {
+            c[x] = extent - 1 - c[x];
+            return old.get(c);
+          });
           return;
         }
         const int64_t value = pick(0, extent - 1);
         next.erase(next.begin() + axis);
         v.map = v.map.frozen(axis, value);
-        v.array = old.gathered(next, [&](auto c) { c.insert(c.begin() + axis, value); return old.get(c); });
+        v.array = old.gathered(next, [&](auto c) {
+          c.insert(c.begin() + axis, value);
+          return old.get(c);
+        });
         return;
       }
       default: {
@@ -181,13 +196,19 @@ class Chain {
           const int other = axis == 0 ? 1 : axis - 1;
           const int shift = static_cast<int>(pick(0, 1));
           v.map = v.map.xor_swizzled(axis, other, 2, shift);
-          v.array = old.gathered(next, [&](auto c) { c[x] ^= (c[static_cast<size_t>(other)] % 4) << shift; return old.get(c); });
+          v.array = old.gathered(next, [&](auto c) {
+            c[x] ^= (c[static_cast<size_t>(other)] % 4) << shift;
+            return old.get(c);
+          });
           return;
         }
         const int position = static_cast<int>(pick(0, rank));
         next.insert(next.begin() + position, 2);
         v.map = v.map.inserted(position, 2);
-        v.array = old.gathered(next, [&](auto c) { c.erase(c.begin() + position); return old.get(c); });
+        v.array = old.gathered(next, [&](auto c) {
+          c.erase(c.begin() + position);
+          return old.get(c);
+        });
         return;
       }
     }
@@ -237,9 +258,13 @@ void expect_same(const Map& map, const Array& array, const std::vector<int64_t>&
     const int64_t expected = array.at[static_cast<size_t>(i)];
     some_invalid |= expected == invalid;
     ASSERT_EQ(valid, expected != invalid);
-    if (valid) { ASSERT_EQ(linear(lower, memory), expected); }
+    if (valid) {
+      ASSERT_EQ(linear(lower, memory), expected);
+    }
   }
-  if (some_invalid) { ASSERT_TRUE(map.may_be_invalid()); }
+  if (some_invalid) {
+    ASSERT_TRUE(map.may_be_invalid());
+  }
 }
 
 constexpr unsigned chains = 4000;
@@ -284,7 +309,10 @@ TEST(CoordMap, InverseUndoesTheMapBothWays) {
         v.map = v.map.reshaped(v.array.dims);
       } else if (pick == 1 && !v.array.dims.empty()) {
         v.map = v.map.reversed(0);
-        v.array = v.array.gathered(v.array.dims, [&, old = v.array](auto c) { c[0] = old.dims[0] - 1 - c[0]; return old.get(c); });
+        v.array = v.array.gathered(v.array.dims, [&, old = v.array](auto c) {
+          c[0] = old.dims[0] - 1 - c[0];
+          return old.get(c);
+        });
       } else {
         chain.step(v);
       }

@@ -10,8 +10,8 @@ constexpr bool CoordMap<Int>::operator==(const CoordMap& o) const {
   if (transforms_.size() != o.transforms_.size()) return false;
   for (int i = 0; i < transforms_.size(); ++i) {
     const Transform<Int>&x = transforms_[i], &y = o.transforms_[i];
-    if (x.kind != y.kind || x.first_term != y.first_term || x.term_count != y.term_count || x.a != y.a || x.b != y.b ||
-        x.shift != y.shift || x.bits != y.bits || !(x.amount == y.amount))
+    if (x.kind != y.kind || x.first_term != y.first_term || x.term_count != y.term_count || x.a != y.a || x.b != y.b || x.shift != y.shift ||
+        x.bits != y.bits || !(x.amount == y.amount))
       return false;
   }
   return true;
@@ -35,8 +35,10 @@ constexpr void CoordMap<Int>::lower(std::span<const Int> upper, std::span<Int> r
     }
   }
   for (const Condition<Int>& c : conditions_) {
-    if (c.kind == Condition<Int>::range) on_condition.range(values[c.slot], c.low, c.high);
-    else on_condition.divisible(values[c.slot], c.high);
+    if (c.kind == Condition<Int>::range)
+      on_condition.range(values[c.slot], c.low, c.high);
+    else
+      on_condition.divisible(values[c.slot], c.high);
   }
   for (int i = 0; i < outputs_.size(); ++i) result[static_cast<size_t>(i)] = values[outputs_[i]];
 }
@@ -116,8 +118,10 @@ class GroupSteps {
     if (const Transform<Int>* t = affine_at(slot)) {
       for (int i = 0; i < t->term_count; ++i) join(map_.terms()[t->first_term + i].slot, map_.terms()[t->first_term + i].factor);
       const std::optional<int64_t> offset = known(t->amount);
-      if (offset) a.offset = *offset;
-      else if (!(known(k) != 0 && is_multiple(t->amount, k))) return {};
+      if (offset)
+        a.offset = *offset;
+      else if (!(known(k) != 0 && is_multiple(t->amount, k)))
+        return {};
     } else {
       join(slot, Int(1));
     }
@@ -224,9 +228,9 @@ template <class Int>
 struct Digit {
   int coordinate = 0;
   Int weight = 1, base = 1;
-  int output = 0;        ///< the lower coordinate it is found in …
-  Int place = 1;         ///< … as floor(lower / place) mod base,
-  bool mirrored = false; ///< counted from the other end
+  int output = 0;         ///< the lower coordinate it is found in …
+  Int place = 1;          ///< … as floor(lower / place) mod base,
+  bool mirrored = false;  ///< counted from the other end
   bool placed = false, used = false;
 };
 

@@ -190,8 +190,10 @@ class Rewriter {
       }
     }
     for (const Condition<Int>& c : inner.conditions_) {
-      if (c.kind == Condition<Int>::range) require_range(values[c.slot], c.low, c.high);
-      else require_divisible(values[c.slot], c.high);
+      if (c.kind == Condition<Int>::range)
+        require_range(values[c.slot], c.low, c.high);
+      else
+        require_divisible(values[c.slot], c.high);
     }
     Sums result;
     for (const int slot : inner.outputs_) result.push_back(values[slot]);
@@ -293,8 +295,10 @@ class Rewriter {
       parted = Sum{};
       others = Sum{};
       for (const MapTerm<Int>& t : x.terms) {
-        if (is_multiple(t.factor, g)) add_term(parted, t.slot, floor_div(t.factor, g));
-        else add_term(others, t.slot, t.factor);
+        if (is_multiple(t.factor, g))
+          add_term(parted, t.slot, floor_div(t.factor, g));
+        else
+          add_term(others, t.slot, t.factor);
       }
       if (is_multiple(x.offset, g) || (known(x.offset) && known(g))) {
         parted.offset = floor_div(x.offset, g);
@@ -369,8 +373,7 @@ class Rewriter {
   constexpr int append(const Transform<Int>& t) {
     for (int i = 0; i < map_.transforms_.size(); ++i) {
       const Transform<Int>& u = map_.transforms_[i];
-      if (u.kind == t.kind && u.a == t.a && u.b == t.b && u.shift == t.shift && u.bits == t.bits && u.amount == t.amount)
-        return map_.rank_in() + i;
+      if (u.kind == t.kind && u.a == t.a && u.b == t.b && u.shift == t.shift && u.bits == t.bits && u.amount == t.amount) return map_.rank_in() + i;
     }
     map_.transforms_.push_back(t);
     ranges_.push_back(range_of_transform(t));
@@ -399,8 +402,7 @@ class Rewriter {
   /// Later rules may use a condition: where it fails the coordinate is invalid whatever they compute.
   constexpr void learn(const Sum& value, int slot, const Int& low, const Int& high) {
     narrow(slot, low, high - Int(1));
-    if (value.terms.size() == 1 && value.terms[0].factor == Int(1))
-      narrow(value.terms[0].slot, low - value.offset, high - Int(1) - value.offset);
+    if (value.terms.size() == 1 && value.terms[0].factor == Int(1)) narrow(value.terms[0].slot, low - value.offset, high - Int(1) - value.offset);
   }
 
   constexpr void narrow(int slot, const Int& low, const Int& high) {
@@ -444,8 +446,7 @@ class Rewriter {
       if (t.kind == TransformKind::affine) {
         const int first = t.first_term;
         t.first_term = result.terms_.size();
-        for (int j = 0; j < t.term_count; ++j)
-          result.terms_.push_back({renamed[map_.terms_[first + j].slot], map_.terms_[first + j].factor});
+        for (int j = 0; j < t.term_count; ++j) result.terms_.push_back({renamed[map_.terms_[first + j].slot], map_.terms_[first + j].factor});
       } else {
         t.a = renamed[t.a];
         t.b = t.kind == TransformKind::swizzle ? renamed[t.b] : 0;

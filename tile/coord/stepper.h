@@ -66,8 +66,7 @@ class Stepper {
     switch (t.kind) {
       case TransformKind::affine:
         values_[slot] = t.amount;
-        for (int j = 0; j < t.term_count; ++j)
-          values_[slot] += map_->terms()[t.first_term + j].factor * values_[map_->terms()[t.first_term + j].slot];
+        for (int j = 0; j < t.term_count; ++j) values_[slot] += map_->terms()[t.first_term + j].factor * values_[map_->terms()[t.first_term + j].slot];
         break;
       case TransformKind::divide:
         values_[slot] = floor_div(values_[t.a], t.amount);

@@ -88,8 +88,10 @@ constexpr CoordMap<Int> CoordMap<Int>::broadcast_to(std::span<const Int> extents
   ViewStep<Int> step(wanted);
   const int leading = wanted.size() - rank_in();
   for (int d = 0; d < rank_in(); ++d) {
-    if (known(extents_[d]) == 1) step.push(Rewriter<Int>::constant(Int(0)));
-    else step.push_coordinate(leading + d);
+    if (known(extents_[d]) == 1)
+      step.push(Rewriter<Int>::constant(Int(0)));
+    else
+      step.push_coordinate(leading + d);
   }
   return step.into(*this);
 }
@@ -212,8 +214,10 @@ constexpr CoordMap<Int> CoordMap<Int>::frozen(int axis, Int value) const {
   erase_at(extents, axis);
   ViewStep<Int> step(extents);
   for (int d = 0; d < rank_in(); ++d) {
-    if (d == axis) step.push(Rewriter<Int>::constant(value));
-    else step.push_coordinate(d > axis ? d - 1 : d);
+    if (d == axis)
+      step.push(Rewriter<Int>::constant(value));
+    else
+      step.push_coordinate(d > axis ? d - 1 : d);
   }
   return step.into(*this);
 }

@@ -34,8 +34,7 @@ struct Team {
     }
     auto* body = &f;
     run(
-        pool, tasks,
-        [](void* state, i64 index, int worker) { (**static_cast<decltype(body)*>(state))(index, worker); }, &body);
+        pool, tasks, [](void* state, i64 index, int worker) { (**static_cast<decltype(body)*>(state))(index, worker); }, &body);
   }
 
   /// f(i64 begin, i64 end) over [0, count) cut into at most 4 × size pieces of at least `grain` (the last may be shorter).

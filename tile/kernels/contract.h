@@ -22,17 +22,19 @@ namespace tile {
 
 /// Sizes of what is kept close, in bytes; the defaults suit a core with 32-48 KiB and 1-2 MiB of its own.
 struct Blocking {
-  i64 depth = 512;               ///< k of one pass, at most
-  i64 left_bytes = 16 << 20;     ///< panels of the left operand that a task packs at a time
-  i64 right_bytes = 3 << 18;     ///< panels of the right operand
-  i64 pass_bytes = 1 << 19;      ///< left panels of one pass, to be read again for every right panel
-  i64 shared_bytes = 16 << 20;   ///< a whole operand packed for all tasks
+  i64 depth = 512;              ///< k of one pass, at most
+  i64 left_bytes = 16 << 20;    ///< panels of the left operand that a task packs at a time
+  i64 right_bytes = 3 << 18;    ///< panels of the right operand
+  i64 pass_bytes = 1 << 19;     ///< left panels of one pass, to be read again for every right panel
+  i64 shared_bytes = 16 << 20;  ///< a whole operand packed for all tasks
 };
 
 namespace detail {
 
 template <class T>
-inline constexpr bool is_packed = requires { T::width; };
+inline constexpr bool is_packed = requires {
+  T::width;
+};
 
 /// What panels hold for sums of type Acc, and how many products may be added in it. Products of 8-bit integers and sums of
 /// 256 of them are exact in float, whose multiply-add is the fastest that every machine has.
@@ -58,11 +60,10 @@ constexpr i64 most(i64 a, i64 b) { return a > b ? a : b; }
 /// The register block for these operands: the width of packed ones is given, the rest is the machine's best. `rows`: the
 /// extent of m where it is known, to choose a block that divides it well.
 template <class Acc, class Left, class Right, i64 rows = 0>
-using DefaultBlock = RegisterBlock<
-    typename detail::Arithmetic<Acc, Left, Right>::panel_type,
-    detail::width_or<Left, rows == 0 ? block_rows : balanced_rows(rows)>(),
-    detail::width_or<Right, block_vectors * lanes<typename detail::Arithmetic<Acc, Left, Right>::panel_type>>() /
-        lanes<typename detail::Arithmetic<Acc, Left, Right>::panel_type>>;
+using DefaultBlock =
+    RegisterBlock<typename detail::Arithmetic<Acc, Left, Right>::panel_type, detail::width_or<Left, rows == 0 ? block_rows : balanced_rows(rows)>(),
+                  detail::width_or<Right, block_vectors * lanes<typename detail::Arithmetic<Acc, Left, Right>::panel_type>>() /
+                      lanes<typename detail::Arithmetic<Acc, Left, Right>::panel_type>>;
 
 struct Extents {
   i64 batch, m, n, k;
@@ -102,8 +103,7 @@ class BlockedProduct {
   static constexpr i64 exact_depth = 256;
 
  public:
-  BlockedProduct(const Extents& extents, const Left& left, const Right& right, const Epilogue& epilogue, Team& team,
-                 const Blocking& blocking)
+  BlockedProduct(const Extents& extents, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const Blocking& blocking)
       : extents_(extents), left_(left), right_(right), epilogue_(epilogue), team_(team), blocking_(blocking) {
     const i64 k = extents.k;
     const i64 most_depth = widening ? least(blocking.depth, exact_depth) : blocking.depth;
@@ -122,9 +122,7 @@ class BlockedProduct {
   void run() {
     if (!left_shared_ && !right_shared_) {
       const i64 a_batch = grid_m_ * grid_n_;
-      team_.for_each(extents_.batch * a_batch, [&](i64 index, int worker) {
-        task(index / a_batch, index % a_batch, worker, nullptr, nullptr);
-      });
+      team_.for_each(extents_.batch * a_batch, [&](i64 index, int worker) { task(index / a_batch, index % a_batch, worker, nullptr, nullptr); });
       return;
     }
     const i64 left_count = left_shared_ ? ceil_div(extents_.m, rows) : 0;
@@ -140,9 +138,8 @@ class BlockedProduct {
           pack_one<columns>(right_panels, right_, batch, index - left_count, extents_.n);
         }
       });
-      team_.for_each(grid_m_ * grid_n_, [&](i64 index, int worker) {
-        task(batch, index, worker, left_shared_ ? left_panels : nullptr, right_shared_ ? right_panels : nullptr);
-      });
+      team_.for_each(grid_m_ * grid_n_,
+                     [&](i64 index, int worker) { task(batch, index, worker, left_shared_ ? left_panels : nullptr, right_shared_ ? right_panels : nullptr); });
     }
   }
 
@@ -306,12 +303,10 @@ void give_zeros(const Extents& extents, const Epilogue& epilogue, Team& team) {
 /// all that the epilogue has to be safe for. Nothing is called when batch, m or n is zero; with k = 0 all sums are zero.
 /// `known_m` and `known_n`: the extents where they are constants (0: not known), to compile and choose no more than needed.
 template <class Acc, class Block, i64 known_m = 0, i64 known_n = 0, class Left, class Right, class Epilogue>
-void contract_with(const Extents& extents, const Left& left, const Right& right, const Epilogue& epilogue, Team& team,
-                   const Blocking& blocking = {}) {
+void contract_with(const Extents& extents, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const Blocking& blocking = {}) {
   if (extents.batch <= 0 || extents.m <= 0 || extents.n <= 0) return;
   if (extents.k <= 0) return detail::give_zeros<Acc>(extents, epilogue, team);
-  if (detail::multiply_skinny<Acc, known_m, known_n>(extents.batch, extents.m, extents.n, extents.k, left, right, epilogue,
-                                                     team)) {
+  if (detail::multiply_skinny<Acc, known_m, known_n>(extents.batch, extents.m, extents.n, extents.k, left, right, epilogue, team)) {
     return;
   }
   detail::BlockedProduct<Acc, Block, Left, Right, Epilogue>(extents, left, right, epilogue, team, blocking).run();
@@ -319,8 +314,7 @@ void contract_with(const Extents& extents, const Left& left, const Right& right,
 
 /// The same with the register block that suits the operands and the known extent of m.
 template <class Acc, i64 known_m = 0, i64 known_n = 0, class Left, class Right, class Epilogue>
-void contract(const Extents& extents, const Left& left, const Right& right, const Epilogue& epilogue, Team& team,
-              const Blocking& blocking = {}) {
+void contract(const Extents& extents, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const Blocking& blocking = {}) {
   contract_with<Acc, DefaultBlock<Acc, Left, Right, known_m>, known_m, known_n>(extents, left, right, epilogue, team, blocking);
 }
 

@@ -34,8 +34,7 @@ std::vector<T> whole_numbers(i64 count, int low, int high, unsigned seed) {
 
 /// Runs contract() and compares with the sum over f(batch, m, k) · g(batch, n, k), each output seen once.
 template <class Acc, i64 rows = 0, class Left, class Right, class F, class G>
-void expect_product(const Extents& e, const Left& left, const Right& right, F f, G g, int threads = 1,
-                    const Blocking& blocking = {}) {
+void expect_product(const Extents& e, const Left& left, const Right& right, F f, G g, int threads = 1, const Blocking& blocking = {}) {
   testing::TestTeam team(threads);
   const auto size = static_cast<size_t>(e.batch * e.m * e.n);
   std::vector<Acc> out(size, Acc{77});
@@ -63,9 +62,8 @@ void expect_product(const Extents& e, const Left& left, const Right& right, F f,
   }
 }
 
-constexpr i64 sizes[][3] = {{0, 5, 3},   {5, 0, 3},    {5, 3, 0},    {1, 1, 1},     {1, 37, 19},  {37, 1, 19},  {2, 70, 65},
-                            {8, 600, 33}, {7, 7, 7},   {14, 32, 8},  {15, 33, 9},   {13, 31, 1},  {61, 97, 101}, {29, 5, 1201},
-                            {3, 3, 700},  {100, 2, 64}, {6, 130, 40}, {64, 196, 530}};
+constexpr i64 sizes[][3] = {{0, 5, 3},   {5, 0, 3},   {5, 3, 0},   {1, 1, 1},     {1, 37, 19},   {37, 1, 19}, {2, 70, 65},  {8, 600, 33}, {7, 7, 7},
+                            {14, 32, 8}, {15, 33, 9}, {13, 31, 1}, {61, 97, 101}, {29, 5, 1201}, {3, 3, 700}, {100, 2, 64}, {6, 130, 40}, {64, 196, 530}};
 
 template <class T, class Acc>
 void check_dense(int low, int high) {
@@ -101,8 +99,9 @@ TEST(Contract, IntegersWrap) {
   const std::vector<int32_t> a{2000000000, 2000000000}, b{2, 2};
   testing::TestTeam team;
   int32_t out = 0;
-  contract<int32_t>({1, 1, 1, 2}, dense_left(a.data(), 2, 1), dense_right(b.data(), 1, 1),
-                    [&](i64, i64, i64, i64, i64, const int32_t* tile, i64) { out = tile[0]; }, team.team());
+  contract<int32_t>(
+      {1, 1, 1, 2}, dense_left(a.data(), 2, 1), dense_right(b.data(), 1, 1), [&](i64, i64, i64, i64, i64, const int32_t* tile, i64) { out = tile[0]; },
+      team.team());
   EXPECT_EQ(out, static_cast<int32_t>(8000000000u));
 }
 
@@ -186,23 +185,23 @@ TEST(Contract, RoundingErrorStaysWithinTheBoundOfRecursiveSums) {
   for (float& x : a) x = in(random);
   for (float& x : b) x = in(random);
   testing::TestTeam team(2);
-  contract<float>({1, m, n, k}, dense_left(a.data(), k, 1), dense_right(b.data(), n, 1),
-                  [&](i64, i64 m0, i64 n0, i64 rows, i64 columns, const float* tile, i64 ld) {
-                    for (i64 i = 0; i < rows; ++i) {
-                      for (i64 j = 0; j < columns; ++j) {
-                        double exact = 0, magnitude = 0;
-                        for (i64 kk = 0; kk < k; ++kk) {
-                          const double p = static_cast<double>(a[static_cast<size_t>((m0 + i) * k + kk)]) *
-                                           static_cast<double>(b[static_cast<size_t>(kk * n + n0 + j)]);
-                          exact += p;
-                          magnitude += std::fabs(p);
-                        }
-                        // |error| ≤ k u / (1 - k u) Σ|a b|, u = 2^-24.
-                        EXPECT_LE(std::fabs(static_cast<double>(tile[i * ld + j]) - exact), static_cast<double>(k) * 0x1p-23 * magnitude);
-                      }
-                    }
-                  },
-                  team.team());
+  contract<float>(
+      {1, m, n, k}, dense_left(a.data(), k, 1), dense_right(b.data(), n, 1),
+      [&](i64, i64 m0, i64 n0, i64 rows, i64 columns, const float* tile, i64 ld) {
+        for (i64 i = 0; i < rows; ++i) {
+          for (i64 j = 0; j < columns; ++j) {
+            double exact = 0, magnitude = 0;
+            for (i64 kk = 0; kk < k; ++kk) {
+              const double p = static_cast<double>(a[static_cast<size_t>((m0 + i) * k + kk)]) * static_cast<double>(b[static_cast<size_t>(kk * n + n0 + j)]);
+              exact += p;
+              magnitude += std::fabs(p);
+            }
+            // |error| ≤ k u / (1 - k u) Σ|a b|, u = 2^-24.
+            EXPECT_LE(std::fabs(static_cast<double>(tile[i * ld + j]) - exact), static_cast<double>(k) * 0x1p-23 * magnitude);
+          }
+        }
+      },
+      team.team());
 }
 
 template <int rank, class T, class Acc>

@@ -17,8 +17,7 @@ struct CumulateOptions {
 /// y[o, i, j] = x[o, 0, j] ∘ … ∘ x[o, i, j] for x and y of shape [outer, length, inner], which may be the same array.
 /// `combine(a, b)` works on compute_t<T>, where the running value stays; `identity` is its neutral element.
 template <class T, class F>
-void cumulate(const T* x, T* y, i64 outer, i64 length, i64 inner, compute_t<T> identity, CumulateOptions options, Team& team,
-              F combine) {
+void cumulate(const T* x, T* y, i64 outer, i64 length, i64 inner, compute_t<T> identity, CumulateOptions options, Team& team, F combine) {
   using V = compute_t<T>;
   if (outer <= 0 || length <= 0 || inner <= 0) return;
   // Columns side by side make vectors; one block of them is a task.
@@ -61,8 +60,7 @@ template <class T>
 void cumulative_sum(const T* x, T* y, i64 outer, i64 length, i64 inner, CumulateOptions options, Team& team) {
   using V = compute_t<T>;
   using W = detail::wrapping<V>;
-  cumulate(x, y, outer, length, inner, V{0}, options, team,
-           [](V a, V b) { return static_cast<V>(static_cast<W>(a) + static_cast<W>(b)); });
+  cumulate(x, y, outer, length, inner, V{0}, options, team, [](V a, V b) { return static_cast<V>(static_cast<W>(a) + static_cast<W>(b)); });
 }
 
 template <class T>
@@ -70,8 +68,7 @@ void cumulative_product(const T* x, T* y, i64 outer, i64 length, i64 inner, Cumu
   using V = compute_t<T>;
   // 64 bits: narrow unsigned types would be promoted to int, whose product can overflow.
   using W = std::conditional_t<std::is_integral_v<V>, uint64_t, V>;
-  cumulate(x, y, outer, length, inner, V{1}, options, team,
-           [](V a, V b) { return static_cast<V>(static_cast<W>(a) * static_cast<W>(b)); });
+  cumulate(x, y, outer, length, inner, V{1}, options, team, [](V a, V b) { return static_cast<V>(static_cast<W>(a) * static_cast<W>(b)); });
 }
 
 }  // namespace tile

@@ -51,16 +51,14 @@ class Depthwise {
   void run(Team& team) const {
     const i64 planes = s_.kernel[0] * s_.stride[1] * s_.stride[2];
     const i64 copied = planes * plane_ + step, sums = band_ * pitch_ + step;
-    const auto bytes = static_cast<size_t>((copied + sums + taps_) * static_cast<i64>(sizeof(S)) + 64 +
-                                           taps_ * static_cast<i64>(sizeof(i64)));
+    const auto bytes = static_cast<size_t>((copied + sums + taps_) * static_cast<i64>(sizeof(S)) + 64 + taps_ * static_cast<i64>(sizeof(i64)));
     const i64 pieces = s_.output[0] * bands_;
     team.for_each(s_.images * s_.channels * pieces, [&](i64 index, int worker) {
       char* memory = static_cast<char*>(team.scratch(team.pool, worker, bytes));
       i64* offsets = reinterpret_cast<i64*>(memory);
       S* buffer = reinterpret_cast<S*>(memory + (taps_ * static_cast<i64>(sizeof(i64)) + 63) / 64 * 64);
       const i64 channel = index / pieces % s_.channels, image = index / pieces / s_.channels;
-      band(image, channel, index % pieces / bands_, index % bands_ * band_, buffer, buffer + copied, offsets,
-           buffer + copied + sums);
+      band(image, channel, index % pieces / bands_, index % bands_ * band_, buffer, buffer + copied, offsets, buffer + copied + sums);
     });
   }
 
@@ -99,8 +97,7 @@ class Depthwise {
       for (int v = 0; v < 4; ++v) store(sums + q + v * lanes<S>, sum[v]);
     }
     for (i64 r = 0; r < rows; ++r) {
-      epilogue_(image, channel, (z * s_.output[1] + y0 + r) * s_.output[2], i64{1}, s_.output[2],
-                reinterpret_cast<const Acc*>(sums + r * pitch_), pitch_);
+      epilogue_(image, channel, (z * s_.output[1] + y0 + r) * s_.output[2], i64{1}, s_.output[2], reinterpret_cast<const Acc*>(sums + r * pitch_), pitch_);
     }
   }
 
@@ -146,8 +143,7 @@ class Depthwise {
 /// are subtracted from 8-bit integers. Sums go to contract()'s kind of epilogue, a row of the output at a time:
 ///   epilogue(image, channel, first position (flattened), rows = 1, columns, const Acc* row, ld)
 template <class Acc, class X, class W, class Epilogue>
-void depthwise(const DepthwiseShape& shape, const X* x, const W* weights, const Epilogue& epilogue, Team& team,
-               int32_t x_zero = 0, int32_t weight_zero = 0) {
+void depthwise(const DepthwiseShape& shape, const X* x, const W* weights, const Epilogue& epilogue, Team& team, int32_t x_zero = 0, int32_t weight_zero = 0) {
   if (shape.images <= 0 || shape.channels <= 0) return;
   for (i64 extent : shape.output) {
     if (extent <= 0) return;

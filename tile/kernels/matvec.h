@@ -25,8 +25,7 @@ using sum_type = typename std::conditional_t<std::is_integral_v<Acc>, std::make_
 /// The matrix lies with n contiguous: sums of 512 columns stay in L1 while rows of the matrix pass by, four at a time.
 /// x[k * rows + i]; rows beyond `used` are zeros.
 template <int rows, class Acc, class Right, class Epilogue>
-void stream_columns(i64 batch, i64 used, i64 n0, i64 n1, i64 depth, const sum_type<Acc>* x, const Right& right,
-                    const Epilogue& epilogue) {
+void stream_columns(i64 batch, i64 used, i64 n0, i64 n1, i64 depth, const sum_type<Acc>* x, const Right& right, const Epilogue& epilogue) {
   using S = sum_type<Acc>;
   constexpr i64 width = 512;
   alignas(64) S sums[rows * width];
@@ -65,8 +64,7 @@ void stream_columns(i64 batch, i64 used, i64 n0, i64 n1, i64 depth, const sum_ty
 
 /// The matrix lies with k contiguous: dot products, four lines of the matrix at a time. x[i * depth + k].
 template <class Acc, class Right, class Epilogue>
-void dot_lines(i64 batch, i64 rows, i64 n0, i64 n1, i64 depth, const sum_type<Acc>* x, const Right& right,
-               const Epilogue& epilogue) {
+void dot_lines(i64 batch, i64 rows, i64 n0, i64 n1, i64 depth, const sum_type<Acc>* x, const Right& right, const Epilogue& epilogue) {
   using S = sum_type<Acc>;
   constexpr i64 width = 64;
   alignas(64) S sums[skinny_rows * width];
@@ -106,8 +104,7 @@ void dot_lines(i64 batch, i64 rows, i64 n0, i64 n1, i64 depth, const sum_type<Ac
 /// Few rows m of the left operand (not packed) times a dense matrix. `rows` is the most that is compiled for: 1 or
 /// skinny_rows.
 template <class Acc, int rows, class Left, class Right, class Epilogue>
-void multiply_rows(i64 batches, i64 m, i64 n, i64 depth, const Left& left, const Right& right, const Epilogue& epilogue,
-                   Team& team) {
+void multiply_rows(i64 batches, i64 m, i64 n, i64 depth, const Left& left, const Right& right, const Epilogue& epilogue, Team& team) {
   using S = sum_type<Acc>;
   const bool columns = right.outer_stride == 1;
   const bool several = rows > 1 && m > 1;
@@ -135,8 +132,7 @@ void multiply_rows(i64 batches, i64 m, i64 n, i64 depth, const Left& left, const
 /// Takes products with few rows, or one column, of a dense matrix with a stride of one; false if it is not one of them.
 /// `known_m`, `known_n`: the extents where they are constants, else 0; they save compiling what cannot happen.
 template <class Acc, i64 known_m, i64 known_n, class Left, class Right, class Epilogue>
-bool multiply_skinny(i64 batches, i64 m, i64 n, i64 depth, const Left& left, const Right& right,
-                     const Epilogue& epilogue, Team& team) {
+bool multiply_skinny(i64 batches, i64 m, i64 n, i64 depth, const Left& left, const Right& right, const Epilogue& epilogue, Team& team) {
   constexpr bool left_packed = requires { Left::width; };
   constexpr bool right_packed = requires { Right::width; };
   // Many small products are better shared out whole.
@@ -152,9 +148,7 @@ bool multiply_skinny(i64 batches, i64 m, i64 n, i64 depth, const Left& left, con
   }
   if constexpr (is_dense<Left> && !right_packed && known_n <= 1) {
     if (n == 1 && (left.outer_stride == 1 || left.k_stride == 1)) {
-      auto turned = [&](i64 batch, i64, i64 m0, i64, i64 rows, const Acc* tile, i64) {
-        epilogue(batch, m0, i64{0}, rows, i64{1}, tile, i64{1});
-      };
+      auto turned = [&](i64 batch, i64, i64 m0, i64, i64 rows, const Acc* tile, i64) { epilogue(batch, m0, i64{0}, rows, i64{1}, tile, i64{1}); };
       multiply_rows<Acc, 1>(batches, 1, m, depth, right, left, turned, team);
       return true;
     }

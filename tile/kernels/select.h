@@ -137,8 +137,7 @@ struct UniqueOptions {
 /// room for `length` slices. Returns how many there are. `pitch`: slices from one outer index of y to the next, the result's
 /// number by default.
 template <class T>
-i64 unique(const T* x, i64 outer, i64 length, i64 inner, UniqueOptions options, T* y, i64* first, i64* inverse, i64* counts,
-           Team& team, i64 pitch = -1) {
+i64 unique(const T* x, i64 outer, i64 length, i64 inner, UniqueOptions options, T* y, i64* first, i64* inverse, i64* counts, Team& team, i64 pitch = -1) {
   if (length <= 0) return 0;
   auto compare = [&](i64 a, i64 b) {
     for (i64 o = 0; o < outer; ++o) {

@@ -9,11 +9,11 @@ namespace tile {
 
 /// Attributes and limits of ONNX NonMaxSuppression.
 struct SuppressOptions {
-  bool center_point = false;        ///< boxes are [x centre, y centre, width, height], else two corners [y, x, y, x]
-  i64 most_per_class = 0;           ///< boxes kept for each batch entry and class; none by default
-  float overlap = 0;                ///< a box is dropped if its intersection over union with a kept one is greater
+  bool center_point = false;  ///< boxes are [x centre, y centre, width, height], else two corners [y, x, y, x]
+  i64 most_per_class = 0;     ///< boxes kept for each batch entry and class; none by default
+  float overlap = 0;          ///< a box is dropped if its intersection over union with a kept one is greater
   bool has_score_threshold = false;
-  float score_threshold = 0;        ///< boxes take part if their score is greater
+  float score_threshold = 0;  ///< boxes take part if their score is greater
 };
 
 namespace detail {
@@ -51,8 +51,7 @@ constexpr i64 suppress_bound(i64 batches, i64 classes, i64 boxes, i64 most_per_c
 /// Selects boxes by falling score (equal scores: lower index first), for each batch entry and class apart. boxes
 /// [batches, count, 4], scores [batches, classes, count]; writes rows [batch, class, box] to `out`, which has room for
 /// suppress_bound() of them, ordered by batch and class, and returns how many.
-inline i64 suppress(const float* boxes, const float* scores, i64 batches, i64 classes, i64 count, const SuppressOptions& options,
-                    i64* out, Team& team) {
+inline i64 suppress(const float* boxes, const float* scores, i64 batches, i64 classes, i64 count, const SuppressOptions& options, i64* out, Team& team) {
   const i64 most = suppress_bound(1, 1, count, options.most_per_class), pairs = batches * classes;
   if (most <= 0 || pairs <= 0) return 0;
   i64* found = team.scratch_as<i64>(team.shared_slot(), pairs);

@@ -11,8 +11,8 @@ namespace {
 
 using Rows = std::vector<std::vector<i64>>;
 
-Rows run(const std::vector<float>& boxes, const std::vector<float>& scores, i64 batches, i64 classes, i64 count,
-         const SuppressOptions& options, int threads = 1) {
+Rows run(const std::vector<float>& boxes, const std::vector<float>& scores, i64 batches, i64 classes, i64 count, const SuppressOptions& options,
+         int threads = 1) {
   testing::TestTeam team(threads);
   std::vector<i64> out(static_cast<size_t>(suppress_bound(batches, classes, count, options.most_per_class) * 3) + 1, -7);
   const i64 n = suppress(boxes.data(), scores.data(), batches, classes, count, options, out.data(), team.team());
@@ -26,9 +26,7 @@ Rows run(const std::vector<float>& boxes, const std::vector<float>& scores, i64 
 const std::vector<float> corners{0, 0, 1, 1, 0, 0.1f, 1, 1.1f, 0, -0.1f, 1, 0.9f, 0, 10, 1, 11, 0, 10.1f, 1, 11.1f, 0, 100, 1, 101};
 const std::vector<float> scores{0.9f, 0.75f, 0.6f, 0.95f, 0.5f, 0.3f};
 
-TEST(Suppress, KeepsTheBestOfEachPlace) {
-  EXPECT_EQ(run(corners, scores, 1, 1, 6, {false, 10, 0.5f, false, 0}), (Rows{{0, 0, 3}, {0, 0, 0}, {0, 0, 5}}));
-}
+TEST(Suppress, KeepsTheBestOfEachPlace) { EXPECT_EQ(run(corners, scores, 1, 1, 6, {false, 10, 0.5f, false, 0}), (Rows{{0, 0, 3}, {0, 0, 0}, {0, 0, 5}})); }
 
 TEST(Suppress, ScoresMustExceedTheThresholdAndResultsAreLimited) {
   EXPECT_EQ(run(corners, scores, 1, 1, 6, {false, 10, 0.5f, true, 0.3f}), (Rows{{0, 0, 3}, {0, 0, 0}}));

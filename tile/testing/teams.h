@@ -14,9 +14,7 @@ namespace tile::testing {
 /// Owns the scratch slots of a Team and runs its tasks on `size` fresh threads a call (one: inline).
 class TestTeam {
  public:
-  explicit TestTeam(int size = 1) : slots_(static_cast<size_t>(size) + 1) {
-    team_ = Team{this, size, &TestTeam::run, &TestTeam::scratch};
-  }
+  explicit TestTeam(int size = 1) : slots_(static_cast<size_t>(size) + 1) { team_ = Team{this, size, &TestTeam::run, &TestTeam::scratch}; }
   TestTeam(const TestTeam&) = delete;
   TestTeam& operator=(const TestTeam&) = delete;
   ~TestTeam() {

@@ -16,14 +16,10 @@ ValueId by_sign(Builder& b, ValueId x, ValueId negative, ValueId positive) { ret
 ValueId scaled_exp_minus_one(Builder& b, ValueId x, double alpha) { return b.mul(b.add(b.exp(x), -1.0), alpha); }
 
 /// log(1 + eˣ), written so that eˣ does not overflow
-ValueId softplus_of(Builder& b, ValueId x) {
-  return b.add(b.max(x, 0.0), b.log(b.add(b.exp(b.neg(b.unary("abs", x))), 1.0)));
-}
+ValueId softplus_of(Builder& b, ValueId x) { return b.add(b.max(x, 0.0), b.log(b.add(b.exp(b.neg(b.unary("abs", x))), 1.0))); }
 
 /// max(0, min(1, alpha·x + beta))
-ValueId hard_sigmoid_of(Builder& b, ValueId x, double alpha, double beta) {
-  return b.max(b.min(b.add(b.mul(x, alpha), beta), 1.0), 0.0);
-}
+ValueId hard_sigmoid_of(Builder& b, ValueId x, double alpha, double beta) { return b.max(b.min(b.add(b.mul(x, alpha), beta), 1.0), 0.0); }
 
 void relu(NodeImport& n) { n.set(n.b.max(n.in(0), 0.0)); }
 void sigmoid(NodeImport& n) { n.set(n.b.sigmoid(n.in(0))); }

@@ -13,8 +13,7 @@ constexpr double minus_infinity = -std::numeric_limits<double>::infinity();
 ValueId split_heads(NodeImport& n, ValueId x, int64_t heads) {
   Builder& b = n.b;
   const Dims dims = b.dims(x);
-  n.require(heads > 0 && (!dims[2].is_constant() || dims[2].constant() % heads == 0), "{} does not split into {} heads", str(b.type(x)),
-            heads);
+  n.require(heads > 0 && (!dims[2].is_constant() || dims[2].constant() % heads == 0), "{} does not split into {} heads", str(b.type(x)), heads);
   return b.transpose(b.reshape(x, {dims[0], dims[1], heads, dims[2] / Dim(heads)}), {0, 2, 1, 3});
 }
 
@@ -30,8 +29,7 @@ ValueId repeat_heads(Builder& b, ValueId x, const Dim& times) {
 }
 
 Dim heads_per_key_head(NodeImport& n, const Dim& query_heads, const Dim& key_heads) {
-  n.require(!query_heads.is_constant() || !key_heads.is_constant() ||
-                (key_heads.constant() > 0 && query_heads.constant() % key_heads.constant() == 0),
+  n.require(!query_heads.is_constant() || !key_heads.is_constant() || (key_heads.constant() > 0 && query_heads.constant() % key_heads.constant() == 0),
             "{} query heads for {} key heads; must be a multiple", query_heads.str(), key_heads.str());
   return query_heads / key_heads;
 }
@@ -43,9 +41,7 @@ ValueId size_scalar(Builder& b, const Dim& size, DType dtype) {
 }
 
 /// 0 where allowed, -∞ elsewhere.
-ValueId as_bias(Builder& b, ValueId allowed, DType dtype) {
-  return b.where(allowed, b.scalar(dtype, 0), b.scalar(dtype, minus_infinity));
-}
+ValueId as_bias(Builder& b, ValueId allowed, DType dtype) { return b.where(allowed, b.scalar(dtype, 0), b.scalar(dtype, minus_infinity)); }
 
 /// Mask, causality, windows and padding of keys as one bias to add to the scores; no_value when nothing is masked.
 ValueId attention_bias(NodeImport& n, const Dim& query_length, const Dim& key_length, const Dim& past_length, DType dtype) {
@@ -103,8 +99,8 @@ void attention(NodeImport& n) {
   Builder& b = n.b;
   ValueId q = n.in(0), k = n.in(1), v = n.in(2);
   const bool packed = b.rank(q) == 3;
-  for (ValueId x : {q, k, v}) n.require(b.rank(x) == (packed ? 3 : 4), "inputs are {}, {}, {}; need 3 axes each or 4 each",
-                                        str(b.type(q)), str(b.type(k)), str(b.type(v)));
+  for (ValueId x : {q, k, v})
+    n.require(b.rank(x) == (packed ? 3 : 4), "inputs are {}, {}, {}; need 3 axes each or 4 each", str(b.type(q)), str(b.type(k)), str(b.type(v)));
   if (packed) {
     q = split_heads(n, q, n.integer("q_num_heads"));
     k = split_heads(n, k, n.integer("kv_num_heads"));
@@ -166,8 +162,7 @@ void rotary_embedding(NodeImport& n) {
   const Dims dims = b.dims(x);
   const int64_t rotary = n.integer("rotary_embedding_dim", 0);
   const Dim rotated = rotary == 0 ? dims[3] : Dim(rotary);
-  n.require(!rotated.is_constant() || (rotated.constant() > 0 && rotated.constant() % 2 == 0), "{} elements to rotate; needs an even number",
-            rotated.str());
+  n.require(!rotated.is_constant() || (rotated.constant() > 0 && rotated.constant() % 2 == 0), "{} elements to rotate; needs an even number", rotated.str());
   const Dim half = rotated / Dim(2);
   auto angles = [&](int i) {  // [batch, 1, length, half]
     const ValueId cache = n.has(3) ? b.gather(n.in(i), n.in(3), 0) : n.in(i);
@@ -180,8 +175,7 @@ void rotary_embedding(NodeImport& n) {
   const ValueId second = interleaved ? b.slice(x, 3, Dim(1), half, 2) : b.slice(x, 3, half, half);
   const ValueId real = b.sub(b.mul(cosine, first), b.mul(sine, second));
   const ValueId imaginary = b.add(b.mul(sine, first), b.mul(cosine, second));
-  ValueId y = interleaved ? b.flatten_to(b.concat({b.unsqueeze(real, {4}), b.unsqueeze(imaginary, {4})}, 4), 3, 5)
-                          : b.concat({real, imaginary}, 3);
+  ValueId y = interleaved ? b.flatten_to(b.concat({b.unsqueeze(real, {4}), b.unsqueeze(imaginary, {4})}, 4), 3, 5) : b.concat({real, imaginary}, 3);
   if (!(rotated == dims[3])) y = b.concat({y, b.slice(x, 3, rotated, dims[3] - rotated)}, 3);
   n.set(packed ? join_heads(b, y) : y);
 }
@@ -215,8 +209,8 @@ void linear_attention(NodeImport& n) {
     auto at = [&](size_t i) { return in.gather(inside[i], t, 0); };  // [batch, heads, size]
     ValueId s = carried[0];
     if (gated) s = in.mul(s, in.unsqueeze(in.exp(at(3)), {3}));
-    const ValueId key = in.unsqueeze(at(1), {3});                    // a column
-    ValueId value = in.unsqueeze(at(2), {2});                        // a row
+    const ValueId key = in.unsqueeze(at(1), {3});  // a column
+    ValueId value = in.unsqueeze(at(2), {2});      // a row
     if (delta) {
       const ValueId known = in.reduce("reduce_sum", in.mul(s, key), {2});
       value = in.mul(in.unsqueeze(at(gated ? 4 : 3), {3}), in.sub(value, known));
@@ -227,8 +221,7 @@ void linear_attention(NodeImport& n) {
   };
   const std::vector<ValueId> results = b.loop(b.reshape(b.sizes({length}), {}), no_value, {state}, invariants, step);
   const double stated = n.real("scale", 0);
-  const ValueId scale = stated != 0 ? b.scalar(DType::f32, stated)
-                                    : b.div(b.scalar(DType::f32, 1), b.sqrt(size_scalar(b, key_size, DType::f32)));
+  const ValueId scale = stated != 0 ? b.scalar(DType::f32, stated) : b.div(b.scalar(DType::f32, 1), b.sqrt(size_scalar(b, key_size, DType::f32)));
   const ValueId y = b.transpose(b.mul(b.reshape(results[1], {length, batch, query_heads, value_size}), scale), {1, 0, 2, 3});
   n.set(0, b.cast(b.flatten_to(y, 2, 4), n.dtype(0)));
   if (n.wants(1)) n.set(1, b.cast(results[0], state_dtype));
@@ -248,11 +241,9 @@ void causal_conv_with_state(NodeImport& n) {
   const ValueId sequence = n.has(3) ? b.concat({n.in(3), x}, 2) : b.pad(x, {0, 0, past}, {0, 0, 0});
   std::vector<ValueId> operands{sequence, w};
   if (n.has(2)) operands.push_back(n.in(2));
-  ValueId y = b.one("conv", operands,
-                    {{"strides", std::vector<int64_t>{1}},
-                     {"dilations", std::vector<int64_t>{1}},
-                     {"pads", std::vector<int64_t>{0, 0}},
-                     {"groups", *channels}});
+  ValueId y =
+      b.one("conv", operands,
+            {{"strides", std::vector<int64_t>{1}}, {"dilations", std::vector<int64_t>{1}}, {"pads", std::vector<int64_t>{0, 0}}, {"groups", *channels}});
   if (activation != "none") {
     const ValueId wide = b.dtype(y) == DType::f64 ? y : b.cast(y, DType::f32);
     y = b.cast(b.mul(wide, b.sigmoid(wide)), b.dtype(x));
@@ -271,8 +262,8 @@ void flex_attention(NodeImport& n) {
   const DType dtype = b.dtype(q);
   const DType precision = n.dtype_attribute("softmax_precision", dtype == DType::f64 ? DType::f64 : DType::f32);
   const Dim head_size = b.dims(q)[3];
-  const ValueId scale = n.has_attribute("scale") ? b.scalar(precision, n.real("scale"))
-                                                 : b.div(b.scalar(precision, 1), b.sqrt(size_scalar(b, head_size, precision)));
+  const ValueId scale =
+      n.has_attribute("scale") ? b.scalar(precision, n.real("scale")) : b.div(b.scalar(precision, 1), b.sqrt(size_scalar(b, head_size, precision)));
   auto modify = [&](const char* name, ValueId x) {
     if (!n.has_attribute(name)) return x;
     const GraphProto& graph = n.graph(name);

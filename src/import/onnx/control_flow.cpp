@@ -7,8 +7,8 @@ namespace {
 
 /// A tensor of one element as a scalar.
 ValueId as_scalar(NodeImport& n, ValueId v, std::string_view what) {
-  n.require(n.b.rank(v) == 0 || (n.b.rank(v) == 1 && (!n.b.dims(v)[0].is_constant() || n.b.dims(v)[0] == Dim(1))),
-            "{} is {}; needs a scalar", what, str(n.b.type(v)));
+  n.require(n.b.rank(v) == 0 || (n.b.rank(v) == 1 && (!n.b.dims(v)[0].is_constant() || n.b.dims(v)[0] == Dim(1))), "{} is {}; needs a scalar", what,
+            str(n.b.type(v)));
   return n.b.rank(v) == 0 ? v : n.b.reshape(v, {});
 }
 
@@ -60,8 +60,8 @@ std::optional<std::pair<Dim, Dim>> compared_sizes(Builder& b, ValueId condition)
 void if_operator(NodeImport& n) {
   const GraphProto& then_graph = n.graph("then_branch");
   const GraphProto& else_graph = n.graph("else_branch");
-  n.require(then_graph.output_size() == n.output_count() && else_graph.output_size() == n.output_count(),
-            "branches have {} and {} outputs; needs {}", then_graph.output_size(), else_graph.output_size(), n.output_count());
+  n.require(then_graph.output_size() == n.output_count() && else_graph.output_size() == n.output_count(), "branches have {} and {} outputs; needs {}",
+            then_graph.output_size(), else_graph.output_size(), n.output_count());
   if (auto known = n.constant(0)) {
     n.require(known->element_count() == 1, "the condition has {} elements; needs 1", known->element_count());
     std::vector<Operand> results = n.expand_subgraph(known->int_at(0) != 0 ? then_graph : else_graph, {});
@@ -90,11 +90,10 @@ void if_operator(NodeImport& n) {
 void loop_operator(NodeImport& n) {
   const GraphProto& proto = n.graph("body");
   const int carried_count = std::max(0, n.input_count() - 2);
-  n.require(proto.input_size() == carried_count + 2, "the body has {} inputs for {} carried values; needs {}", proto.input_size(),
-            carried_count, carried_count + 2);
+  n.require(proto.input_size() == carried_count + 2, "the body has {} inputs for {} carried values; needs {}", proto.input_size(), carried_count,
+            carried_count + 2);
   n.require(proto.output_size() == n.output_count() + 1, "the body has {} outputs; needs {}", proto.output_size(), n.output_count() + 1);
-  n.require(proto.output_size() > carried_count, "the body has {} outputs; needs the condition and {} carried values",
-            proto.output_size(), carried_count);
+  n.require(proto.output_size() > carried_count, "the body has {} outputs; needs the condition and {} carried values", proto.output_size(), carried_count);
   const ValueId trip_count = n.has(0) ? as_scalar(n, n.in(0), "the trip count") : no_value;
   const ValueId condition = n.has(1) ? as_scalar(n, n.in(1), "the condition") : no_value;
   std::vector<ValueId> carried;
@@ -103,8 +102,7 @@ void loop_operator(NodeImport& n) {
   const Captures captures = n.captures(graphs);
   const std::vector<ValueId> results =
       n.b.loop(trip_count, condition, carried, captures.values,
-               [&](Builder& body, ValueId iteration, ValueId condition_in, const std::vector<ValueId>& state,
-                   const std::vector<ValueId>& captured) {
+               [&](Builder& body, ValueId iteration, ValueId condition_in, const std::vector<ValueId>& state, const std::vector<ValueId>& captured) {
                  std::vector<ValueId> arguments{iteration, condition_in};
                  arguments.insert(arguments.end(), state.begin(), state.end());
                  std::vector<ValueId> outputs = n.import_subgraph(proto, body, arguments, captures, captured);
@@ -124,14 +122,13 @@ struct ScanPlan {
 };
 
 /// Runs the scan with values of `b`. `length` (no_value: all) is the i64 scalar from which on steps leave the states alone and emit zeros.
-std::vector<ValueId> run_scan(NodeImport& n, Builder& b, const ScanPlan& plan, const std::vector<ValueId>& states,
-                              const std::vector<ValueId>& scanned, const std::vector<ValueId>& captured, ValueId length) {
+std::vector<ValueId> run_scan(NodeImport& n, Builder& b, const ScanPlan& plan, const std::vector<ValueId>& states, const std::vector<ValueId>& scanned,
+                              const std::vector<ValueId>& captured, ValueId length) {
   const Dim time = b.dims(scanned[0])[static_cast<size_t>(plan.input_axes[0])];
   std::vector<ValueId> invariants = scanned;
   invariants.insert(invariants.end(), captured.begin(), captured.end());
   if (length != no_value) invariants.push_back(length);
-  auto step = [&](Builder& body, ValueId iteration, ValueId condition, const std::vector<ValueId>& carried,
-                  const std::vector<ValueId>& inside) {
+  auto step = [&](Builder& body, ValueId iteration, ValueId condition, const std::vector<ValueId>& carried, const std::vector<ValueId>& inside) {
     std::vector<ValueId> arguments = carried;
     for (size_t i = 0; i < scanned.size(); ++i) {
       const ValueId at = plan.input_reversed[i] ? body.sub(body.reshape(body.sizes({time - 1}), {}), iteration) : iteration;
@@ -153,8 +150,7 @@ std::vector<ValueId> run_scan(NodeImport& n, Builder& b, const ScanPlan& plan, c
     const size_t output = i - plan.states;
     if (plan.output_reversed.at(output)) results[i] = b.slice(results[i], 0, time - 1, time, -1);
     const int axis = plan.output_axes.at(output) < 0 ? plan.output_axes[output] + b.rank(results[i]) : plan.output_axes[output];
-    n.require(axis >= 0 && axis < b.rank(results[i]), "scan_output_axes: axis {} of a tensor of rank {}", plan.output_axes[output],
-              b.rank(results[i]));
+    n.require(axis >= 0 && axis < b.rank(results[i]), "scan_output_axes: axis {} of a tensor of rank {}", plan.output_axes[output], b.rank(results[i]));
     std::vector<int64_t> permutation;
     for (int a = 1; a < b.rank(results[i]); ++a) permutation.push_back(a);
     permutation.insert(permutation.begin() + axis, 0);

@@ -35,11 +35,8 @@ bool inside(const fs::path& file, const fs::path& folder) {
 
 }  // namespace
 
-std::shared_ptr<const std::string> ExternalData::read(std::string_view location, int64_t offset, int64_t length,
-                                                      std::string_view what) const {
-  const auto reject = [&](std::string_view why) {
-    fail(ErrorKind::invalid_input, "{}: external data '{}' {}", what, location, why);
-  };
+std::shared_ptr<const std::string> ExternalData::read(std::string_view location, int64_t offset, int64_t length, std::string_view what) const {
+  const auto reject = [&](std::string_view why) { fail(ErrorKind::invalid_input, "{}: external data '{}' {}", what, location, why); };
   if (folder_.empty()) reject("cannot be read: the model was given without a folder");
   if (location.empty() || location.find('\0') != std::string_view::npos) reject("is no file name");
   const fs::path relative{location};

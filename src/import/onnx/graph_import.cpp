@@ -159,8 +159,8 @@ void GraphImport::import_node(const NodeProto& node) {
     mark_failed();
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::unsupported) throw;
-    model_.add_failure(fmt::format("node '{}': {} (domain {}, version {}): {}", name, node.op_type(),
-                                   shown_domain(normal_domain(node.domain())), opset, error.what()));
+    model_.add_failure(
+        fmt::format("node '{}': {} (domain {}, version {}): {}", name, node.op_type(), shown_domain(normal_domain(node.domain())), opset, error.what()));
     mark_failed();
   }
 }
@@ -184,8 +184,7 @@ void GraphImport::import_supported(const NodeProto& node, int64_t opset, std::ve
   }
 }
 
-std::vector<Operand> GraphImport::call(const FunctionProto& function, const NodeProto& node,
-                                       const std::vector<std::optional<Operand>>& inputs) {
+std::vector<Operand> GraphImport::call(const FunctionProto& function, const NodeProto& node, const std::vector<std::optional<Operand>>& inputs) {
   const std::string name = name_of(node);
   check_depth(name);
   for (const Frame* frame = &frame_; frame; frame = frame->caller) {
@@ -228,7 +227,8 @@ std::vector<Operand> GraphImport::call(const FunctionProto& function, const Node
       continue;
     }
     const std::optional<Operand> result = body.lookup(function.output(i), "function '" + function.name() + "'");
-    if (!result) fail(ErrorKind::invalid_input, "node '{}': function '{}' returns its input '{}', which the call omits", name, function.name(), function.output(i));
+    if (!result)
+      fail(ErrorKind::invalid_input, "node '{}': function '{}' returns its input '{}', which the call omits", name, function.name(), function.output(i));
     if (result->kind == Operand::Kind::failed) throw SkippedNode{};
     results.push_back(*result);
   }

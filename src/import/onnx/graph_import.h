@@ -32,9 +32,9 @@ class ModelImport {
   /// Null when the model has no such function.
   const FunctionProto* function(const NodeProto& call) const;
 
-  void count_node();                                 ///< invalid_input beyond the limit
-  void add_failure(const std::string& line);         ///< one line a node that is not supported; repeats are dropped
-  void throw_failures() const;                       ///< unsupported, with all lines, if there are any
+  void count_node();                          ///< invalid_input beyond the limit
+  void add_failure(const std::string& line);  ///< one line a node that is not supported; repeats are dropped
+  void throw_failures() const;                ///< unsupported, with all lines, if there are any
 
  private:
   std::shared_ptr<const ModelProto> model_;
@@ -51,10 +51,10 @@ class ModelImport {
 /// Whose nodes are imported: the model's, or a function's under a call.
 struct Frame {
   const Frame* caller = nullptr;
-  const FunctionProto* function = nullptr;           ///< null: the model itself
-  std::map<std::string, int64_t> opsets;             ///< by domain
-  std::map<std::string, const AttributeProto*> attributes;   ///< of the call, for references by attribute
-  std::string prefix;                                ///< of node names: "encoder.0/"
+  const FunctionProto* function = nullptr;                  ///< null: the model itself
+  std::map<std::string, int64_t> opsets;                    ///< by domain
+  std::map<std::string, const AttributeProto*> attributes;  ///< of the call, for references by attribute
+  std::string prefix;                                       ///< of node names: "encoder.0/"
 };
 std::map<std::string, int64_t> opsets_of(const google::protobuf::RepeatedPtrField<OperatorSetIdProto>& imports);
 /// "ai.onnx" is another name of "".
@@ -73,7 +73,7 @@ class GraphImport {
   /// Makes a name known. Throws invalid_input when it is known already. No operand: an omitted optional input of a function.
   void define(const std::string& name, std::optional<Operand> operand);
   bool knows(const std::string& name) const { return values_.count(name) || stored_.count(name) || sparse_.count(name); }
-  void define_stored(const GraphProto& graph);       ///< its initialisers; they become constants when first used
+  void define_stored(const GraphProto& graph);  ///< its initialisers; they become constants when first used
   /// What `name` stands for. Throws invalid_input, naming `user`, when nothing of that name is known.
   std::optional<Operand> lookup(const std::string& name, const std::string& user);
 

@@ -27,8 +27,10 @@ class Order {
         const auto [known, added] = producer_.emplace(output, i);
         // Graphs saved by optimisers may define a Constant again; the one that ONNX Runtime takes, the last, counts. All else is broken.
         const bool constants = nodes[i].op_type() == "Constant" && nodes[known->second].op_type() == "Constant";
-        if (!added && constants) known->second = i;
-        else if (!added) fail(ErrorKind::invalid_input, "value '{}' is defined twice", output);
+        if (!added && constants)
+          known->second = i;
+        else if (!added)
+          fail(ErrorKind::invalid_input, "value '{}' is defined twice", output);
       }
     }
   }

@@ -21,7 +21,6 @@ class FreeNames {
 
 /// Order in which nodes can be imported: producers first, otherwise as listed. Only nodes that `wanted` names need are in it.
 /// Throws invalid_input naming the value when one is defined twice, or the node when nodes form a cycle.
-std::vector<int> import_order(const google::protobuf::RepeatedPtrField<NodeProto>& nodes, const std::vector<std::string>& wanted,
-                              FreeNames& free_names);
+std::vector<int> import_order(const google::protobuf::RepeatedPtrField<NodeProto>& nodes, const std::vector<std::string>& wanted, FreeNames& free_names);
 
 }  // namespace tilewright::onnx

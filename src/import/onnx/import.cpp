@@ -156,7 +156,8 @@ Operand fixed_input(GraphImport& import, const ValueInfoProto& input, const Tens
   for (size_t i = 0; fits && i < dims.size(); ++i) fits = !dims[i].is_constant() || dims[i].constant() == value.dims()[i];
   if (!fits) {
     const Type given{value.dtype(), Dims(value.dims().begin(), value.dims().end())};
-    fail(ErrorKind::invalid_input, "{} is {}{} in the model; the given value {} does not fit it", what, data_type_name(stated.elem_type()), str(dims), str(given));
+    fail(ErrorKind::invalid_input, "{} is {}{} in the model; the given value {} does not fit it", what, data_type_name(stated.elem_type()), str(dims),
+         str(given));
   }
   Operand operand;
   operand.tensor = import.builder().constant(value, input.name());
@@ -200,8 +201,10 @@ ValueId with_stated_rank(Builder& b, ValueId value, const ValueInfoProto& stated
   size_t excess = dims.size() - std::min(dims.size(), static_cast<size_t>(stated.type().tensor_type().shape().dim_size()));
   Dims kept;
   for (const Dim& dim : dims) {
-    if (excess > 0 && !dim.is_constant()) --excess;
-    else kept.push_back(dim);
+    if (excess > 0 && !dim.is_constant())
+      --excess;
+    else
+      kept.push_back(dim);
   }
   return excess > 0 || kept.size() == dims.size() ? value : b.reshape(value, kept);
 }

@@ -12,17 +12,17 @@ namespace tilewright::onnx {
 
 /// What a model may cost before it is refused (invalid_input naming the limit).
 struct ImportLimits {
-  int64_t file_bytes = (int64_t{1} << 31) - 1;      ///< of the model file; the wire format itself ends here
-  int64_t nodes = 1'000'000;                         ///< imported, calls of functions and repeated bodies included
-  int64_t tensor_bytes = int64_t{1} << 34;           ///< of one stored tensor in memory
-  int64_t total_tensor_bytes = int64_t{1} << 36;     ///< of all stored tensors together
-  int64_t sparse_bytes = int64_t{1} << 30;           ///< of the dense form of one sparse tensor
-  int nesting = 24;                                  ///< sub-graphs and function calls inside each other
+  int64_t file_bytes = (int64_t{1} << 31) - 1;    ///< of the model file; the wire format itself ends here
+  int64_t nodes = 1'000'000;                      ///< imported, calls of functions and repeated bodies included
+  int64_t tensor_bytes = int64_t{1} << 34;        ///< of one stored tensor in memory
+  int64_t total_tensor_bytes = int64_t{1} << 36;  ///< of all stored tensors together
+  int64_t sparse_bytes = int64_t{1} << 30;        ///< of the dense form of one sparse tensor
+  int nesting = 24;                               ///< sub-graphs and function calls inside each other
 };
 
 struct ImportOptions {
-  std::map<std::string, Dims> shapes;                ///< input name → dims, instead of those the model states
-  std::map<std::string, int64_t> sizes;              ///< value of a named dim (dim_param)
+  std::map<std::string, Dims> shapes;    ///< input name → dims, instead of those the model states
+  std::map<std::string, int64_t> sizes;  ///< value of a named dim (dim_param)
   /// Input name → a value fixed at compile time; it is no input of the result then. For operators that must know a value, an axis
   /// or a scale, which the model leaves to its caller.
   std::map<std::string, Tensor> constants;

@@ -90,9 +90,7 @@ AttributeProto integer(const std::string& name, int64_t value) {
 
 class Folder {
  public:
-  Folder() : path_(fs::temp_directory_path() / ("tilewright_import_test_" + std::to_string(::getpid()))) {
-    fs::create_directories(path_ / "model");
-  }
+  Folder() : path_(fs::temp_directory_path() / ("tilewright_import_test_" + std::to_string(::getpid()))) { fs::create_directories(path_ / "model"); }
   ~Folder() { fs::remove_all(path_); }
   fs::path outer() const { return path_; }
   fs::path model() const { return path_ / "model"; }

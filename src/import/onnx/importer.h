@@ -47,18 +47,18 @@ class NodeImport {
   Builder& b;
   const NodeProto& proto() const { return node_; }
   const std::string& op() const { return node_.op_type(); }
-  int64_t opset() const { return opset_; }               ///< version of the node's operator set that the model asks for
+  int64_t opset() const { return opset_; }  ///< version of the node's operator set that the model asks for
 
   // --- inputs ----------------------------------------------------------------------------------------------------------------------
-  int input_count() const { return static_cast<int>(inputs_.size()); }   ///< trailing omitted inputs do not count
-  bool has(int i) const;                                 ///< present and not an omitted optional
-  ValueId in(int i) const;                               ///< a tensor; invalid_input when it is missing
+  int input_count() const { return static_cast<int>(inputs_.size()); }  ///< trailing omitted inputs do not count
+  bool has(int i) const;                                                ///< present and not an omitted optional
+  ValueId in(int i) const;                                              ///< a tensor; invalid_input when it is missing
   ValueId in_or(int i, ValueId otherwise = no_value) const;
-  std::vector<ValueId> all_inputs() const;               ///< of a variadic operator; none may be omitted
-  const Operand& operand(int i) const;                   ///< for operators on sequences and optionals
+  std::vector<ValueId> all_inputs() const;  ///< of a variadic operator; none may be omitted
+  const Operand& operand(int i) const;      ///< for operators on sequences and optionals
   const std::vector<ValueId>& sequence(int i) const;
-  std::shared_ptr<const Tensor> constant(int i) const;   ///< null when not constant
-  Tensor required_constant(int i, std::string_view what) const;          ///< unsupported when not constant
+  std::shared_ptr<const Tensor> constant(int i) const;           ///< null when not constant
+  Tensor required_constant(int i, std::string_view what) const;  ///< unsupported when not constant
   const Dims& dims(int i) const { return b.dims(in(i)); }
   int rank(int i) const { return b.rank(in(i)); }
   DType dtype(int i) const { return b.dtype(in(i)); }
@@ -72,19 +72,19 @@ class NodeImport {
   double real(std::string_view name, double otherwise) const;
   std::string text(std::string_view name) const;
   std::string text(std::string_view name, std::string otherwise) const;
-  std::vector<int64_t> integers(std::string_view name) const;            ///< empty when absent
-  std::vector<float> reals(std::string_view name) const;                 ///< empty when absent
-  std::vector<std::string> texts(std::string_view name) const;           ///< empty when absent
+  std::vector<int64_t> integers(std::string_view name) const;   ///< empty when absent
+  std::vector<float> reals(std::string_view name) const;        ///< empty when absent
+  std::vector<std::string> texts(std::string_view name) const;  ///< empty when absent
   Tensor tensor(std::string_view name) const;
-  Tensor sparse_tensor(std::string_view name) const;                     ///< its dense form
+  Tensor sparse_tensor(std::string_view name) const;  ///< its dense form
   const GraphProto& graph(std::string_view name) const;
-  DType dtype_attribute(std::string_view name) const;                    ///< an ONNX data type number
+  DType dtype_attribute(std::string_view name) const;  ///< an ONNX data type number
   DType dtype_attribute(std::string_view name, DType otherwise) const;
-  const AttributeProto* find(std::string_view name) const;               ///< null when absent; references of functions resolved
+  const AttributeProto* find(std::string_view name) const;  ///< null when absent; references of functions resolved
 
   /// A possibly negative axis of something of `rank` dims, checked and made non-negative.
   int axis(int64_t value, int rank) const;
-  std::vector<int64_t> axes(const std::vector<int64_t>& values, int rank) const;   ///< the same for a list without repeats; sorted
+  std::vector<int64_t> axes(const std::vector<int64_t>& values, int rank) const;  ///< the same for a list without repeats; sorted
 
   // --- outputs ---------------------------------------------------------------------------------------------------------------------
   int output_count() const { return node_.output_size(); }
@@ -99,24 +99,27 @@ class NodeImport {
   /// Imports `graph` into `body`, its formal inputs standing for `arguments` and Captures::values for `captured` (both values of
   /// `body`); returns the graph's outputs in `body`. With `body` being `b` itself the graph is expanded in place: pass
   /// `captures.values` as `captured`.
-  std::vector<ValueId> import_subgraph(const GraphProto& graph, Builder& body, const std::vector<ValueId>& arguments,
-                                       const Captures& captures, const std::vector<ValueId>& captured) const;
+  std::vector<ValueId> import_subgraph(const GraphProto& graph, Builder& body, const std::vector<ValueId>& arguments, const Captures& captures,
+                                       const std::vector<ValueId>& captured) const;
   /// In place, for branches whose outputs may be sequences or optionals.
   std::vector<Operand> expand_subgraph(const GraphProto& graph, const std::vector<ValueId>& arguments) const;
 
   // --- errors ----------------------------------------------------------------------------------------------------------------------
   /// The model is wrong: ends the import.
-  template <class... A> [[noreturn]] void reject(fmt::format_string<A...> f, A&&... a) const {
+  template <class... A>
+  [[noreturn]] void reject(fmt::format_string<A...> f, A&&... a) const {
     fail(ErrorKind::invalid_input, "{}: {}", describe(), fmt::format(f, std::forward<A>(a)...));
   }
-  template <class... A> void require(bool holds, fmt::format_string<A...> f, A&&... a) const {
+  template <class... A>
+  void require(bool holds, fmt::format_string<A...> f, A&&... a) const {
     if (!holds) reject(f, std::forward<A>(a)...);
   }
   /// Valid but not supported: the import goes on with other nodes, and all such reasons are reported together.
-  template <class... A> [[noreturn]] void unsupported(fmt::format_string<A...> f, A&&... a) const {
+  template <class... A>
+  [[noreturn]] void unsupported(fmt::format_string<A...> f, A&&... a) const {
     fail(ErrorKind::unsupported, f, std::forward<A>(a)...);
   }
-  std::string describe() const;                          ///< "Conv 'layer1.conv'"
+  std::string describe() const;  ///< "Conv 'layer1.conv'"
 
  private:
   const AttributeProto* find_of_kind(std::string_view name, AttributeProto::Type kind) const;

@@ -8,18 +8,14 @@ int64_t axis_attribute(NodeImport& n, int64_t otherwise) { return n.axis(n.integ
 
 void gather(NodeImport& n) { n.set(n.b.gather(n.in(0), as_i64(n.b, n.in(1)), static_cast<int>(axis_attribute(n, 0)))); }
 
-void gather_elements(NodeImport& n) {
-  n.set(n.b.one("gather_elements", {n.in(0), as_i64(n.b, n.in(1))}, {{"axis", axis_attribute(n, 0)}}));
-}
+void gather_elements(NodeImport& n) { n.set(n.b.one("gather_elements", {n.in(0), as_i64(n.b, n.in(1))}, {{"axis", axis_attribute(n, 0)}})); }
 
-void gather_nd(NodeImport& n) {
-  n.set(n.b.one("gather_nd", {n.in(0), as_i64(n.b, n.in(1))}, {{"batch_dims", n.integer("batch_dims", 0)}}));
-}
+void gather_nd(NodeImport& n) { n.set(n.b.one("gather_nd", {n.in(0), as_i64(n.b, n.in(1))}, {{"batch_dims", n.integer("batch_dims", 0)}})); }
 
 std::string combine_of(NodeImport& n) {
   const std::string reduction = n.text("reduction", "none");
-  n.require(reduction == "none" || reduction == "add" || reduction == "mul" || reduction == "min" || reduction == "max",
-            "reduction '{}' is not known", reduction);
+  n.require(reduction == "none" || reduction == "add" || reduction == "mul" || reduction == "min" || reduction == "max", "reduction '{}' is not known",
+            reduction);
   return reduction == "none" ? "assign" : reduction;
 }
 
@@ -27,9 +23,7 @@ void scatter_elements(NodeImport& n) {
   n.set(n.b.one("scatter_elements", {n.in(0), as_i64(n.b, n.in(1)), n.in(2)}, {{"axis", axis_attribute(n, 0)}, {"combine", combine_of(n)}}));
 }
 
-void scatter_nd(NodeImport& n) {
-  n.set(n.b.one("scatter_nd", {n.in(0), as_i64(n.b, n.in(1)), n.in(2)}, {{"combine", combine_of(n)}}));
-}
+void scatter_nd(NodeImport& n) { n.set(n.b.one("scatter_nd", {n.in(0), as_i64(n.b, n.in(1)), n.in(2)}, {{"combine", combine_of(n)}})); }
 
 void one_hot(NodeImport& n) {
   Builder& b = n.b;
@@ -75,14 +69,9 @@ void tensor_scatter(NodeImport& n) {
 }
 
 constexpr OperatorEntry table[] = {
-    {"", "Gather", 1, gather},
-    {"", "GatherElements", 11, gather_elements},
-    {"", "GatherND", 11, gather_nd},
-    {"", "OneHot", 9, one_hot},
-    {"", "Scatter", 9, scatter_elements},
-    {"", "ScatterElements", 11, scatter_elements},
-    {"", "ScatterND", 11, scatter_nd},
-    {"", "TensorScatter", 24, tensor_scatter},
+    {"", "Gather", 1, gather},         {"", "GatherElements", 11, gather_elements}, {"", "GatherND", 11, gather_nd},
+    {"", "OneHot", 9, one_hot},        {"", "Scatter", 9, scatter_elements},        {"", "ScatterElements", 11, scatter_elements},
+    {"", "ScatterND", 11, scatter_nd}, {"", "TensorScatter", 24, tensor_scatter},
 };
 
 }  // namespace

@@ -9,9 +9,7 @@
 namespace tilewright::onnx {
 namespace {
 
-ValueId gelu_exact(Builder& b, ValueId x) {
-  return b.mul(b.mul(x, 0.5), b.add(b.unary("erf", b.mul(x, 1 / std::numbers::sqrt2)), 1.0));
-}
+ValueId gelu_exact(Builder& b, ValueId x) { return b.mul(b.mul(x, 0.5), b.add(b.unary("erf", b.mul(x, 1 / std::numbers::sqrt2)), 1.0)); }
 
 /// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
 ValueId gelu_tanh(Builder& b, ValueId x) {
@@ -50,13 +48,20 @@ void fused_conv(NodeImport& n) {
   const std::string activation = n.text("activation", "");
   const std::vector<float> parameters = n.reals("activation_params");
   auto parameter = [&](size_t i, double otherwise) { return i < parameters.size() ? static_cast<double>(parameters[i]) : otherwise; };
-  if (activation == "Relu") y = b.max(y, 0.0);
-  else if (activation == "Sigmoid") y = b.sigmoid(y);
-  else if (activation == "Tanh") y = b.tanh(y);
-  else if (activation == "LeakyRelu") y = b.where(b.less(y, b.scalar(b.dtype(y), 0)), b.mul(y, parameter(0, 0.01)), y);
-  else if (activation == "Clip") y = b.min(b.max(y, parameter(0, 0)), parameter(1, 0));
-  else if (activation == "HardSigmoid") y = b.min(b.max(b.add(b.mul(y, parameter(0, 0.2)), parameter(1, 0.5)), 0.0), 1.0);
-  else if (!activation.empty()) n.unsupported("activation '{}'", activation);
+  if (activation == "Relu")
+    y = b.max(y, 0.0);
+  else if (activation == "Sigmoid")
+    y = b.sigmoid(y);
+  else if (activation == "Tanh")
+    y = b.tanh(y);
+  else if (activation == "LeakyRelu")
+    y = b.where(b.less(y, b.scalar(b.dtype(y), 0)), b.mul(y, parameter(0, 0.01)), y);
+  else if (activation == "Clip")
+    y = b.min(b.max(y, parameter(0, 0)), parameter(1, 0));
+  else if (activation == "HardSigmoid")
+    y = b.min(b.max(b.add(b.mul(y, parameter(0, 0.2)), parameter(1, 0.5)), 0.0), 1.0);
+  else if (!activation.empty())
+    n.unsupported("activation '{}'", activation);
   n.set(y);
 }
 

@@ -55,8 +55,8 @@ void label_encoder(NodeImport& n) {
   n.require(keys && values && keys->element_count() == values->element_count(), "keys and values must be given, as many of one as of the other");
   const ValueId x = n.in(0);
   const DType to = values->dtype();
-  ValueId otherwise = is_float(to) ? b.cast(b.scalar(DType::f32, n.real("default_float", -0.0)), to)
-                                   : b.cast(b.reshape(b.ints({n.integer("default_int64", -1)}), {}), to);
+  ValueId otherwise =
+      is_float(to) ? b.cast(b.scalar(DType::f32, n.real("default_float", -0.0)), to) : b.cast(b.reshape(b.ints({n.integer("default_int64", -1)}), {}), to);
   if (n.has_attribute("default_tensor")) {
     const Tensor given = n.tensor("default_tensor");
     n.require(given.element_count() == 1, "default_tensor has {} elements; needs 1", given.element_count());
@@ -92,15 +92,15 @@ enum SplitMode { less_or_equal, less_than, greater_or_equal, greater_than, equal
 Forest read_forest(NodeImport& n, const std::vector<int64_t>& roots) {
   Forest f;
   const Tensor splits = n.tensor("nodes_splits"), modes = n.tensor("nodes_modes");
-  const std::vector<int64_t> features = n.integers("nodes_featureids"), true_leaf = n.integers("nodes_trueleafs"),
-                             false_leaf = n.integers("nodes_falseleafs"), true_id = n.integers("nodes_truenodeids"),
-                             false_id = n.integers("nodes_falsenodeids"), tracks = n.integers("nodes_missing_value_tracks_true");
+  const std::vector<int64_t> features = n.integers("nodes_featureids"), true_leaf = n.integers("nodes_trueleafs"), false_leaf = n.integers("nodes_falseleafs"),
+                             true_id = n.integers("nodes_truenodeids"), false_id = n.integers("nodes_falsenodeids"),
+                             tracks = n.integers("nodes_missing_value_tracks_true");
   f.inner = static_cast<int64_t>(features.size());
   f.leaves = static_cast<int64_t>(n.integers("leaf_targetids").size());
   const size_t count = features.size();
-  n.require(count > 0 && f.leaves > 0 && static_cast<size_t>(splits.element_count()) == count &&
-                static_cast<size_t>(modes.element_count()) == count && true_leaf.size() == count && false_leaf.size() == count &&
-                true_id.size() == count && false_id.size() == count && (tracks.empty() || tracks.size() == count),
+  n.require(count > 0 && f.leaves > 0 && static_cast<size_t>(splits.element_count()) == count && static_cast<size_t>(modes.element_count()) == count &&
+                true_leaf.size() == count && false_leaf.size() == count && true_id.size() == count && false_id.size() == count &&
+                (tracks.empty() || tracks.size() == count),
             "the nodes_ attributes differ in length");
   std::vector<double> sets;
   if (n.has_attribute("membership_values")) {
@@ -153,7 +153,8 @@ Forest read_forest(NodeImport& n, const std::vector<int64_t>& roots) {
   return f;
 }
 
-template <class T> Tensor table(DType dtype, const std::vector<T>& values) {
+template <class T>
+Tensor table(DType dtype, const std::vector<T>& values) {
   Tensor t(dtype, {static_cast<int64_t>(values.size())});
   for (size_t i = 0; i < values.size(); ++i) t.set_float(static_cast<int64_t>(i), static_cast<double>(values[i]));
   return t;
@@ -177,8 +178,7 @@ ValueId test_nodes(Builder& b, const Forest& f, ValueId x, ValueId at) {
   Tensor sets(b.dtype(x), {static_cast<int64_t>(f.members.size()), static_cast<int64_t>(widest)});
   for (size_t i = 0; i < f.members.size(); ++i)
     for (size_t k = 0; k < widest; ++k)
-      sets.set_float(static_cast<int64_t>(i * widest + k),
-                     k < f.members[i].size() ? f.members[i][k] : std::numeric_limits<double>::quiet_NaN());
+      sets.set_float(static_cast<int64_t>(i * widest + k), k < f.members[i].size() ? f.members[i][k] : std::numeric_limits<double>::quiet_NaN());
   const ValueId members = b.gather(b.constant(sets), at, 0);
   return either(taken, b.reduce("reduce_max", b.equal(b.unsqueeze(value, {2}), members), {2}, false));
 }
@@ -203,16 +203,16 @@ void tree_ensemble(NodeImport& n) {
   const Dims walkers{b.dims(x)[0], static_cast<int64_t>(roots.size())};
   const ValueId start = b.broadcast(b.constant(Tensor::from_ints(roots)), walkers);
   const ValueId depth = b.constant(Tensor::from_ints({f.depth}).reshaped({}));
-  const ValueId end = b.loop(depth, no_value, {start}, {x}, [&](Builder& in, ValueId, ValueId condition, const std::vector<ValueId>& carried,
-                                                                const std::vector<ValueId>& inside) {
-    const ValueId taken = test_nodes(in, f, inside[0], carried[0]);
-    auto next = [&](const std::vector<int64_t>& values) { return in.gather(in.constant(Tensor::from_ints(values)), carried[0], 0); };
-    return std::vector<ValueId>{condition, in.where(taken, next(f.next_true), next(f.next_false))};
-  })[0];
+  const ValueId end = b.loop(depth, no_value, {start}, {x},
+                             [&](Builder& in, ValueId, ValueId condition, const std::vector<ValueId>& carried, const std::vector<ValueId>& inside) {
+                               const ValueId taken = test_nodes(in, f, inside[0], carried[0]);
+                               auto next = [&](const std::vector<int64_t>& values) { return in.gather(in.constant(Tensor::from_ints(values)), carried[0], 0); };
+                               return std::vector<ValueId>{condition, in.where(taken, next(f.next_true), next(f.next_false))};
+                             })[0];
   const ValueId leaf = b.sub(end, b.constant(Tensor::from_ints({f.inner}).reshaped({})));
-  const ValueId weight = b.cast(b.unsqueeze(b.gather(b.constant(weights), leaf, 0), {2}), b.dtype(x));       // [batch, trees, 1]
+  const ValueId weight = b.cast(b.unsqueeze(b.gather(b.constant(weights), leaf, 0), {2}), b.dtype(x));  // [batch, trees, 1]
   const ValueId target = b.unsqueeze(b.gather(b.constant(Tensor::from_ints(targets)), leaf, 0), {2});
-  const ValueId mine = b.equal(target, b.iota(DType::i64, {target_count}, 0));                               // [batch, trees, targets]
+  const ValueId mine = b.equal(target, b.iota(DType::i64, {target_count}, 0));  // [batch, trees, targets]
   const double largest = b.dtype(x) == DType::f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
   const double absent = aggregate == 2 ? largest : aggregate == 3 ? -largest : 0;
   const ValueId shares = b.where(mine, weight, b.scalar(b.dtype(x), absent));
@@ -231,8 +231,8 @@ void tf_idf_vectorizer(NodeImport& n) {
   const int64_t shortest = n.integer("min_gram_length"), longest = n.integer("max_gram_length"), skips = n.integer("max_skip_count");
   const std::string mode = n.text("mode");
   n.require(mode == "TF" || mode == "IDF" || mode == "TFIDF", "mode is '{}'; needs TF, IDF or TFIDF", mode);
-  n.require(!columns.empty() && shortest >= 1 && longest >= shortest && skips >= 0, "lengths {} to {}, skip {}, {} n-grams", shortest, longest,
-            skips, columns.size());
+  n.require(!columns.empty() && shortest >= 1 && longest >= shortest && skips >= 0, "lengths {} to {}, skip {}, {} n-grams", shortest, longest, skips,
+            columns.size());
   const bool single = n.rank(0) == 1;
   n.require(single || n.rank(0) == 2, "input is {}; needs [items] or [batch, items]", str(b.type(n.in(0))));
   const ValueId x = b.cast(single ? b.unsqueeze(n.in(0), {0}) : n.in(0), DType::i64);

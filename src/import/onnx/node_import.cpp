@@ -34,8 +34,7 @@ bool is_kind(const AttributeProto& attribute, AttributeProto::Type kind) {
 
 }  // namespace
 
-NodeImport::NodeImport(GraphImport& graph, Builder& builder, const NodeProto& node, int64_t opset,
-                       std::vector<std::optional<Operand>> inputs)
+NodeImport::NodeImport(GraphImport& graph, Builder& builder, const NodeProto& node, int64_t opset, std::vector<std::optional<Operand>> inputs)
     : b(builder), graph_(graph), node_(node), opset_(opset), inputs_(std::move(inputs)) {
   while (!inputs_.empty() && !inputs_.back()) inputs_.pop_back();
 }
@@ -129,9 +128,7 @@ std::vector<std::string> NodeImport::texts(std::string_view name) const {
   const AttributeProto* attribute = find_of_kind(name, AttributeProto::STRINGS);
   return attribute ? std::vector<std::string>(attribute->strings().begin(), attribute->strings().end()) : std::vector<std::string>{};
 }
-Tensor NodeImport::tensor(std::string_view name) const {
-  return graph_.model().tensor(required(name, AttributeProto::TENSOR).t(), describe());
-}
+Tensor NodeImport::tensor(std::string_view name) const { return graph_.model().tensor(required(name, AttributeProto::TENSOR).t(), describe()); }
 Tensor NodeImport::sparse_tensor(std::string_view name) const {
   return graph_.model().tensor(required(name, AttributeProto::SPARSE_TENSOR).sparse_tensor(), describe());
 }
@@ -142,9 +139,7 @@ DType NodeImport::dtype_attribute(std::string_view name) const {
   require(number >= 0 && number < 1000, "attribute '{}' is {}, which is no element type", name, number);
   return checked_dtype(static_cast<int32_t>(number), describe());
 }
-DType NodeImport::dtype_attribute(std::string_view name, DType otherwise) const {
-  return has_attribute(name) ? dtype_attribute(name) : otherwise;
-}
+DType NodeImport::dtype_attribute(std::string_view name, DType otherwise) const { return has_attribute(name) ? dtype_attribute(name) : otherwise; }
 
 int NodeImport::axis(int64_t value, int rank) const {
   require(value >= -rank && value < rank, "axis {} is outside of [{}, {}]", value, -rank, rank - 1);
@@ -204,8 +199,8 @@ ValueId remake(Builder& outer, Builder& body, ValueId value) {
 
 }  // namespace
 
-std::vector<ValueId> NodeImport::import_subgraph(const GraphProto& graph, Builder& body, const std::vector<ValueId>& arguments,
-                                                 const Captures& captures, const std::vector<ValueId>& captured) const {
+std::vector<ValueId> NodeImport::import_subgraph(const GraphProto& graph, Builder& body, const std::vector<ValueId>& arguments, const Captures& captures,
+                                                 const std::vector<ValueId>& captured) const {
   ensure(captured.size() == captures.values.size(), "every captured value has its stand-in");
   GraphImport import(graph_.model(), graph_.frame(), body, graph_.depth() + 1);
   const auto inside = [&](ValueId value) {

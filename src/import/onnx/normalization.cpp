@@ -29,9 +29,7 @@ Moments moments(Builder& b, ValueId x, const std::vector<int64_t>& axes) {
 }
 
 /// 1 / sqrt(x + epsilon)
-ValueId inverse_root(Builder& b, ValueId x, double epsilon) {
-  return b.div(b.scalar(b.dtype(x), 1), b.sqrt(b.add(x, epsilon)));
-}
+ValueId inverse_root(Builder& b, ValueId x, double epsilon) { return b.div(b.scalar(b.dtype(x), 1), b.sqrt(b.add(x, epsilon))); }
 
 /// A parameter with one entry a channel, laid along axis 1 of something of `rank`; a parameter of several axes (one entry an element) is
 /// laid from axis 1 on.
@@ -54,8 +52,10 @@ void batch_normalization(NodeImport& n) {
   const DType inner = statistics_dtype(b.dtype(x));
   const double epsilon = n.real("epsilon", 1e-5), momentum = n.real("momentum", 0.9);
   bool training = false;
-  if (n.opset() >= 14) training = n.flag("training_mode", false);
-  else for (int i = 1; i < n.output_count(); ++i) training = training || n.wants(i);
+  if (n.opset() >= 14)
+    training = n.flag("training_mode", false);
+  else
+    for (int i = 1; i < n.output_count(); ++i) training = training || n.wants(i);
   if (n.opset() < 7 && n.flag("is_test", false)) training = false;
   auto parameter = [&](int i) { return rank == 1 ? b.cast(n.in(i), inner) : along_channels(b, n.in(i), rank, inner); };
   const ValueId wide = b.cast(x, inner);
@@ -120,8 +120,7 @@ void rms_normalization(NodeImport& n) {
   const ValueId x = n.in(0);
   const ValueId wide = b.cast(x, stash_dtype(n, b.dtype(x)));
   const int axis = n.axis(n.integer("axis", -1), b.rank(x));
-  const ValueId inverse =
-      inverse_root(b, b.reduce("reduce_mean", b.mul(wide, wide), axes_from(axis, b.rank(x))), n.real("epsilon", 1e-5));
+  const ValueId inverse = inverse_root(b, b.reduce("reduce_mean", b.mul(wide, wide), axes_from(axis, b.rank(x))), n.real("epsilon", 1e-5));
   n.set(b.cast(b.mul(b.mul(wide, inverse), b.cast(n.in(1), b.dtype(wide))), b.dtype(n.in(1))));
   if (n.wants(1)) n.set(1, inverse);
 }
@@ -134,8 +133,7 @@ void group_normalization(NodeImport& n) {
   const int rank = b.rank(x);
   n.require(rank >= 2, "input is {}; needs [batch, channels, positions…]", str(b.type(x)));
   const int64_t groups = n.integer("num_groups");
-  n.require(groups > 0 && (!dims[1].is_constant() || dims[1].constant() % groups == 0), "{} channels in {} groups; must divide",
-            dims[1].str(), groups);
+  n.require(groups > 0 && (!dims[1].is_constant() || dims[1].constant() % groups == 0), "{} channels in {} groups; must divide", dims[1].str(), groups);
   const DType inner = stash_dtype(n, b.dtype(x));
   Dim per_group = dims[1] / Dim(groups);
   for (int a = 2; a < rank; ++a) per_group *= dims[static_cast<size_t>(a)];
@@ -158,8 +156,7 @@ void lp_normalization(NodeImport& n) {
   n.require(p == 1 || p == 2, "p is {}; needs 1 or 2", p);
   const std::vector<int64_t> axes{n.axis(n.integer("axis", -1), b.rank(x))};
   const ValueId wide = b.cast(x, statistics_dtype(b.dtype(x)));
-  const ValueId norm = p == 1 ? b.reduce("reduce_sum", b.unary("abs", wide), axes)
-                              : b.sqrt(b.reduce("reduce_sum", b.mul(wide, wide), axes));
+  const ValueId norm = p == 1 ? b.reduce("reduce_sum", b.unary("abs", wide), axes) : b.sqrt(b.reduce("reduce_sum", b.mul(wide, wide), axes));
   const ValueId zero = b.scalar(b.dtype(wide), 0), one = b.scalar(b.dtype(wide), 1);
   n.set(b.cast(b.div(wide, b.where(b.equal(norm, zero), one, norm)), b.dtype(x)));
 }

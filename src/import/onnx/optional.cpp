@@ -5,8 +5,10 @@ namespace tilewright::onnx {
 namespace {
 
 void make_optional(NodeImport& n) {
-  if (n.has(0)) n.set(0, n.operand(0));
-  else n.set(0, Operand{Operand::Kind::nothing, no_value, {}});
+  if (n.has(0))
+    n.set(0, n.operand(0));
+  else
+    n.set(0, Operand{Operand::Kind::nothing, no_value, {}});
 }
 
 void optional_has_element(NodeImport& n) {

@@ -125,8 +125,8 @@ void max_unpool(NodeImport& n) {
     out.push_back((spatial[i] - 1) * Dim(window.strides[i]) + Dim(kernel[i]) - window.before[i] - window.after[i]);
   }
   const ValueId zeros = b.broadcast(b.scalar(n.dtype(0), 0), {product(out)});
-  const ValueId placed = b.one("scatter_elements", {zeros, flat(b, as_i64(b, n.in(1))), flat(b, n.in(0))},
-                               {{"axis", int64_t{0}}, {"combine", std::string("assign")}});
+  const ValueId placed =
+      b.one("scatter_elements", {zeros, flat(b, as_i64(b, n.in(1))), flat(b, n.in(0))}, {{"axis", int64_t{0}}, {"combine", std::string("assign")}});
   ValueId result = b.reshape(placed, out);
   if (n.has(2)) {
     const Dims wanted = b.sizes_of(n.in(2));

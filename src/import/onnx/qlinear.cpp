@@ -20,8 +20,8 @@ ValueId of_channels(Builder& b, ValueId v, int rank, int at) {
 /// conv(x - x_zero, w - w_zero) in i32.
 ValueId integer_convolution(NodeImport& n, ValueId x, ValueId x_zero, ValueId w, ValueId w_zero, ValueId bias) {
   Builder& b = n.b;
-  return convolve(n, without_zero_point(b, x, of_channels(b, x_zero, b.rank(x), 1)),
-                  without_zero_point(b, w, of_channels(b, w_zero, b.rank(w), 0)), bias, DType::i32);
+  return convolve(n, without_zero_point(b, x, of_channels(b, x_zero, b.rank(x), 1)), without_zero_point(b, w, of_channels(b, w_zero, b.rank(w), 0)), bias,
+                  DType::i32);
 }
 
 void conv_integer(NodeImport& n) { n.set(integer_convolution(n, n.in(0), n.in_or(2), n.in(1), n.in_or(3), no_value)); }

@@ -35,8 +35,8 @@ ValueId lay_parameter(NodeImport& n, ValueId parameter, ValueId x, int64_t axis_
   const ValueId spread = b.flatten_to(b.broadcast(b.unsqueeze(parameter, {axis + 1}), repeated), axis, axis + 2);
   const Dim covered = blocks * Dim(block);
   if (covered == size) return spread;
-  n.require(!covered.is_constant() || !size.is_constant() || size.constant() <= covered.constant(),
-            "{} blocks of {} for {} elements on axis {}", blocks.str(), block, size.str(), axis);
+  n.require(!covered.is_constant() || !size.is_constant() || size.constant() <= covered.constant(), "{} blocks of {} for {} elements on axis {}", blocks.str(),
+            block, size.str(), axis);
   return b.slice(spread, axis, Dim(0), size);
 }
 

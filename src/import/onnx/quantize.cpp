@@ -11,8 +11,10 @@ void quantize_linear(NodeImport& n) {
   const ValueId x = n.in(0);
   const int64_t axis = n.integer("axis", 1), block = n.integer("block_size", 0);
   DType to = DType::u8;
-  if (n.has_attribute("output_dtype") && n.integer("output_dtype") != 0) to = n.dtype_attribute("output_dtype");
-  else if (n.has(2)) to = n.dtype(2);
+  if (n.has_attribute("output_dtype") && n.integer("output_dtype") != 0)
+    to = n.dtype_attribute("output_dtype");
+  else if (n.has(2))
+    to = n.dtype(2);
   n.require(!n.has(2) || n.dtype(2) == to, "output_dtype is {} but the zero point is {}", name(to), n.has(2) ? name(n.dtype(2)) : "");
   DType precision = n.opset() < 23 ? DType::f32 : n.dtype(1);
   if (n.has_attribute("precision") && n.integer("precision") != 0) precision = n.dtype_attribute("precision");
@@ -57,13 +59,13 @@ ValueId of_rows(Builder& b, ValueId v) {
   return b.dims(v)[0] == Dim(1) ? b.reshape(v, {}) : b.unsqueeze(v, {1});
 }
 
-ValueId of_columns(Builder& b, ValueId v) {
-  return v != no_value && b.rank(v) == 1 && b.dims(v)[0] == Dim(1) ? b.reshape(v, {}) : v;
-}
+ValueId of_columns(Builder& b, ValueId v) { return v != no_value && b.rank(v) == 1 && b.dims(v)[0] == Dim(1) ? b.reshape(v, {}) : v; }
 
 ValueId integer_product(Builder& b, ValueId a, ValueId a_zero, ValueId w, ValueId w_zero) {
-  if (b.rank(a) == 1) a_zero = of_columns(b, a_zero);  // a row alone
-  else a_zero = of_rows(b, a_zero);
+  if (b.rank(a) == 1)
+    a_zero = of_columns(b, a_zero);  // a row alone
+  else
+    a_zero = of_rows(b, a_zero);
   return b.one("matmul", {without_zero_point(b, a, a_zero), without_zero_point(b, w, of_columns(b, w_zero))}, {{"dtype", DType::i32}});
 }
 
@@ -74,8 +76,7 @@ void qlinear_matmul(NodeImport& n) {
   Builder& b = n.b;
   const ValueId product = integer_product(b, n.in(0), n.in(2), n.in(3), n.in(5));
   auto scale = [&](ValueId v) { return b.cast(v, DType::f32); };
-  const ValueId multiplier =
-      b.div(b.mul(scale(of_rows(b, n.in(1))), scale(of_columns(b, n.in(4)))), scale(of_rows(b, n.in(6))));
+  const ValueId multiplier = b.div(b.mul(scale(of_rows(b, n.in(1))), scale(of_columns(b, n.in(4)))), scale(of_rows(b, n.in(6))));
   n.set(requantize(b, product, multiplier, of_rows(b, n.in(7)), n.dtype(7)));
 }
 

@@ -19,13 +19,8 @@ void dropout(NodeImport& n) {
 }
 
 constexpr OperatorEntry table[] = {
-    {"", "Bernoulli", 15, refuse},
-    {"", "Dropout", 1, dropout},
-    {"", "Multinomial", 7, refuse},
-    {"", "RandomNormal", 1, refuse},
-    {"", "RandomNormalLike", 1, refuse},
-    {"", "RandomUniform", 1, refuse},
-    {"", "RandomUniformLike", 1, refuse},
+    {"", "Bernoulli", 15, refuse},       {"", "Dropout", 1, dropout},      {"", "Multinomial", 7, refuse},       {"", "RandomNormal", 1, refuse},
+    {"", "RandomNormalLike", 1, refuse}, {"", "RandomUniform", 1, refuse}, {"", "RandomUniformLike", 1, refuse},
 };
 
 }  // namespace

@@ -22,10 +22,9 @@ struct ActivationDefaults {
 };
 
 constexpr ActivationDefaults known_activations[] = {
-    {"affine", true, true, 1.0, 0.0},      {"elu", true, false, 1.0, 0},        {"hardsigmoid", true, true, 0.2, 0.5},
-    {"leakyrelu", true, false, 0.01, 0},   {"relu", false, false, 0, 0},        {"scaledtanh", true, true, 1.0, 1.0},
-    {"sigmoid", false, false, 0, 0},       {"softplus", false, false, 0, 0},    {"softsign", false, false, 0, 0},
-    {"tanh", false, false, 0, 0},          {"thresholdedrelu", true, false, 1.0, 0},
+    {"affine", true, true, 1.0, 0.0}, {"elu", true, false, 1.0, 0},         {"hardsigmoid", true, true, 0.2, 0.5},    {"leakyrelu", true, false, 0.01, 0},
+    {"relu", false, false, 0, 0},     {"scaledtanh", true, true, 1.0, 1.0}, {"sigmoid", false, false, 0, 0},          {"softplus", false, false, 0, 0},
+    {"softsign", false, false, 0, 0}, {"tanh", false, false, 0, 0},         {"thresholdedrelu", true, false, 1.0, 0},
 };
 
 /// The node's activations, direction by direction. `activation_alpha` and `activation_beta` hold one entry for each function that
@@ -41,8 +40,7 @@ std::vector<Activation> read_activations(NodeImport& n, std::vector<std::string>
   std::vector<Activation> result;
   for (std::string name : names) {
     std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    const auto* known = std::find_if(std::begin(known_activations), std::end(known_activations),
-                                     [&](const ActivationDefaults& a) { return a.name == name; });
+    const auto* known = std::find_if(std::begin(known_activations), std::end(known_activations), [&](const ActivationDefaults& a) { return a.name == name; });
     if (known == std::end(known_activations)) n.reject("activation '{}' is not one of ONNX's", name);
     Activation a{name, known->alpha, known->beta};
     if (known->takes_alpha && next_alpha < alphas.size()) a.alpha = alphas[next_alpha++];
@@ -71,25 +69,25 @@ ValueId activate(Builder& b, const Activation& a, ValueId x) {
 
 /// What a time step sees besides its state; values of the body.
 struct StepWeights {
-  ValueId recurrent;         ///< Rᵀ of this direction: [hidden, gates*hidden]
-  ValueId recurrent_bias;    ///< Rb of this direction: [gates*hidden]; no_value without bias
-  ValueId peepholes;         ///< [3*hidden]; no_value without
+  ValueId recurrent;       ///< Rᵀ of this direction: [hidden, gates*hidden]
+  ValueId recurrent_bias;  ///< Rb of this direction: [gates*hidden]; no_value without bias
+  ValueId peepholes;       ///< [3*hidden]; no_value without
   Dim hidden;
 
   ValueId gate(Builder& b, ValueId all, int index) const { return b.slice(all, b.rank(all) - 1, hidden * index, hidden); }
 };
 
 /// New state (h first) from the projected input [batch, gates*hidden] and the state.
-using Step = std::function<std::vector<ValueId>(Builder&, const StepWeights&, const std::vector<Activation>&, ValueId projected,
-                                                const std::vector<ValueId>& state)>;
+using Step =
+    std::function<std::vector<ValueId>(Builder&, const StepWeights&, const std::vector<Activation>&, ValueId projected, const std::vector<ValueId>& state)>;
 
 /// A recurrent operator, as its own step and the numbers that differ.
 struct Recurrence {
   int gates;
   std::vector<std::string> activations;
-  int peepholes_input = -1;               ///< index of P
-  int states;                             ///< 1: h, 2: h and c
-  int gates_with_outer_recurrent_bias;    ///< leading gates whose Rb can be added before the loop
+  int peepholes_input = -1;             ///< index of P
+  int states;                           ///< 1: h, 2: h and c
+  int gates_with_outer_recurrent_bias;  ///< leading gates whose Rb can be added before the loop
   Step step;
 };
 
@@ -111,9 +109,12 @@ class BodyValues {
     std::vector<ValueId> result;
     size_t next = 0;
     for (ValueId v : values_) {
-      if (v == no_value) result.push_back(no_value);
-      else if (auto constant = outer_.constant_of(v)) result.push_back(body.constant(*constant));
-      else result.push_back(invariants.at(next++));
+      if (v == no_value)
+        result.push_back(no_value);
+      else if (auto constant = outer_.constant_of(v))
+        result.push_back(body.constant(*constant));
+      else
+        result.push_back(invariants.at(next++));
     }
     return result;
   }
@@ -143,13 +144,13 @@ ValueId project_input(NodeImport& n, const Recurrence& r, ValueId x, int directi
 }
 
 struct DirectionResult {
-  ValueId all;                   ///< [time, batch, hidden]
-  std::vector<ValueId> state;    ///< final h (and c): [batch, hidden]
+  ValueId all;                 ///< [time, batch, hidden]
+  std::vector<ValueId> state;  ///< final h (and c): [batch, hidden]
 };
 
 /// Runs one direction. A sequence that has ended keeps its state and gives zeros; backwards, it has not begun until its last element.
-DirectionResult run_direction(NodeImport& n, const Recurrence& r, ValueId x, const std::vector<Activation>& activations, int direction,
-                              bool reverse, std::vector<ValueId> state) {
+DirectionResult run_direction(NodeImport& n, const Recurrence& r, ValueId x, const std::vector<Activation>& activations, int direction, bool reverse,
+                              std::vector<ValueId> state) {
   Builder& b = n.b;
   const Dim time = b.dims(x)[0], hidden = b.dims(n.in(2))[2];
   BodyValues used(b);
@@ -159,8 +160,7 @@ DirectionResult run_direction(NodeImport& n, const Recurrence& r, ValueId x, con
   const int peepholes = used.add(r.peepholes_input < 0 ? no_value : n.in_or(r.peepholes_input));
   const int lengths = used.add(n.in_or(4));
 
-  auto body = [&](Builder& in, ValueId iteration, ValueId condition, const std::vector<ValueId>& carried,
-                  const std::vector<ValueId>& invariants) {
+  auto body = [&](Builder& in, ValueId iteration, ValueId condition, const std::vector<ValueId>& carried, const std::vector<ValueId>& invariants) {
     const std::vector<ValueId> v = used.inside(in, invariants);
     auto at = [&](int i) { return v[static_cast<size_t>(i)]; };
     const ValueId t = reverse ? in.sub(in.reshape(in.sizes({time - 1}), {}), iteration) : iteration;
@@ -194,8 +194,7 @@ void check_shapes(NodeImport& n, const Recurrence& r, int directions) {
   const Dim hidden = n.dims(2)[2];
   auto expect = [&](int input, int axis, const Dim& size, std::string_view what) {
     const Dim& actual = n.dims(input).at(static_cast<size_t>(axis));
-    n.require(!actual.is_constant() || !size.is_constant() || actual == size, "{} has size {} on axis {}; needs {}", what, actual.str(),
-              axis, size.str());
+    n.require(!actual.is_constant() || !size.is_constant() || actual == size, "{} has size {} on axis {}; needs {}", what, actual.str(), axis, size.str());
   };
   expect(1, 0, directions, "W");
   expect(2, 0, directions, "R");
@@ -218,8 +217,8 @@ void check_shapes(NodeImport& n, const Recurrence& r, int directions) {
 void import_recurrence(NodeImport& n, const Recurrence& r) {
   Builder& b = n.b;
   const std::string direction = n.text("direction", "forward");
-  n.require(direction == "forward" || direction == "reverse" || direction == "bidirectional",
-            "direction is '{}'; needs forward, reverse or bidirectional", direction);
+  n.require(direction == "forward" || direction == "reverse" || direction == "bidirectional", "direction is '{}'; needs forward, reverse or bidirectional",
+            direction);
   const int directions = direction == "bidirectional" ? 2 : 1;
   const bool batch_first = n.integer("layout", 0) != 0;
   check_shapes(n, r, directions);
@@ -233,15 +232,16 @@ void import_recurrence(NodeImport& n, const Recurrence& r) {
     std::vector<ValueId> state;
     for (int i = 0; i < r.states; ++i) {
       // The stated batch of an initial state must be x's, which a reshape sees to.
-      if (!n.has(5 + i)) state.push_back(b.broadcast(b.scalar(b.dtype(x), 0), {batch, hidden}));
-      else state.push_back(b.reshape(b.slice(n.in(5 + i), batch_first ? 1 : 0, d, 1), {batch, hidden}));
+      if (!n.has(5 + i))
+        state.push_back(b.broadcast(b.scalar(b.dtype(x), 0), {batch, hidden}));
+      else
+        state.push_back(b.reshape(b.slice(n.in(5 + i), batch_first ? 1 : 0, d, 1), {batch, hidden}));
     }
     const auto first = all_activations.begin() + d * static_cast<int>(r.activations.size());
     const std::vector<Activation> activations(first, first + static_cast<int>(r.activations.size()));
     DirectionResult run = run_direction(n, r, x, activations, d, direction == "reverse" || d == 1, std::move(state));
     // Y is [time, directions, batch, hidden], or [batch, time, directions, hidden] when batches come first.
-    sequences.push_back(batch_first ? b.reshape(b.transpose(run.all, {1, 0, 2}), {batch, time, 1, hidden})
-                                    : b.reshape(run.all, {time, 1, batch, hidden}));
+    sequences.push_back(batch_first ? b.reshape(b.transpose(run.all, {1, 0, 2}), {batch, time, 1, hidden}) : b.reshape(run.all, {time, 1, batch, hidden}));
     for (size_t i = 0; i < run.state.size(); ++i) finals[i].push_back(b.unsqueeze(run.state[i], {batch_first ? 1 : 0}));
   }
   if (n.wants(0)) n.set(0, directions == 1 ? sequences[0] : b.concat(sequences, batch_first ? 2 : 1));
@@ -265,10 +265,8 @@ void rnn(NodeImport& n) {
                         .activations = {"Tanh"},
                         .states = 1,
                         .gates_with_outer_recurrent_bias = 1,
-                        .step = [clip](Builder& b, const StepWeights& w, const std::vector<Activation>& f, ValueId projected,
-                                       const std::vector<ValueId>& state) -> std::vector<ValueId> {
-                          return {activate(b, f[0], clip(b, b.add(projected, b.matmul(state[0], w.recurrent))))};
-                        }});
+                        .step = [clip](Builder& b, const StepWeights& w, const std::vector<Activation>& f, ValueId projected, const std::vector<ValueId>& state)
+                            -> std::vector<ValueId> { return {activate(b, f[0], clip(b, b.add(projected, b.matmul(state[0], w.recurrent))))}; }});
 }
 
 /// Gates in the order update z, reset r, hidden: h' = (1 - z)·g(hidden) + z·h
@@ -295,11 +293,8 @@ void gru(NodeImport& n) {
     candidate = activate(b, f[1], clip(b, candidate));
     return {b.add(b.mul(b.sub(b.scalar(b.dtype(z), 1), z), candidate), b.mul(z, h))};
   };
-  import_recurrence(n, {.gates = 3,
-                        .activations = {"Sigmoid", "Tanh"},
-                        .states = 1,
-                        .gates_with_outer_recurrent_bias = linear_before_reset ? 2 : 3,
-                        .step = step});
+  import_recurrence(
+      n, {.gates = 3, .activations = {"Sigmoid", "Tanh"}, .states = 1, .gates_with_outer_recurrent_bias = linear_before_reset ? 2 : 3, .step = step});
 }
 
 /// Gates in the order input i, output o, forget f, cell: c' = f·c + i·g(cell); h' = o·h(c'). Peepholes P are in the order i, o, f.
@@ -322,12 +317,8 @@ void lstm(NodeImport& n) {
     const ValueId output = gate(1, 1, cell);
     return {b.mul(output, activate(b, f[2], cell)), cell};
   };
-  import_recurrence(n, {.gates = 4,
-                        .activations = {"Sigmoid", "Tanh", "Tanh"},
-                        .peepholes_input = 7,
-                        .states = 2,
-                        .gates_with_outer_recurrent_bias = 4,
-                        .step = step});
+  import_recurrence(
+      n, {.gates = 4, .activations = {"Sigmoid", "Tanh", "Tanh"}, .peepholes_input = 7, .states = 2, .gates_with_outer_recurrent_bias = 4, .step = step});
 }
 
 constexpr OperatorEntry entries[] = {

@@ -89,8 +89,7 @@ void reduce_log_sum_exp(NodeImport& n) {
 
 void arg_reduce(NodeImport& n, std::string_view core) {
   const int axis = n.axis(n.integer("axis", 0), n.rank(0));
-  n.set(n.b.one(core, {n.in(0)},
-                {{"axis", int64_t{axis}}, {"keep_dims", n.integer("keepdims", 1)}, {"last", n.integer("select_last_index", 0)}}));
+  n.set(n.b.one(core, {n.in(0)}, {{"axis", int64_t{axis}}, {"keep_dims", n.integer("keepdims", 1)}, {"last", n.integer("select_last_index", 0)}}));
 }
 void arg_max(NodeImport& n) { arg_reduce(n, "arg_max"); }
 void arg_min(NodeImport& n) { arg_reduce(n, "arg_min"); }
@@ -98,10 +97,7 @@ void arg_min(NodeImport& n) { arg_reduce(n, "arg_min"); }
 void cumulate(NodeImport& n, bool product) {
   const auto along = [&](int axis) {
     return n.b.one("cumulate", {n.in(0)},
-                   {{"axis", int64_t{axis}},
-                    {"product", int64_t{product}},
-                    {"exclusive", n.integer("exclusive", 0)},
-                    {"reverse", n.integer("reverse", 0)}});
+                   {{"axis", int64_t{axis}}, {"product", int64_t{product}}, {"exclusive", n.integer("exclusive", 0)}, {"reverse", n.integer("reverse", 0)}});
   };
   if (const auto axis = integers_if_known(n, 1)) {
     n.require(axis->size() == 1, "needs one axis");

@@ -179,8 +179,7 @@ void resize(NodeImport& n) {
     }
     return resize_by_tensors(n, axes, is_given(n, 2) ? n.in(2) : no_value, is_given(n, 2) ? no_value : n.in(3), std::move(resize));
   }
-  const Geometry geometry =
-      is_given(n, 2) ? scaled_geometry(n, known_reals(n, 2, "scales"), axes) : sized_geometry(n, n.b.sizes_of(n.in(3)), axes);
+  const Geometry geometry = is_given(n, 2) ? scaled_geometry(n, known_reals(n, 2, "scales"), axes) : sized_geometry(n, n.b.sizes_of(n.in(3)), axes);
   Attributes attributes = {{"coordinate", coordinate},
                            {"nearest", nearest},
                            {"cubic_a", n.real("cubic_coeff_a", -0.75)},

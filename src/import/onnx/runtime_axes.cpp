@@ -7,9 +7,7 @@ namespace {
 
 ValueId one_number(Builder& b, int64_t value) { return b.constant(Tensor::from_ints({value}).reshaped({})); }
 
-ValueId from_front(Builder& b, ValueId axes, int rank) {
-  return b.where(b.less(axes, one_number(b, 0)), b.add(axes, one_number(b, rank)), axes);
-}
+ValueId from_front(Builder& b, ValueId axes, int rank) { return b.where(b.less(axes, one_number(b, 0)), b.add(axes, one_number(b, rank)), axes); }
 
 /// bool [rank]: true where `axes` names the position.
 ValueId named(Builder& b, ValueId axes, int rank) {

@@ -42,9 +42,7 @@ void erase(NodeImport& n) {
   n.set(0, sequence_of(std::move(values)));
 }
 
-void length(NodeImport& n) {
-  n.set(n.b.constant(Tensor::from_ints({static_cast<int64_t>(n.sequence(0).size())}).reshaped({})));
-}
+void length(NodeImport& n) { n.set(n.b.constant(Tensor::from_ints({static_cast<int64_t>(n.sequence(0).size())}).reshaped({}))); }
 
 void concat_from_sequence(NodeImport& n) {
   std::vector<ValueId> values = n.sequence(0);

@@ -201,18 +201,12 @@ void range(NodeImport& n) {
 void identity(NodeImport& n) { n.set(0, n.operand(0)); }
 
 constexpr OperatorEntry table[] = {
-    {"", "Constant", 1, constant},
-    {"", "ConstantOfShape", 9, constant_of_shape},
-    {"", "Expand", 8, expand},
-    {"", "EyeLike", 9, eye_like},
-    {"", "Flatten", 1, flatten},
-    {"", "Identity", 1, identity},
-    {"", "Range", 11, range},
-    {"", "Reshape", 1, reshape},
-    {"", "Shape", 1, shape},
-    {"", "Size", 1, size},
-    {"", "Squeeze", 1, squeeze},
-    {"", "Unsqueeze", 1, unsqueeze},
+    {"", "Constant", 1, constant}, {"", "ConstantOfShape", 9, constant_of_shape},
+    {"", "Expand", 8, expand},     {"", "EyeLike", 9, eye_like},
+    {"", "Flatten", 1, flatten},   {"", "Identity", 1, identity},
+    {"", "Range", 11, range},      {"", "Reshape", 1, reshape},
+    {"", "Shape", 1, shape},       {"", "Size", 1, size},
+    {"", "Squeeze", 1, squeeze},   {"", "Unsqueeze", 1, unsqueeze},
 };
 
 }  // namespace

@@ -16,8 +16,7 @@ Dim size_input(NodeImport& n, int i) {
 
 /// The discrete Fourier transform of `length` elements along `axis`, the input cut or zero-padded to it.
 ValueId transform(Builder& b, ValueId x, int axis, const Dim& length, bool inverse, bool onesided) {
-  return b.one("dft", {x},
-               {{"axis", int64_t{axis}}, {"length", Dims{length}}, {"inverse", int64_t{inverse}}, {"onesided", int64_t{onesided}}});
+  return b.one("dft", {x}, {{"axis", int64_t{axis}}, {"length", Dims{length}}, {"inverse", int64_t{inverse}}, {"onesided", int64_t{onesided}}});
 }
 
 /// The real signal whose spectrum's first half is x: the other half mirrors it conjugated.
@@ -79,8 +78,7 @@ void dft(NodeImport& n) {
   Builder& b = n.b;
   const ValueId x = n.in(0);
   const int rank = b.rank(x);
-  n.require(rank >= 2 && (b.dims(x).back() == Dim(1) || b.dims(x).back() == Dim(2)), "input is {}; needs 1 or 2 elements on its last axis",
-            str(b.type(x)));
+  n.require(rank >= 2 && (b.dims(x).back() == Dim(1) || b.dims(x).back() == Dim(2)), "input is {}; needs 1 or 2 elements on its last axis", str(b.type(x)));
   Transform t{std::nullopt, n.flag("inverse", false), n.flag("onesided", false)};
   if (n.has(1)) t.length = size_input(n, 1);
   int64_t requested = n.opset() < 20 ? n.integer("axis", 1) : -2;
@@ -165,12 +163,8 @@ void mel_weight_matrix(NodeImport& n) {
 }
 
 constexpr OperatorEntry entries[] = {
-    {"", "BlackmanWindow", 17, blackman_window},
-    {"", "DFT", 17, dft},
-    {"", "HammingWindow", 17, hamming_window},
-    {"", "HannWindow", 17, hann_window},
-    {"", "MelWeightMatrix", 17, mel_weight_matrix},
-    {"", "STFT", 17, stft},
+    {"", "BlackmanWindow", 17, blackman_window},    {"", "DFT", 17, dft},   {"", "HammingWindow", 17, hamming_window}, {"", "HannWindow", 17, hann_window},
+    {"", "MelWeightMatrix", 17, mel_weight_matrix}, {"", "STFT", 17, stft},
 };
 
 }  // namespace

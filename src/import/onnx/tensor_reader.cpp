@@ -94,8 +94,7 @@ Tensor from_int32(DType dtype, std::vector<int64_t> dims, const google::protobuf
 }
 
 template <class T>
-Tensor from_field(DType dtype, std::vector<int64_t> dims, const google::protobuf::RepeatedField<T>& data, std::string_view field,
-                  std::string_view what) {
+Tensor from_field(DType dtype, std::vector<int64_t> dims, const google::protobuf::RepeatedField<T>& data, std::string_view field, std::string_view what) {
   Tensor result(dtype, std::move(dims));
   check_count(data.size(), result.element_count(), field, what);
   if (result.element_count() == 0) return result;
@@ -134,8 +133,7 @@ void TensorReader::charge(const std::vector<int64_t>& dims, DType dtype, std::st
   const int64_t count = checked_count(dims, what);
   int64_t bytes = 0;
   if (__builtin_mul_overflow(count, static_cast<int64_t>(size_of(dtype)), &bytes) || bytes > limits_.tensor_bytes) {
-    fail(ErrorKind::invalid_input, "{}: {} elements of {} are more than the limit of {} bytes a tensor", what, count, name(dtype),
-         limits_.tensor_bytes);
+    fail(ErrorKind::invalid_input, "{}: {} elements of {} are more than the limit of {} bytes a tensor", what, count, name(dtype), limits_.tensor_bytes);
   }
   if (bytes > limits_.total_tensor_bytes - total_bytes_) {
     fail(ErrorKind::invalid_input, "{}: the model's tensors together pass the limit of {} bytes", what, limits_.total_tensor_bytes);
@@ -166,14 +164,13 @@ Tensor TensorReader::read(const TensorProto& proto, std::string_view what) {
   }
   if (proto.has_raw_data() && !(proto.raw_data().empty() && count > 0)) {
     if (static_cast<int64_t>(proto.raw_data().size()) != bytes) {
-      fail(ErrorKind::invalid_input, "{}: raw_data has {} bytes; {} elements of {} need {}", what, proto.raw_data().size(), count,
-           name(dtype), bytes);
+      fail(ErrorKind::invalid_input, "{}: raw_data has {} bytes; {} elements of {} need {}", what, proto.raw_data().size(), count, name(dtype), bytes);
     }
     return from_bytes(dtype, std::move(dims), proto.raw_data(), owner_);
   }
-  const int64_t entries = dtype == DType::f32   ? proto.float_data_size()
-                          : dtype == DType::f64 ? proto.double_data_size()
-                          : dtype == DType::i64 ? proto.int64_data_size()
+  const int64_t entries = dtype == DType::f32                          ? proto.float_data_size()
+                          : dtype == DType::f64                        ? proto.double_data_size()
+                          : dtype == DType::i64                        ? proto.int64_data_size()
                           : dtype == DType::u64 || dtype == DType::u32 ? proto.uint64_data_size()
                                                                        : proto.int32_data_size();
   check_count(entries, bits_of(dtype) < 8 ? bytes : count, "its data", what);
@@ -192,8 +189,8 @@ Tensor TensorReader::read(const SparseTensorProto& proto, std::string_view what)
   const int64_t entries = values.element_count();
   const auto rank = static_cast<int64_t>(dims.size());
   const bool linear = indices.rank() == 1;
-  if (values.rank() != 1 || indices.dtype() != DType::i64 || indices.element_count() != (linear ? entries : entries * rank) ||
-      indices.rank() > 2 || indices.rank() < 1) {
+  if (values.rank() != 1 || indices.dtype() != DType::i64 || indices.element_count() != (linear ? entries : entries * rank) || indices.rank() > 2 ||
+      indices.rank() < 1) {
     fail(ErrorKind::invalid_input, "{}: a sparse tensor needs values [n] and i64 indices [n] or [n,{}]", what, rank);
   }
   if (entries == 0) return dense;

@@ -78,12 +78,11 @@ TEST(TensorReader, takes_empty_tensors) {
 }
 
 TEST(OperatorTables, are_sorted_by_name) {
-  for (const auto& table : {activation_operators(), attention_operators(), cast_operators(), contraction_operators(),
-                            control_flow_operators(), convolution_operators(), elementwise_operators(), index_operators(),
-                            loss_operators(), movement_operators(), normalization_operators(), pooling_operators(),
-                            quantize_operators(), random_operators(), recurrent_operators(), reduction_operators(),
-                            resize_operators(), selection_operators(), sequence_operators(), shape_operators(), signal_operators(),
-                            vision_operators()}) {
+  for (const auto& table :
+       {activation_operators(),  attention_operators(), cast_operators(),      contraction_operators(), control_flow_operators(),  convolution_operators(),
+        elementwise_operators(), index_operators(),     loss_operators(),      movement_operators(),    normalization_operators(), pooling_operators(),
+        quantize_operators(),    random_operators(),    recurrent_operators(), reduction_operators(),   resize_operators(),        selection_operators(),
+        sequence_operators(),    shape_operators(),     signal_operators(),    vision_operators()}) {
     for (size_t i = 1; i < table.size(); ++i) EXPECT_LE(table[i - 1].name, table[i].name);
   }
 }

@@ -15,8 +15,7 @@ ValueId scalar_as(NodeImport& n, int i, DType dtype) {
 
 void update_all(NodeImport& n, int kinds, Update update) {
   const int each = (n.input_count() - 2) / kinds;
-  n.require(n.input_count() >= 2 + kinds && n.input_count() == 2 + each * kinds, "{} inputs; needs R, T and {} for each tensor",
-            n.input_count(), kinds);
+  n.require(n.input_count() >= 2 + kinds && n.input_count() == 2 + each * kinds, "{} inputs; needs R, T and {} for each tensor", n.input_count(), kinds);
   for (int i = 0; i < each; ++i) {
     std::vector<ValueId> operands;
     for (int k = 0; k < kinds; ++k) operands.push_back(n.in(2 + k * each + i));
@@ -50,8 +49,7 @@ std::vector<ValueId> adam_step(NodeImport& n, ValueId rate, ValueId count, const
   const ValueId g = regularised(n, in[0], in[1], 0);
   const ValueId v = b.add(b.mul(in[2], alpha), b.mul(g, 1 - alpha));
   const ValueId h = b.add(b.mul(in[3], beta), b.mul(b.mul(g, g), 1 - beta));
-  const ValueId corrected = b.div(b.mul(rate, b.sqrt(b.sub(one, b.pow(b.scalar(t, beta), count)))),
-                                  b.sub(one, b.pow(b.scalar(t, alpha), count)));
+  const ValueId corrected = b.div(b.mul(rate, b.sqrt(b.sub(one, b.pow(b.scalar(t, beta), count)))), b.sub(one, b.pow(b.scalar(t, alpha), count)));
   const ValueId adjusted = b.where(b.less(b.scalar(t, 0), count), corrected, rate);
   const ValueId x = b.sub(in[0], b.mul(adjusted, b.div(v, b.add(b.sqrt(h), n.real("epsilon", 1e-6)))));
   return {b.mul(x, 1 - n.real("norm_coefficient_post", 0)), v, h};

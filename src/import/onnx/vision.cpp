@@ -6,8 +6,8 @@ namespace {
 
 void roi_align(NodeImport& n) {
   const std::string coordinates = n.opset() < 16 ? "output_half_pixel" : n.text("coordinate_transformation_mode", "half_pixel");
-  n.require(coordinates == "half_pixel" || coordinates == "output_half_pixel",
-            "coordinate_transformation_mode is '{}'; needs half_pixel or output_half_pixel", coordinates);
+  n.require(coordinates == "half_pixel" || coordinates == "output_half_pixel", "coordinate_transformation_mode is '{}'; needs half_pixel or output_half_pixel",
+            coordinates);
   const std::string mode = n.text("mode", "avg");
   n.require(mode == "avg" || mode == "max", "mode is '{}'; needs avg or max", mode);
   n.set(n.b.one("roi_align", {n.in(0), n.in(1), n.b.cast(n.in(2), DType::i64)},
@@ -26,10 +26,8 @@ void grid_sample(NodeImport& n) {
   if (mode == "bicubic") mode = "cubic";
   n.require(mode == "linear" || mode == "nearest" || mode == "cubic", "mode is '{}'; needs linear, nearest or cubic", mode);
   const std::string padding = n.text("padding_mode", "zeros");
-  n.require(padding == "zeros" || padding == "border" || padding == "reflection",
-            "padding_mode is '{}'; needs zeros, border or reflection", padding);
-  n.set(n.b.one("grid_sample", {n.in(0), n.in(1)},
-                {{"mode", mode}, {"padding", padding}, {"align_corners", int64_t{n.flag("align_corners", false)}}}));
+  n.require(padding == "zeros" || padding == "border" || padding == "reflection", "padding_mode is '{}'; needs zeros, border or reflection", padding);
+  n.set(n.b.one("grid_sample", {n.in(0), n.in(1)}, {{"mode", mode}, {"padding", padding}, {"align_corners", int64_t{n.flag("align_corners", false)}}}));
 }
 
 /// grid = theta·(x, y[, z], 1) over normalised positions: [batch, sizes…, 2 or 3], the last axis in the order x, y, z.
@@ -40,16 +38,16 @@ void affine_grid(NodeImport& n) {
   n.require(sizes.size() == 4 || sizes.size() == 5, "size has {} entries; needs 4 or 5", sizes.size());
   const Dims space(sizes.begin() + 2, sizes.end());
   const int64_t rank = static_cast<int64_t>(space.size());
-  n.require(b.rank(theta) == 3 && b.dims(theta)[1] == Dim(rank) && b.dims(theta)[2] == Dim(rank + 1), "theta is {}; needs [batch, {}, {}]",
-            str(b.type(theta)), rank, rank + 1);
+  n.require(b.rank(theta) == 3 && b.dims(theta)[1] == Dim(rank) && b.dims(theta)[2] == Dim(rank + 1), "theta is {}; needs [batch, {}, {}]", str(b.type(theta)),
+            rank, rank + 1);
   const bool align = n.flag("align_corners", false);
   const DType dtype = b.dtype(theta);
   auto position = [&](int axis) {  // of each element along `axis` in [-1, 1], laid over the whole space, with a last axis of 1
     const Dim extent = space[static_cast<size_t>(axis)];
     const ValueId index = b.iota(DType::f64, {extent}, 0);
     auto real = [&](const Dim& d) { return b.cast(b.reshape(b.sizes({d}), {}), DType::f64); };
-    const ValueId at = align ? b.add(b.div(b.mul(index, 2.0), real(max(extent - 1, Dim(1)))), -1.0)
-                             : b.add(b.div(b.add(b.mul(index, 2.0), 1.0), real(extent)), -1.0);
+    const ValueId at =
+        align ? b.add(b.div(b.mul(index, 2.0), real(max(extent - 1, Dim(1)))), -1.0) : b.add(b.div(b.add(b.mul(index, 2.0), 1.0), real(extent)), -1.0);
     Dims laid(space.size() + 1, Dim(1)), full = space;
     laid[static_cast<size_t>(axis)] = extent;
     full.push_back(1);

@@ -9,13 +9,13 @@ namespace tilewright::onnx {
 /// How a kernel slides over the spatial dims of an image: convolutions and poolings say it with the same attributes.
 struct Window {
   std::vector<int64_t> kernel, strides, dilations;
-  Dims before, after;                               ///< padding; symbolic when "same" padding depends on a run-time size
+  Dims before, after;  ///< padding; symbolic when "same" padding depends on a run-time size
 
   size_t rank() const { return kernel.size(); }
   /// Elements of the image that the kernel spans.
   int64_t extent(size_t i) const { return (kernel[i] - 1) * dilations[i] + 1; }
-  bool is_known() const;                            ///< padding is known and not negative
-  std::vector<int64_t> pads() const;                ///< begin…, end…; only when known
+  bool is_known() const;              ///< padding is known and not negative
+  std::vector<int64_t> pads() const;  ///< begin…, end…; only when known
 };
 
 /// Reads strides, dilations, pads and auto_pad for an image of these spatial dims.

@@ -16,7 +16,10 @@ namespace fs = std::filesystem;
 namespace {
 
 fs::path default_folder() {
-  const auto variable = [](const char* name) { const char* value = std::getenv(name); return value != nullptr ? std::string(value) : std::string(); };
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return value != nullptr ? std::string(value) : std::string();
+  };
   if (const std::string own = variable("TILEWRIGHT_CACHE_DIR"); !own.empty()) return own;
   if (const std::string shared = variable("XDG_CACHE_HOME"); !shared.empty()) return fs::path(shared) / "tilewright";
   if (const std::string home = variable("HOME"); !home.empty()) return fs::path(home) / ".cache" / "tilewright";
@@ -52,7 +55,11 @@ void BuildCache::store(const std::string& key, const fs::path& object) const {
 }
 
 void BuildCache::trim() const {
-  struct Entry { fs::path path; fs::file_time_type used; int64_t bytes; };
+  struct Entry {
+    fs::path path;
+    fs::file_time_type used;
+    int64_t bytes;
+  };
   std::vector<Entry> entries;
   int64_t total = 0;
   std::error_code ignored;

@@ -23,8 +23,10 @@ std::optional<Affine> even_over(const Dim& e, const LoopGroup& group) {
     if (!affine) return std::nullopt;
     for (const Loop& loop : group.loops)
       if (mentions(affine->slope, loop.symbol)) return std::nullopt;
-    if (i + 1 == group.loops.size()) slope = affine->slope;
-    else if (!(affine->slope == slope * below)) return std::nullopt;
+    if (i + 1 == group.loops.size())
+      slope = affine->slope;
+    else if (!(affine->slope == slope * below))
+      return std::nullopt;
     below *= group.loops[i].extent;
     rest = affine->at_zero;
   }
@@ -59,7 +61,8 @@ bool widens(DType from, DType to) {
 }
 
 ExprId without_casts(const LoweredNest& nest, ExprId id) {
-  while (node_at(nest, id).op == ExprOp::cast && widens(node_at(nest, node_at(nest, id).args[0]).dtype, node_at(nest, id).dtype)) id = node_at(nest, id).args[0];
+  while (node_at(nest, id).op == ExprOp::cast && widens(node_at(nest, node_at(nest, id).args[0]).dtype, node_at(nest, id).dtype))
+    id = node_at(nest, id).args[0];
   return id;
 }
 
@@ -67,7 +70,8 @@ bool same_value(const LoweredNest& nest, ExprId a, ExprId b) {
   a = without_casts(nest, a);
   b = without_casts(nest, b);
   const ExprNode &x = node_at(nest, a), &y = node_at(nest, b);
-  return a == b || (x.op == ExprOp::constant && y.op == ExprOp::constant && is_float(x.dtype) == is_float(y.dtype) && x.real == y.real && x.integer == y.integer);
+  return a == b ||
+         (x.op == ExprOp::constant && y.op == ExprOp::constant && is_float(x.dtype) == is_float(y.dtype) && x.real == y.real && x.integer == y.integer);
 }
 
 Factor describe(const LoweredNest& nest, ExprId value) {
@@ -83,7 +87,8 @@ Factor describe(const LoweredNest& nest, ExprId value) {
   if (load.op != ExprOp::load) return factor;
   const Address& address = nest.loads[static_cast<size_t>(load.integer)];
   if (!address.indirect.empty()) return factor;
-  if (factor.zero >= 0 && (size_of(load.dtype) != 1 || is_float(load.dtype) || load.dtype == DType::boolean || is_float(node_at(nest, value).dtype))) return factor;
+  if (factor.zero >= 0 && (size_of(load.dtype) != 1 || is_float(load.dtype) || load.dtype == DType::boolean || is_float(node_at(nest, value).dtype)))
+    return factor;
   factor.access = static_cast<int>(load.integer);
   factor.direct = true;
   return factor;
@@ -177,7 +182,8 @@ void balance(ContractShape& shape, const pattern::Nest& nest, const pattern::Pro
   for (const LoopGroup* group : {&shape.batch, &shape.m, &shape.n, &shape.k}) shape.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
 }
 
-std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer, const pattern::Nest& nest, const pattern::Program& program) {
+std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer, const pattern::Nest& nest,
+                                        const pattern::Program& program) {
   if (!factor.direct) return std::nullopt;
   const pattern::Access& access = nest.accesses[static_cast<size_t>(factor.access)];
   if (access.fill) {

@@ -16,16 +16,16 @@ struct LoopGroup {
 /// One factor of the product.
 struct Factor {
   ExprId value = -1;
-  int access = -1;          ///< of the tensor that it reads, when it is that tensor's elements alone
-  ExprId zero = -1;         ///< what is subtracted from 8-bit elements, the same everywhere; -1: nothing
-  bool direct = false;      ///< value is element - zero, converted exactly
+  int access = -1;      ///< of the tensor that it reads, when it is that tensor's elements alone
+  ExprId zero = -1;     ///< what is subtracted from 8-bit elements, the same everywhere; -1: nothing
+  bool direct = false;  ///< value is element - zero, converted exactly
 };
 
 struct ContractShape {
-  LoweredNest nest;         ///< loops not merged
+  LoweredNest nest;  ///< loops not merged
   LoopGroup batch, m, n, k;
-  Factor left, right;       ///< over (batch, m, k), (batch, n, k)
-  DType sum = DType::f32;   ///< of the accumulator: f32, f64 or an integer
+  Factor left, right;      ///< over (batch, m, k), (batch, n, k)
+  DType sum = DType::f32;  ///< of the accumulator: f32, f64 or an integer
 };
 
 /// The product that `nest` is, when it is one worth a library kernel.
@@ -52,12 +52,13 @@ struct WindowShape {
     Dim input, output = 1, kernel = 1;
     Dim stride = 1, dilation = 1, pad = 0;
   };
-  std::vector<Axis> axes;        ///< one to three spatial ones
-  Dim start;                     ///< element of the first channel's plane, over the batch loops' symbols
-  bool has_channel = false;      ///< whether k begins with a channel index
+  std::vector<Axis> axes;    ///< one to three spatial ones
+  Dim start;                 ///< element of the first channel's plane, over the batch loops' symbols
+  bool has_channel = false;  ///< whether k begins with a channel index
 };
 
 /// When `factor` reads windows: its outer index over `outer` is the output position, k is (channel, kernel position).
-std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer, const pattern::Nest& nest, const pattern::Program& program);
+std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer, const pattern::Nest& nest,
+                                        const pattern::Program& program);
 
 }  // namespace tilewright::cpu

@@ -53,9 +53,7 @@ std::string stored(DType dtype, const std::string& value, bool exact) {
   return fmt::format("tile::store_as<{}{}>({})", storage_type(dtype), exact ? ", false" : "", value);
 }
 
-std::string rounded(DType dtype, const std::string& value) {
-  return is_narrow_float(dtype) ? "tile::to_float(" + stored(dtype, value, false) + ")" : value;
-}
+std::string rounded(DType dtype, const std::string& value) { return is_narrow_float(dtype) ? "tile::to_float(" + stored(dtype, value, false) + ")" : value; }
 
 namespace {
 
@@ -111,7 +109,6 @@ void Writer::close(const std::string& tail) {
 
 namespace {
 
-
 std::string print_atom(const Dim::Atom& atom, const Names& names, const Bounds& bounds) {
   if (atom.kind == Dim::AtomKind::symbol) {
     const auto found = names.find(atom.symbol);
@@ -136,13 +133,17 @@ std::string print_index(const Dim& e, const Names& names, const Bounds& bounds) 
   std::string text;
   for (const Dim::Term& term : terms) {
     const bool negative = term.coefficient < 0;
-    if (!text.empty()) text += negative ? " - " : " + ";
-    else if (negative) text += "-";
+    if (!text.empty())
+      text += negative ? " - " : " + ";
+    else if (negative)
+      text += "-";
     const std::string digits = std::to_string(term.coefficient).substr(negative ? 1 : 0);
     std::string factors;
     for (const auto& atom : term.atoms) factors += (factors.empty() ? "" : " * ") + print_atom(*atom, names, bounds);
-    if (factors.empty()) factors = digits;
-    else if (digits != "1") factors += " * " + digits;
+    if (factors.empty())
+      factors = digits;
+    else if (digits != "1")
+      factors += " * " + digits;
     text += factors;
   }
   return text;

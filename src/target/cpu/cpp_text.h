@@ -32,8 +32,8 @@ class Writer {
  public:
   explicit Writer(int depth = 0) : depth_(depth) {}
   void line(const std::string& text);
-  void open(const std::string& text);                ///< "text {" and one deeper
-  void close(const std::string& tail = "");          ///< "}tail"
+  void open(const std::string& text);        ///< "text {" and one deeper
+  void close(const std::string& tail = "");  ///< "}tail"
   void pragma(const std::string& text) { text_ += text + "\n"; }
   const std::string& text() const { return text_; }
 

@@ -29,7 +29,8 @@ class ContractEmitter {
     operand("left", shape_.left, shape_.m);
     operand("right", shape_.right, shape_.n);
     epilogue(shape_.batch, shape_.m);
-    out_.line(fmt::format("tile::contract<{}, {}, {}>(extents, left, right, epilogue, a.team);", value_type(shape_.sum), constant(shape_.m), constant(shape_.n)));
+    out_.line(
+        fmt::format("tile::contract<{}, {}, {}>(extents, left, right, epilogue, a.team);", value_type(shape_.sum), constant(shape_.m), constant(shape_.n)));
   }
 
  private:
@@ -97,8 +98,8 @@ class ContractEmitter {
     const std::string zero = zero_point(factor, side);
     const bool left = side == "left";
     const std::string strides = left ? text(found->outer_stride) + ", " + text(found->k_stride) : text(found->k_stride) + ", " + text(found->outer_stride);
-    out_.line(fmt::format("const auto {0} = tile::dense_{0}({1}, {2}, {3}{4});", side, pointer(tensor, constant_part(found->start)), strides, batch_view(found->start),
-                          zero.empty() ? "" : ", " + zero));
+    out_.line(fmt::format("const auto {0} = tile::dense_{0}({1}, {2}, {3}{4});", side, pointer(tensor, constant_part(found->start)), strides,
+                          batch_view(found->start), zero.empty() ? "" : ", " + zero));
     return true;
   }
 
@@ -125,9 +126,11 @@ class ContractEmitter {
     out_.line(fmt::format("const auto {}_batch = {};", side, batch));
     out_.line(fmt::format("const tile::ConvWindows<{}, {}, std::remove_const_t<decltype({}_batch)>> {}{{", type, found->axes.size(), side, side));
     out_.line(fmt::format("    .data = {}, .batch = {}_batch, .input = {}, .output = {}, .kernel = {},", pointer(tensor, constant_part(found->start)), side,
-                          axes_list(*found, [](const auto& x) { return x.input; }), axes_list(*found, [](const auto& x) { return x.output; }), axes_list(*found, [](const auto& x) { return x.kernel; })));
+                          axes_list(*found, [](const auto& x) { return x.input; }), axes_list(*found, [](const auto& x) { return x.output; }),
+                          axes_list(*found, [](const auto& x) { return x.kernel; })));
     out_.line(fmt::format("    .stride = {}, .dilation = {}, .pad = {}, .zero = {}}};", axes_list(*found, [](const auto& x) { return x.stride; }),
-                          axes_list(*found, [](const auto& x) { return x.dilation; }), axes_list(*found, [](const auto& x) { return x.pad; }), zero.empty() ? "0" : zero));
+                          axes_list(*found, [](const auto& x) { return x.dilation; }), axes_list(*found, [](const auto& x) { return x.pad; }),
+                          zero.empty() ? "0" : zero));
     return true;
   }
 
@@ -163,7 +166,8 @@ class ContractEmitter {
     for (Dim& coordinate : after.coordinates) along(coordinate);
     after.find_symbols();
 
-    out_.open(fmt::format("const auto epilogue = [&](i64 batch, i64 row0, i64 column0, i64 rows, i64 columns, const {}* sums, i64 ld)", value_type(shape_.sum)));
+    out_.open(
+        fmt::format("const auto epilogue = [&](i64 batch, i64 row0, i64 column0, i64 rows, i64 columns, const {}* sums, i64 ld)", value_type(shape_.sum)));
     out_.line("(void)batch, (void)row0;");
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
@@ -224,11 +228,12 @@ class ContractEmitter {
     const std::string x_zero = zero_point(shape_.right, "x"), w_zero = zero_point(shape_.left, "w");
     WindowShape three = *found;
     while (three.axes.size() < 3) three.axes.insert(three.axes.begin(), WindowShape::Axis{.input = 1});
-    out_.line(fmt::format("const tile::DepthwiseShape shape{{.images = {}, .channels = {}, .filters = {}, .input = {},", text(images.extent()), text(channels.extent()), text(filters),
-                          axes_list(three, [](const auto& x) { return x.input; })));
-    out_.line(fmt::format("    .output = {}, .kernel = {}, .stride = {}, .dilation = {}, .pad = {}}};", axes_list(three, [](const auto& x) { return x.output; }),
-                          axes_list(three, [](const auto& x) { return x.kernel; }), axes_list(three, [](const auto& x) { return x.stride; }),
-                          axes_list(three, [](const auto& x) { return x.dilation; }), axes_list(three, [](const auto& x) { return x.pad; })));
+    out_.line(fmt::format("const tile::DepthwiseShape shape{{.images = {}, .channels = {}, .filters = {}, .input = {},", text(images.extent()),
+                          text(channels.extent()), text(filters), axes_list(three, [](const auto& x) { return x.input; })));
+    out_.line(fmt::format("    .output = {}, .kernel = {}, .stride = {}, .dilation = {}, .pad = {}}};",
+                          axes_list(three, [](const auto& x) { return x.output; }), axes_list(three, [](const auto& x) { return x.kernel; }),
+                          axes_list(three, [](const auto& x) { return x.stride; }), axes_list(three, [](const auto& x) { return x.dilation; }),
+                          axes_list(three, [](const auto& x) { return x.pad; })));
     epilogue(images, channels);
     const TensorId input = source_.accesses[static_cast<size_t>(shape_.right.access)].tensor;
     out_.line(fmt::format("tile::depthwise<{}>(shape, {}, {}, epilogue, a.team, {}, {});", value_type(shape_.sum), pointer(input, by_image->at_zero),

@@ -93,7 +93,8 @@ std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& ke
 
 std::string kernel_includes() {
   std::string text;
-  for (const char* header : {"cast", "exec/args", "kernels/contract", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/select", "kernels/suppress", "math", "reduce"})
+  for (const char* header : {"cast", "exec/args", "kernels/contract", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/select",
+                             "kernels/suppress", "math", "reduce"})
     text += fmt::format("#include \"tile/{}.h\"\n", header);
   return text + "\nusing tile::i64;\n";
 }

@@ -99,8 +99,10 @@ Tensor ramp(DType dtype, std::vector<int64_t> dims, double from, double step) {
   Tensor tensor(dtype, std::move(dims));
   for (int64_t i = 0; i < tensor.element_count(); ++i) {
     const double value = from + step * static_cast<double>(i);
-    if (is_float(dtype)) tensor.set_float(i, value);
-    else tensor.set_int(i, static_cast<int64_t>(std::floor(value)));
+    if (is_float(dtype))
+      tensor.set_float(i, value);
+    else
+      tensor.set_int(i, static_cast<int64_t>(std::floor(value)));
   }
   return tensor;
 }
@@ -133,12 +135,14 @@ TEST(EmitKernel, EveryUnaryFunction) {
     const bool from_one = function == ExprOp::acosh, positive = function == ExprOp::log || function == ExprOp::sqrt;
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::f64}) {
       const Tensor x = from_one ? ramp(dtype, {37}, 1.0625, 0.125) : positive ? ramp(dtype, {37}, 0.125, 0.25) : ramp(dtype, {37}, -0.96875, 0.0527);
-      cases.push_back(elementwise("unary " + std::to_string(op) + " " + std::string(name(dtype)), {x}, [&](NestBuilder& n, auto& x0) { return n.unary(function, x0[0]); }));
+      cases.push_back(
+          elementwise("unary " + std::to_string(op) + " " + std::string(name(dtype)), {x}, [&](NestBuilder& n, auto& x0) { return n.unary(function, x0[0]); }));
     }
   }
   for (const DType dtype : {DType::i8, DType::i32, DType::i64, DType::u8, DType::u32})
     for (const ExprOp function : {ExprOp::neg, ExprOp::abs, ExprOp::sign, ExprOp::bit_not})
-      cases.push_back(elementwise("integer unary " + std::string(name(dtype)), {ramp(dtype, {40}, is_signed(dtype) ? -128 : 0, 6.5)}, [&](NestBuilder& n, auto& x) { return n.unary(function, x[0]); }));
+      cases.push_back(elementwise("integer unary " + std::string(name(dtype)), {ramp(dtype, {40}, is_signed(dtype) ? -128 : 0, 6.5)},
+                                  [&](NestBuilder& n, auto& x) { return n.unary(function, x[0]); }));
   check(cases, baseline);
 }
 
@@ -146,7 +150,9 @@ TEST(EmitKernel, EveryBinaryFunction) {
   std::vector<Case> cases;
   const auto operands = [](DType dtype) {
     // All pairs of interesting values; zero divisors among them.
-    const std::vector<double> values = is_float(dtype) ? std::vector<double>{-7.5, -2, -0.5, 0, 1, 2.25, 6} : is_signed(dtype) ? std::vector<double>{-128, -7, -1, 0, 1, 3, 127} : std::vector<double>{0, 1, 2, 7, 100, 200, 255};
+    const std::vector<double> values = is_float(dtype)    ? std::vector<double>{-7.5, -2, -0.5, 0, 1, 2.25, 6}
+                                       : is_signed(dtype) ? std::vector<double>{-128, -7, -1, 0, 1, 3, 127}
+                                                          : std::vector<double>{0, 1, 2, 7, 100, 200, 255};
     Tensor a(dtype, {49}), b(dtype, {49});
     for (int64_t i = 0; i < 49; ++i) {
       is_float(dtype) ? a.set_float(i, values[static_cast<size_t>(i / 7)]) : a.set_int(i, static_cast<int64_t>(values[static_cast<size_t>(i / 7)]));
@@ -155,12 +161,14 @@ TEST(EmitKernel, EveryBinaryFunction) {
     return std::vector<Tensor>{a, b};
   };
   for (const DType dtype : {DType::f32, DType::f16, DType::f64, DType::i8, DType::i32, DType::i64, DType::u8, DType::u64, DType::i4, DType::u4}) {
-    std::vector<ExprOp> functions = {ExprOp::add, ExprOp::sub, ExprOp::mul, ExprOp::div, ExprOp::mod, ExprOp::fmod, ExprOp::min, ExprOp::max, ExprOp::equal, ExprOp::less, ExprOp::less_equal};
+    std::vector<ExprOp> functions = {ExprOp::add, ExprOp::sub, ExprOp::mul,   ExprOp::div,  ExprOp::mod,       ExprOp::fmod,
+                                     ExprOp::min, ExprOp::max, ExprOp::equal, ExprOp::less, ExprOp::less_equal};
     if (!is_float(dtype)) functions.insert(functions.end(), {ExprOp::floor_div, ExprOp::bit_and, ExprOp::bit_or, ExprOp::bit_xor});
     if (is_integer(dtype) && !is_signed(dtype)) functions.insert(functions.end(), {ExprOp::shift_left, ExprOp::shift_right});
     if (!is_float(dtype) || dtype == DType::f32) functions.push_back(ExprOp::pow);
     for (const ExprOp function : functions)
-      cases.push_back(elementwise(fmt::format("binary {} {}", static_cast<int>(function), name(dtype)), operands(dtype), [&](NestBuilder& n, auto& x) { return n.binary(function, x[0], x[1]); }));
+      cases.push_back(elementwise(fmt::format("binary {} {}", static_cast<int>(function), name(dtype)), operands(dtype),
+                                  [&](NestBuilder& n, auto& x) { return n.binary(function, x[0], x[1]); }));
   }
   check(cases, baseline);
 }
@@ -171,9 +179,14 @@ TEST(EmitKernel, EveryCast) {
     for (int to = 0; to < dtype_count; ++to) {
       const DType a = static_cast<DType>(from), b = static_cast<DType>(to);
       if (a == b || b == DType::f8e8m0) continue;
-      const Tensor x = a == DType::boolean ? ramp(a, {2}, 0, 1) : is_float(a) ? ramp(a, {64}, a == DType::f8e8m0 ? 1 : -320.5, 10.03125) : ramp(a, {64}, is_signed(a) ? -(1 << std::min(bits_of(a) - 1, 9)) : 0, std::max(1.0, (1 << std::min(bits_of(a), 10)) / 64.0));
+      const Tensor x = a == DType::boolean ? ramp(a, {2}, 0, 1)
+                       : is_float(a)
+                           ? ramp(a, {64}, a == DType::f8e8m0 ? 1 : -320.5, 10.03125)
+                           : ramp(a, {64}, is_signed(a) ? -(1 << std::min(bits_of(a) - 1, 9)) : 0, std::max(1.0, (1 << std::min(bits_of(a), 10)) / 64.0));
       cases.push_back(elementwise(fmt::format("cast {} {}", name(a), name(b)), {x}, [&](NestBuilder& n, auto& v) { return n.cast(v[0], b); }));
-      if (is_integer(b)) cases.push_back(elementwise(fmt::format("wrap {} {}", name(a), name(b)), {x}, [&](NestBuilder& n, auto& v) { return n.cast(v[0], b, ExprOp::cast_wrap); }));
+      if (is_integer(b))
+        cases.push_back(
+            elementwise(fmt::format("wrap {} {}", name(a), name(b)), {x}, [&](NestBuilder& n, auto& v) { return n.cast(v[0], b, ExprOp::cast_wrap); }));
     }
   Tensor odd(DType::f32, {6});
   const double values[] = {NAN, INFINITY, -INFINITY, 1e30, -1e30, -0.75};
@@ -216,7 +229,8 @@ Case convolution(const Conv& c) {
     const int id = p.add_tensor({dtype, dims}, name);
     p.inputs.push_back(id);
     Tensor t(dtype, concrete(dims));
-    for (int64_t i = 0; i < t.element_count(); ++i) is_float(dtype) ? t.set_float(i, static_cast<double>(i * 7919 % 41) / 32 - 0.6) : t.set_int(i, i * 7919 % 41 - (is_signed(dtype) ? 20 : 0));
+    for (int64_t i = 0; i < t.element_count(); ++i)
+      is_float(dtype) ? t.set_float(i, static_cast<double>(i * 7919 % 41) / 32 - 0.6) : t.set_int(i, i * 7919 % 41 - (is_signed(dtype) ? 20 : 0));
     one.inputs.push_back(t);
     return id;
   };

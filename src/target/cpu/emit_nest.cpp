@@ -52,8 +52,9 @@ class NestEmitter {
     for (size_t i = 0; i < outer_.size(); ++i) (i < parallel ? count : inside) *= outer_[i].extent;
     for (const Loop& loop : inner_) inside *= loop.extent;
     out_.line(fmt::format("const i64 count = {};", text(count)));
-    out_.line(fmt::format("const i64 grain = {};", inside.is_constant() ? std::to_string(std::max<int64_t>(1, task_cost / std::max<int64_t>(1, inside.constant())))
-                                                                         : fmt::format("{} / ({} + 1) + 1", task_cost, text(inside))));
+    out_.line(fmt::format("const i64 grain = {};", inside.is_constant()
+                                                       ? std::to_string(std::max<int64_t>(1, task_cost / std::max<int64_t>(1, inside.constant())))
+                                                       : fmt::format("{} / ({} + 1) + 1", task_cost, text(inside))));
     out_.open("a.team.for_range(count, grain, [&](i64 begin, i64 end)");
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
@@ -182,8 +183,10 @@ class NestEmitter {
   /// Nothing to do when a kept extent is 0; inside the loops reads are then safe to hoist.
   void return_if_empty() {
     for (const Loop& loop : kept_)
-      if (!loop.extent.is_constant()) out_.line(fmt::format("if ({} <= 0) return;", text(loop.extent)));
-      else if (loop.extent.constant() <= 0) out_.line("return;");
+      if (!loop.extent.is_constant())
+        out_.line(fmt::format("if ({} <= 0) return;", text(loop.extent)));
+      else if (loop.extent.constant() <= 0)
+        out_.line("return;");
   }
 
   void start() {
@@ -235,9 +238,8 @@ class NestEmitter {
 
   bool vectorisable() const {
     // Functions of the C library run one element at a time; asking for vectors there only costs compile time.
-    return std::none_of(nest_.nodes.begin(), nest_.nodes.end(), [](const ExprNode& node) {
-      return cost_of(node) >= 40 && !(node.op == ExprOp::pow && node.dtype == DType::f32);
-    });
+    return std::none_of(nest_.nodes.begin(), nest_.nodes.end(),
+                        [](const ExprNode& node) { return cost_of(node) >= 40 && !(node.op == ExprOp::pow && node.dtype == DType::f32); });
   }
 
   void inside() {
@@ -395,8 +397,7 @@ class NestEmitter {
     reduce_loops(0, false, [&] {
       open_lanes({});
       body_->write_known();
-      for (size_t r = 0; r < nest_.reductions.size(); ++r)
-        write_combine(r, fmt::format("sum{}[{}]", r, lane_name_), fmt::format("best{}[{}]", r, lane_name_));
+      for (size_t r = 0; r < nest_.reductions.size(); ++r) write_combine(r, fmt::format("sum{}[{}]", r, lane_name_), fmt::format("best{}[{}]", r, lane_name_));
       body_->leave();
       out_.close();
     });
@@ -423,9 +424,9 @@ class NestEmitter {
   std::vector<Loop> kept_, reduced_, outer_, inner_;
   std::vector<ExprId> reduced_roots_;
   Mode mode_ = Mode::map;
-  bool vector_outer_ = false;           ///< the only loop is the vector loop, too
-  bool reads_nothing_safely_ = false;   ///< a reduced loop may be empty: loads stay inside it
-  bool blocked_ = false;                ///< the vectorised loop is cut into blocks of lane_count
+  bool vector_outer_ = false;          ///< the only loop is the vector loop, too
+  bool reads_nothing_safely_ = false;  ///< a reduced loop may be empty: loads stay inside it
+  bool blocked_ = false;               ///< the vectorised loop is cut into blocks of lane_count
   Loop lane_;
   std::string lanes_, lane_name_;
   int64_t lane_size_ = 0;

@@ -23,8 +23,10 @@ std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') out += '\\';
-    if (c == '\n') out += "\\n";
-    else if (static_cast<unsigned char>(c) >= 32) out += c;
+    if (c == '\n')
+      out += "\\n";
+    else if (static_cast<unsigned char>(c) >= 32)
+      out += c;
   }
   return out + "\"";
 }
@@ -87,16 +89,21 @@ class ModelWriter {
     text += "static const char manifest[] =";
     for (size_t at = 0; at == 0 || at < model_.manifest.size(); at += 1000) text += "\n    " + quoted(model_.manifest.substr(at, 1000));
     const pattern::Program& program = model_.main->program;
-    text += fmt::format(";\n\nstatic const rt::Model model = {{{}, manifest, inputs, {}, outputs, {}, kernels, {}, {}, features, run}};\n",
-                        quoted(model_.name), program.inputs.size(), program.outputs.size(), kernels_.size(), block_count_);
-    text += "static tilewright_status create(const tilewright_options* options, tilewright_context** context) {\n"
-            "  return rt::create(model, options, context);\n}\n"
-            "static const tilewright_model_api api = rt::make_api(model, create);\n\n}  // namespace model_" + std::to_string(number_) + "\n\n";
+    text += fmt::format(";\n\nstatic const rt::Model model = {{{}, manifest, inputs, {}, outputs, {}, kernels, {}, {}, features, run}};\n", quoted(model_.name),
+                        program.inputs.size(), program.outputs.size(), kernels_.size(), block_count_);
+    text +=
+        "static tilewright_status create(const tilewright_options* options, tilewright_context** context) {\n"
+        "  return rt::create(model, options, context);\n}\n"
+        "static const tilewright_model_api api = rt::make_api(model, create);\n\n}  // namespace model_" +
+        std::to_string(number_) + "\n\n";
     return text;
   }
 
  private:
-  struct CallSite { int function; std::string name, source; };
+  struct CallSite {
+    int function;
+    std::string name, source;
+  };
 
   void collect_sizes(const Block& block) {
     std::set<std::string> symbols(block.entry_symbols.begin(), block.entry_symbols.end());
@@ -152,8 +159,9 @@ class ModelWriter {
           const auto symbol = dim.as_symbol();
           const bool defines = symbol && !checking && bound.insert(*symbol).second;
           if (defines) text += fmt::format("  s.{} = r.input_dim({}, {});\n", sizes_.at(*symbol), i, axis);
-          if (checking) text += fmt::format("  r.require_equal(r.input_dim({}, {}), {}, {});\n", i, axis, cpp(dim),
-                                            quoted(fmt::format("input '{}' size of axis {}", info.name, axis)));
+          if (checking)
+            text += fmt::format("  r.require_equal(r.input_dim({}, {}), {}, {});\n", i, axis, cpp(dim),
+                                quoted(fmt::format("input '{}' size of axis {}", info.name, axis)));
         }
       }
     return text;
@@ -174,9 +182,10 @@ class ModelWriter {
         numbers += (dim.is_constant() ? dim.str() : "-1") + ", ";
         names += (dim.is_constant() ? "nullptr" : quoted(dim.str())) + ", ";
       }
-      dims += fmt::format("static const int64_t {0}_dims_{1}[] = {{{2}0}};\nstatic const char* const {0}_names_{1}[] = {{{3}nullptr}};\n", what, i, numbers, names);
-      table += fmt::format("    {{{}, static_cast<tilewright_dtype>({}), {}, {}_dims_{}, {}_names_{}}},\n", quoted(info.name), static_cast<int>(info.type.dtype),
-                           info.type.dims.size(), what, i, what, i);
+      dims +=
+          fmt::format("static const int64_t {0}_dims_{1}[] = {{{2}0}};\nstatic const char* const {0}_names_{1}[] = {{{3}nullptr}};\n", what, i, numbers, names);
+      table += fmt::format("    {{{}, static_cast<tilewright_dtype>({}), {}, {}_dims_{}, {}_names_{}}},\n", quoted(info.name),
+                           static_cast<int>(info.type.dtype), info.type.dims.size(), what, i, what, i);
     }
     return dims + table + "    {}};\n";
   }
@@ -194,7 +203,8 @@ class ModelWriter {
     if (placement.storage == Storage::alias) {
       const std::string base = pointer(scope, placement.alias_of);
       if (placement.alias_offset == Dim(0)) return base;
-      return fmt::format("static_cast<void*>(static_cast<char*>({}) + {} * {})", base, cpp(placement.alias_offset), size_of(scope.block.program.tensor(id).type.dtype));
+      return fmt::format("static_cast<void*>(static_cast<char*>({}) + {} * {})", base, cpp(placement.alias_offset),
+                         size_of(scope.block.program.tensor(id).type.dtype));
     }
     const auto found = scope.pointers.find(id);
     if (found == scope.pointers.end())
@@ -224,9 +234,10 @@ class ModelWriter {
             scope.pointers.count(static_cast<TensorId>(id)))
           scope.code += fmt::format("  r.release({});\n", scope.pointers[static_cast<TensorId>(id)]);
     }
-    text += fmt::format("// {}\nstatic void block_{}(rt::Run& r, void* sizes, const rt::Tensor* in, rt::Tensor* out) {{\n"
-                        "  Sizes& s = *static_cast<Sizes*>(sizes);\n  (void)r, (void)s, (void)in, (void)out;\n",
-                        program.name, number);
+    text += fmt::format(
+        "// {}\nstatic void block_{}(rt::Run& r, void* sizes, const rt::Tensor* in, rt::Tensor* out) {{\n"
+        "  Sizes& s = *static_cast<Sizes*>(sizes);\n  (void)r, (void)s, (void)in, (void)out;\n",
+        program.name, number);
     text += scope.code + "}\n\n";
     return number;
   }
@@ -285,8 +296,11 @@ class ModelWriter {
     } else if (storage == Storage::output) {
       const auto& outputs = scope.block.program.outputs;
       const auto index = std::find(outputs.begin(), outputs.end(), id) - outputs.begin();
-      if (scope.main) scope.code += fmt::format("  void* const {} = r.output({}, {}, {});\n", name, index, bytes(type), list(type.dims));
-      else scope.code += fmt::format("  out[{0}] = r.new_tensor({1}, {2});\n  void* const {3} = out[{0}].data;\n", index, size_of(type.dtype), list(type.dims), name);
+      if (scope.main)
+        scope.code += fmt::format("  void* const {} = r.output({}, {}, {});\n", name, index, bytes(type), list(type.dims));
+      else
+        scope.code +=
+            fmt::format("  out[{0}] = r.new_tensor({1}, {2});\n  void* const {3} = out[{0}].data;\n", index, size_of(type.dtype), list(type.dims), name);
     } else {
       return;
     }
@@ -329,7 +343,8 @@ class ModelWriter {
 
   /// Takes over the tensors that a called block returned in `results`.
   void receive(Scope& scope, const std::vector<TensorId>& outputs, const std::vector<pattern::BoundSymbol>& bound, const std::string& results) {
-    for (const pattern::BoundSymbol& one : bound) scope.code += fmt::format("  s.{} = {}[{}].dims[{}];\n", sizes_.at(one.symbol), results, one.output, one.axis);
+    for (const pattern::BoundSymbol& one : bound)
+      scope.code += fmt::format("  s.{} = {}[{}].dims[{}];\n", sizes_.at(one.symbol), results, one.output, one.axis);
     for (size_t i = 0; i < outputs.size(); ++i) {
       const TensorId id = outputs[i];
       const Placement& placement = scope.block.placements.at(static_cast<size_t>(id));
@@ -390,7 +405,8 @@ class ModelWriter {
     std::string before = "nullptr";
     if (!loop.body_bound.empty()) {
       before = "[](void* z, const rt::Tensor* carried) {";
-      for (const auto& one : loop.body_bound) before += fmt::format(" static_cast<Sizes*>(z)->{} = carried[{}].dims[{}];", sizes_.at(one.symbol), one.output, one.axis);
+      for (const auto& one : loop.body_bound)
+        before += fmt::format(" static_cast<Sizes*>(z)->{} = carried[{}].dims[{}];", sizes_.at(one.symbol), one.output, one.axis);
       before += " }";
     }
     const std::string trip = loop.trip_count < 0 ? "-1" : fmt::format("rt::max(0, *static_cast<const i64*>({}))", pointer(scope, loop.trip_count));
@@ -410,15 +426,18 @@ class ModelWriter {
 };
 
 std::string exports(const std::vector<ModelSource>& models) {
-  std::string text = "extern \"C\" __attribute__((visibility(\"default\"))) const tilewright_model_api* tilewright_model(int32_t index) {\n"
-                     "  static const tilewright_model_api* const models[] = {";
+  std::string text =
+      "extern \"C\" __attribute__((visibility(\"default\"))) const tilewright_model_api* tilewright_model(int32_t index) {\n"
+      "  static const tilewright_model_api* const models[] = {";
   for (size_t i = 0; i < models.size(); ++i) text += fmt::format("{}&model_{}::api", i ? ", " : "", i);
   text += fmt::format("}};\n  return index >= 0 && index < {} ? models[index] : nullptr;\n}}\n", models.size());
   std::set<std::string> named;
   for (size_t i = 0; i < models.size(); ++i)
     if (const std::string name = identifier(models[i].name); named.insert(name).second)
-      text += fmt::format("extern \"C\" __attribute__((visibility(\"default\"))) const tilewright_model_api* tilewright_model_{}(int32_t index) {{\n"
-                          "  return index == 0 ? &model_{}::api : nullptr;\n}}\n", name, i);
+      text += fmt::format(
+          "extern \"C\" __attribute__((visibility(\"default\"))) const tilewright_model_api* tilewright_model_{}(int32_t index) {{\n"
+          "  return index == 0 ? &model_{}::api : nullptr;\n}}\n",
+          name, i);
   return text;
 }
 
@@ -429,9 +448,10 @@ EmittedSources emit_sources(const std::vector<ModelSource>& models, const Target
   std::string bodies;
   for (size_t i = 0; i < models.size(); ++i) bodies += ModelWriter(pool, models[i], static_cast<int>(i)).write();
 
-  std::string program = "// The host program: sizes, memory and the order of kernels. Written by tilewright.\n#include <cstring>\n\n#include \"runtime/context.h\"\n\n"
-                        "namespace rt = tilewright::rt;\nusing rt::i64;\nextern \"C\" const char tilewright_weights[];\n"
-                        "static inline void* weight(i64 offset) { return const_cast<char*>(tilewright_weights) + offset; }\n\nnamespace kernels {\n";
+  std::string program =
+      "// The host program: sizes, memory and the order of kernels. Written by tilewright.\n#include <cstring>\n\n#include \"runtime/context.h\"\n\n"
+      "namespace rt = tilewright::rt;\nusing rt::i64;\nextern \"C\" const char tilewright_weights[];\n"
+      "static inline void* weight(i64 offset) { return const_cast<char*>(tilewright_weights) + offset; }\n\nnamespace kernels {\n";
   for (size_t i = 0; i < pool.functions.size(); ++i) program += fmt::format("void kernel_{}(const tile::Args& a);\n", i);
   program += "}  // namespace kernels\n\n" + bodies + exports(models);
   pool.out.program.push_back({"model.cpp", std::move(program)});

@@ -12,7 +12,7 @@ namespace tilewright {
 /// One model of an artifact, scheduled.
 struct ModelSource {
   std::string name;
-  std::string manifest;                       ///< JSON, embedded as text
+  std::string manifest;  ///< JSON, embedded as text
   std::shared_ptr<const schedule::Block> main;
 };
 
@@ -23,8 +23,8 @@ struct SourceFile {
 
 /// What the models of one artifact share: constants by content, kernels by text.
 struct EmittedSources {
-  std::vector<SourceFile> program;   ///< the host program and the exported table; machine baseline code
-  std::vector<SourceFile> kernels;   ///< compiled with the target's flags
+  std::vector<SourceFile> program;  ///< the host program and the exported table; machine baseline code
+  std::vector<SourceFile> kernels;  ///< compiled with the target's flags
   std::vector<std::shared_ptr<const Tensor>> constants;
   std::vector<int64_t> constant_offsets;  ///< of each constant in the weights, 64-byte aligned
   int64_t weight_bytes = 0;

@@ -51,7 +51,8 @@ void emit_rows(const KernelText& kernel, Writer& out) {
   std::map<TensorId, std::string> pointers = kernel.pointers;
   kernel.declare_sizes(out);
   out.line(fmt::format("const i64 count = {};", text(product(rows))));
-  out.line(fmt::format("const i64 per_task = {};", cost.is_constant() ? std::to_string(std::max<int64_t>(1, (1 << 15) / cost.constant())) : fmt::format("{} / ({}) + 1", 1 << 15, text(cost))));
+  out.line(fmt::format("const i64 per_task = {};", cost.is_constant() ? std::to_string(std::max<int64_t>(1, (1 << 15) / cost.constant()))
+                                                                      : fmt::format("{} / ({}) + 1", 1 << 15, text(cost))));
   out.open("a.team.for_each(count > 0 ? (count - 1) / per_task + 1 : 0, [&](i64 task, int worker)");
   out.line("(void)worker;");
   kernel.declare_sizes(out);
@@ -63,9 +64,11 @@ void emit_rows(const KernelText& kernel, Writer& out) {
   if (!in_scratch.empty()) {
     std::string total;
     for (const TensorId id : in_scratch) {
-      const std::string name = fmt::format("row{}", std::find(kernel.kernel.row_local.begin(), kernel.kernel.row_local.end(), id) - kernel.kernel.row_local.begin());
+      const std::string name =
+          fmt::format("row{}", std::find(kernel.kernel.row_local.begin(), kernel.kernel.row_local.end(), id) - kernel.kernel.row_local.begin());
       pointers[id] = name;
-      out.line(fmt::format("const i64 {}_bytes = ({} * {} + 63) / 64 * 64;", name, print_factor(elements(id), kernel.sizes, bounds), size_of(program.tensor(id).type.dtype)));
+      out.line(fmt::format("const i64 {}_bytes = ({} * {} + 63) / 64 * 64;", name, print_factor(elements(id), kernel.sizes, bounds),
+                           size_of(program.tensor(id).type.dtype)));
       total += (total.empty() ? "" : " + ") + name + "_bytes";
     }
     out.line(fmt::format("char* scratch = a.team.scratch_as<char>(worker, {});", total));

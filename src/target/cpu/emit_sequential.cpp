@@ -37,7 +37,10 @@ void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Wri
   out.line("const i64 pieces = (bytes + 65535) / 65536;");
   out.open("a.team.for_range(pieces, 4, [&](i64 begin, i64 end)");
   out.line("const i64 last = end * 65536 < bytes ? end * 65536 : bytes;");
-  out.line(fmt::format("__builtin_memcpy(reinterpret_cast<char*>({}) + begin * 65536, reinterpret_cast<const char*>({}) + begin * 65536, static_cast<size_t>(last - begin * 65536));", y, x));
+  out.line(
+      fmt::format("__builtin_memcpy(reinterpret_cast<char*>({}) + begin * 65536, reinterpret_cast<const char*>({}) + begin * 65536, static_cast<size_t>(last - "
+                  "begin * 65536));",
+                  y, x));
   out.close(");");
   out.close();
 
@@ -76,16 +79,19 @@ void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Wri
   }
   for (const Guard& guard : place.guards) {
     if (!inside.empty()) inside += " && ";
-    if (guard.kind == Guard::divisible) inside += fmt::format("tile::mod<i64>({}, {}) == 0", body.index(guard.value), body.index(guard.high));
-    else inside += fmt::format("{} >= {} && {} < {}", body.index(guard.value), body.index(guard.low), body.index(guard.value), body.index(guard.high));
+    if (guard.kind == Guard::divisible)
+      inside += fmt::format("tile::mod<i64>({}, {}) == 0", body.index(guard.value), body.index(guard.high));
+    else
+      inside += fmt::format("{} >= {} && {} < {}", body.index(guard.value), body.index(guard.low), body.index(guard.value), body.index(guard.high));
   }
   if (!inside.empty()) out.open(fmt::format("if ({})", inside));
   const Operand value = body.value(scatter.value);
   const std::string element = "*element";
   out.line(fmt::format("auto* const element = {} + {};", y, body.factor(place.offset)));
   const std::string old = "(" + loaded(type.dtype, element) + ")";
-  out.line(fmt::format("{} = {};", element, stored(type.dtype, scatter_combined(scatter, old, converted(value, type.dtype), type.dtype),
-                                                   scatter.combine == pattern::Scatter::Combine::assign && value.exact)));
+  out.line(fmt::format("{} = {};", element,
+                       stored(type.dtype, scatter_combined(scatter, old, converted(value, type.dtype), type.dtype),
+                              scatter.combine == pattern::Scatter::Combine::assign && value.exact)));
   if (!inside.empty()) out.close();
   for (size_t i = 0; i < scatter.space.size(); ++i) out.close();
 }
@@ -96,7 +102,8 @@ void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, 
   const Dims& dims = kernel.program().tensor(cumulate.input).type.dims;
   const auto text = [&](const Dim& e) { return print_index(e, kernel.sizes, {}); };
   const auto axis = dims.begin() + cumulate.axis;
-  out.line(fmt::format("const i64 outer = {}, length = {}, inner = {};", text(product(Dims(dims.begin(), axis))), text(*axis), text(product(Dims(axis + 1, dims.end())))));
+  out.line(fmt::format("const i64 outer = {}, length = {}, inner = {};", text(product(Dims(dims.begin(), axis))), text(*axis),
+                       text(product(Dims(axis + 1, dims.end())))));
   out.line(fmt::format("tile::{}({}, {}, outer, length, inner, {{.exclusive = {}, .reverse = {}}}, a.team);",
                        cumulate.product ? "cumulative_product" : "cumulative_sum", kernel.pointers.at(cumulate.input), kernel.pointers.at(cumulate.output),
                        cumulate.exclusive, cumulate.reverse));
@@ -131,22 +138,26 @@ void emit_select(const KernelText& kernel, const pattern::Select& select, Writer
     case Kind::compress: out.line(fmt::format("{}tile::compress_indices({}, {}, {});", count, in(0), text(shape.at(0)), result(0))); return;
     case Kind::top_k: {
       const size_t axis = static_cast<size_t>(select.ints.at(0));
-      out.line(fmt::format("tile::top_k({}, {}, {}, {{.largest = {}}}, {}, {}, a.team);", in(0), around(select.ints.at(0)), text(dims(select.outputs.at(0)).at(axis)), flag(1),
-                           result(0), result(1)));
+      out.line(fmt::format("tile::top_k({}, {}, {}, {{.largest = {}}}, {}, {}, a.team);", in(0), around(select.ints.at(0)),
+                           text(dims(select.outputs.at(0)).at(axis)), flag(1), result(0), result(1)));
       return;
     }
     case Kind::unique: {
       const bool flat = select.ints.at(0) < 0;
       const std::string extents = flat ? fmt::format("1, {}, 1", text(product(shape))) : around(select.ints.at(0));
       const Dim pitch = dims(select.outputs.at(0)).at(flat ? 0 : static_cast<size_t>(select.ints.at(0)));
-      out.line(fmt::format("{}tile::unique({}, {}, {{.sorted = {}}}, {}, {}, {}, {}, a.team, {});", count, in(0), extents, flag(1), result(0), result(1), result(2), result(3), text(pitch)));
+      out.line(fmt::format("{}tile::unique({}, {}, {{.sorted = {}}}, {}, {}, {}, {}, a.team, {});", count, in(0), extents, flag(1), result(0), result(1),
+                           result(2), result(3), text(pitch)));
       return;
     }
     case Kind::nms: {
       const Dims scores = dims(select.inputs.at(1));
-      out.line(fmt::format("const tile::SuppressOptions options{{.center_point = {}, .most_per_class = *{}, .overlap = *{}, .has_score_threshold = true, .score_threshold = *{}}};",
-                           flag(0), in(2), in(3), in(4)));
-      out.line(fmt::format("{}tile::suppress({}, {}, {}, {}, {}, options, {}, a.team);", count, in(0), in(1), text(scores.at(0)), text(scores.at(1)), text(scores.at(2)), result(0)));
+      out.line(
+          fmt::format("const tile::SuppressOptions options{{.center_point = {}, .most_per_class = *{}, .overlap = *{}, .has_score_threshold = true, "
+                      ".score_threshold = *{}}};",
+                      flag(0), in(2), in(3), in(4)));
+      out.line(fmt::format("{}tile::suppress({}, {}, {}, {}, {}, options, {}, a.team);", count, in(0), in(1), text(scores.at(0)), text(scores.at(1)),
+                           text(scores.at(2)), result(0)));
       return;
     }
   }

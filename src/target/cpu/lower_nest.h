@@ -42,18 +42,18 @@ struct Address {
 struct LoweredNest {
   std::vector<ExprNode> nodes;
   std::vector<pattern::Reduction> reductions;
-  std::vector<Loop> loops;                ///< kept ones, outermost first, then reduced ones
-  std::vector<Address> loads;             ///< by access
-  std::vector<Address> stores;            ///< by output
-  std::vector<ExprId> stored_values;      ///< by output
-  Dims coordinates;                       ///< of the original space, over the loops' symbols
-  Dim reduced_index = 0;                  ///< row-major position among the reduced coordinates
+  std::vector<Loop> loops;            ///< kept ones, outermost first, then reduced ones
+  std::vector<Address> loads;         ///< by access
+  std::vector<Address> stores;        ///< by output
+  std::vector<ExprId> stored_values;  ///< by output
+  Dims coordinates;                   ///< of the original space, over the loops' symbols
+  Dim reduced_index = 0;              ///< row-major position among the reduced coordinates
   Bounds bounds;
   std::vector<std::set<std::string>> symbols;  ///< by node: the loop symbols its value depends on
 
   /// Replaces a loop symbol in every address.
   void substitute(const std::string& symbol, const Dim& by);
-  void find_symbols();                    ///< fills `symbols`
+  void find_symbols();  ///< fills `symbols`
   int kept_count() const;
 };
 

@@ -110,9 +110,12 @@ void NestBody::write_load(ExprId id, const Address& address, size_t access) {
     // Each load of the access has its own scope, so the name carries the node.
     const std::string name = fmt::format("{}at{}_{}", prefix_, id, &indirect - address.indirect.data());
     const std::string asked = value(indirect.value).text;
-    if (indirect.clamp && indirect.extent.as_constant().value_or(0) <= 0) may_be_empty += fmt::format("{}({} > 0)", may_be_empty.empty() ? "" : " & ", index(indirect.extent));
-    if (indirect.clamp) out_.line(fmt::format("const i64 {} = tile::clamp<i64>({}, 0, {});", name, asked, index(indirect.extent - 1)));
-    else out_.line(fmt::format("const i64 {} = {};", name, asked));
+    if (indirect.clamp && indirect.extent.as_constant().value_or(0) <= 0)
+      may_be_empty += fmt::format("{}({} > 0)", may_be_empty.empty() ? "" : " & ", index(indirect.extent));
+    if (indirect.clamp)
+      out_.line(fmt::format("const i64 {} = tile::clamp<i64>({}, 0, {});", name, asked, index(indirect.extent - 1)));
+    else
+      out_.line(fmt::format("const i64 {} = {};", name, asked));
     names_[indirect.symbol] = name;
   }
   std::vector<std::string> conditions;

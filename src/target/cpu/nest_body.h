@@ -62,10 +62,10 @@ class NestBody {
   std::string prefix_;
   std::vector<bool> wanted_;
   std::map<ExprId, Operand> values_;
-  std::map<size_t, Place> load_places_, store_places_;   ///< by access, by output
+  std::map<size_t, Place> load_places_, store_places_;                  ///< by access, by output
   std::map<size_t, std::pair<std::string, std::vector<bool>>> checks_;  ///< by access: a bool's name, guards it covers
   std::vector<Scope> scopes_;
-  std::vector<std::set<std::string>> symbols_;           ///< of nodes, reductions' results included
+  std::vector<std::set<std::string>> symbols_;  ///< of nodes, reductions' results included
 };
 
 }  // namespace tilewright::cpu

@@ -20,8 +20,10 @@ std::string print_dim(const Dim& dim, const std::function<std::string(const std:
   std::string text;
   for (const Dim::Term& term : dim.terms()) {
     const bool negative = term.coefficient < 0;
-    if (!text.empty()) text += negative ? " - " : " + ";
-    else if (negative) text += "-";
+    if (!text.empty())
+      text += negative ? " - " : " + ";
+    else if (negative)
+      text += "-";
     const std::string magnitude = std::to_string(term.coefficient).substr(negative ? 1 : 0);
     std::string factors = magnitude == "1" && !term.atoms.empty() ? "" : magnitude;
     for (const auto& atom : term.atoms) factors += (factors.empty() ? "" : " * ") + print_atom(*atom);
@@ -31,10 +33,11 @@ std::string print_dim(const Dim& dim, const std::function<std::string(const std:
 }
 
 std::string identifier(const std::string& name) {
-  static const std::set<std::string> reserved = {"auto", "bool", "break", "case", "char", "class", "const", "default", "delete", "do", "double",
-                                                 "else", "enum", "float", "for", "if", "int", "long", "namespace", "new", "operator", "private",
-                                                 "register", "return", "short", "signed", "sizeof", "static", "struct", "switch", "template",
-                                                 "this", "typename", "union", "unsigned", "using", "void", "volatile", "while", "xor", "and", "or", "not"};
+  static const std::set<std::string> reserved = {"auto",      "bool",     "break",    "case",     "char",     "class",    "const", "default",  "delete",
+                                                 "do",        "double",   "else",     "enum",     "float",    "for",      "if",    "int",      "long",
+                                                 "namespace", "new",      "operator", "private",  "register", "return",   "short", "signed",   "sizeof",
+                                                 "static",    "struct",   "switch",   "template", "this",     "typename", "union", "unsigned", "using",
+                                                 "void",      "volatile", "while",    "xor",      "and",      "or",       "not"};
   std::string text;
   for (const char c : name) text += (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_';
   if (text.empty() || (text[0] >= '0' && text[0] <= '9') || text[0] == '_' || reserved.count(text)) text = "v" + text;

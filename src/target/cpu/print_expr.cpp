@@ -54,7 +54,9 @@ const char* function_of(ExprOp op) {
 bool below_a_byte(DType dtype) { return is_integer(dtype) && bits_of(dtype) < 8; }
 
 /// Integers of less than a byte wrap to their own width.
-std::string fitted(DType dtype, const std::string& text) { return below_a_byte(dtype) ? fmt::format("tile::wrap_to_bits<{}>({})", bits_of(dtype), text) : text; }
+std::string fitted(DType dtype, const std::string& text) {
+  return below_a_byte(dtype) ? fmt::format("tile::wrap_to_bits<{}>({})", bits_of(dtype), text) : text;
+}
 
 std::string observed(const Operand& value) { return value.exact ? value.text : rounded(value.dtype, value.text); }
 

@@ -11,14 +11,14 @@
 namespace tilewright {
 
 struct BuildOptions {
-  std::string compiler;               ///< empty: $TILEWRIGHT_CXX, else the target's usual one
-  int jobs = 0;                       ///< compilers at once; 0: one a core
-  int optimisation = 3;               ///< -O level of the kernels
+  std::string compiler;  ///< empty: $TILEWRIGHT_CXX, else the target's usual one
+  int jobs = 0;          ///< compilers at once; 0: one a core
+  int optimisation = 3;  ///< -O level of the kernels
   bool use_cache = true;
-  std::filesystem::path cache;        ///< empty: $TILEWRIGHT_CACHE_DIR, $XDG_CACHE_HOME/tilewright or ~/.cache/tilewright
+  std::filesystem::path cache;  ///< empty: $TILEWRIGHT_CACHE_DIR, $XDG_CACHE_HOME/tilewright or ~/.cache/tilewright
   int64_t cache_limit_bytes = int64_t{2} << 30;
   std::function<void(int done, int total)> progress;
-  std::function<bool()> cancelled;    ///< asked between compilations; true ends the build with an Error
+  std::function<bool()> cancelled;  ///< asked between compilations; true ends the build with an Error
 };
 
 struct BuildReport {

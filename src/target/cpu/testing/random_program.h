@@ -196,7 +196,8 @@ class RandomProgram {
     std::vector<int> fits;
     const int a = find_or_make({m, k}), b = find_or_make({k, c});
     pattern::NestBuilder n({m, c, k}, 1);
-    const pattern::Expr x = n.load(a, DType::f32, Map::identity({m, k}).inserted(1, c)), w = n.load(b, DType::f32, Map::identity({k, c}).transposed({1, 0}).inserted(0, m));
+    const pattern::Expr x = n.load(a, DType::f32, Map::identity({m, k}).inserted(1, c)),
+                        w = n.load(b, DType::f32, Map::identity({k, c}).transposed({1, 0}).inserted(0, m));
     pattern::Expr sum = n.reduce(pattern::ReduceOp::sum, x * w, DType::f32) * 0.25;
     store(n, n.unary(pattern::ExprOp::tanh, sum), {m, c});
   }

@@ -31,11 +31,14 @@ class CompiledBlocks {
       }
     text += "}\n";
     const char* kept = std::getenv("TILEWRIGHT_TEST_KEEP");
-    const std::filesystem::path folder = kept ? kept : std::filesystem::temp_directory_path() / ("tilewright_kernels_" + std::to_string(getpid()) + "_" + std::to_string(counter()++));
+    const std::filesystem::path folder =
+        kept ? kept : std::filesystem::temp_directory_path() / ("tilewright_kernels_" + std::to_string(getpid()) + "_" + std::to_string(counter()++));
     std::filesystem::create_directories(folder);
     const std::filesystem::path source = folder / "kernels.cpp", library = folder / "kernels.so";
     write_file(source, text);
-    std::vector<std::string> command = {"g++", "-std=c++20", "-O2", "-ftree-vectorize", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC", "-w", "-I" + source_root().string()};
+    std::vector<std::string> command = {
+        "g++",     "-std=c++20", "-O2", "-ftree-vectorize",           "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+        "-shared", "-fPIC",      "-w",  "-I" + source_root().string()};
     command.insert(command.end(), target.compile_flags.begin(), target.compile_flags.end());
     command.insert(command.end(), {"-o", library.string(), source.string()});
     const ProcessResult result = run_process(command);
