@@ -18,6 +18,10 @@ void fuse_maps(pattern::Program& program);
 /// store it where that goes (another layout, a slice of a concatenation). Wants fuse_maps before it, so that chains of maps are one.
 void fuse_epilogues(pattern::Program& program);
 
+/// Parts a product whose windows are strided apart (a transposed convolution) by the positions' remainders: each phase
+/// is a product of its own without holes. After the epilogues: a phase stores its own share of the results.
+void split_phases(pattern::Program& program);
+
 /// Reductions and maps over the same leading coordinates, each reading what another wrote for the same row.
 struct RowGroup {
   std::vector<int> patterns;  ///< indices into Program::patterns, in order; the group runs where the last one stands

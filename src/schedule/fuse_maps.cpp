@@ -277,6 +277,33 @@ bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
   return reads <= 4 || producer.movement;
 }
 
+/// For each lower coordinate of the access: which kinds of the space's coordinates move it.
+struct Moves {
+  bool kept = false, reduced = false;
+};
+std::vector<Moves> moves_of(const Access& access, const Nest& nest) {
+  const LoweredMap lowered = lower_map(access.map, coordinates_of(nest.space), space_bounds(nest.space));
+  std::vector<Moves> all;
+  for (const Dim& coordinate : lowered.coordinates) {
+    Moves moves;
+    for (size_t d = 0; d < nest.space.size(); ++d)
+      if (!(nest.space[d] == Dim(1)) && mentions(coordinate, coordinate_symbol(static_cast<int>(d)))) (d + static_cast<size_t>(nest.reduced_rank) < nest.space.size() ? moves.kept : moves.reduced) = true;
+    all.push_back(moves);
+  }
+  return all;
+}
+
+/// Windows of a convolution that kernels can walk over: spatial coordinates last, the channel before them; or no windows.
+bool walks_windows(const Access& access, const Nest& nest) {
+  if (!access.indirect.empty()) return true;
+  bool window = false;
+  for (const Moves& moves : moves_of(access, nest)) {
+    if (window && moves.reduced && !moves.kept) return false;
+    window |= moves.reduced && moves.kept;
+  }
+  return true;
+}
+
 std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& producer, bool only_reader) {
   if (const auto* nest = std::get_if<Nest>(&reader)) {
     if (!accepts(*nest, producer, only_reader)) return std::nullopt;
@@ -288,6 +315,8 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
     for (const pattern::Store& store : nest->outputs) roots.push_back(store.value);
     const auto copied = Inliner(producer, writer).copy(nest->nodes, nest->accesses, roots, contract);
     if (!copied) return std::nullopt;
+    const auto walks = [](const Nest& one) { return std::all_of(one.accesses.begin(), one.accesses.end(), [&](const Access& access) { return walks_windows(access, one); }); };
+    if (contract && walks(*nest) && !walks(writer.nest)) return std::nullopt;
     if (contract)
       for (const Access& access : writer.nest.accesses)
         if (!is_affine(access.map) && !std::any_of(nest->accesses.begin(), nest->accesses.end(), [&](const Access& old) { return !is_affine(old.map); }))

@@ -54,6 +54,7 @@ class Scheduler {
     remove_dead(block_.program);
     if (options_.fuse_maps) fuse_maps(block_.program);
     if (options_.fuse_epilogues) fuse_epilogues(block_.program);
+    split_phases(block_.program);
     pattern::verify(block_.program);
     std::vector<RowGroup> groups;
     if (options_.fuse_rows) groups = find_row_groups(block_.program);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "pattern/build.h"
+#include "pattern/interpreter.h"
 #include "schedule/fuse.h"
 #include "schedule/place.h"
 
@@ -244,6 +245,53 @@ TEST(FuseEpilogues, StoresBothWhenOthersReadTheProductToo) {
   fuse_epilogues(w.program);
   ASSERT_EQ(kinds(w.program), (std::vector{NestKind::contract, NestKind::contract}));
   EXPECT_EQ(nest_of(w.program, 0).outputs.size(), 2u);
+}
+
+TEST(FuseMaps, DoesNotTurnWindowsChannelsLast) {
+  Writer w;
+  const int x = w.input({10, 10, 16}), weights = w.input({8, 16, 3, 3});
+  const int t = w.view("transpose", x, w.whole(x).transposed({2, 0, 1}));
+  NestBuilder n({Dim(8), Dim(8), Dim(8), Dim(16), Dim(3), Dim(3)}, 3);
+  Map windows = w.whole(t).windows(2, 8, 3, 1, 1).windows(1, 8, 3, 1, 1).transposed({1, 3, 0, 2, 4}).inserted(0, 8);
+  Map filter = w.whole(weights).inserted(1, 8).inserted(2, 8);
+  const Expr product = n.load(t, DType::f32, windows) * n.load(weights, DType::f32, filter);
+  w.program.outputs = {w.store(n, n.reduce(ReduceOp::sum, product, DType::f32), "conv")};
+  fuse_maps(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::map, NestKind::contract}));
+}
+
+/// y[m, i] = Σ c, r  x[c, (i - r) / 2] · w[m, c, r], where 2 divides i - r.
+Program transposed_convolution(int64_t taps) {
+  Writer w;
+  const int x = w.input({16, 20}), weights = w.input({8, 16, taps});
+  const int64_t length = 38 + taps;
+  const Map spread = w.whole(x).undilated(1, 2, 39).padded(1, taps - 1, taps - 1).windows(1, length, taps, 1, 1).reversed(2).transposed({1, 0, 2}).inserted(0, 8);
+  NestBuilder n({Dim(8), Dim(length), Dim(16), Dim(taps)}, 2);
+  const Expr product = n.load(x, DType::f32, spread, {}, n.constant(DType::f32, 0)) * n.load(weights, DType::f32, w.whole(weights).inserted(1, length));
+  w.program.outputs = {w.store(n, n.reduce(ReduceOp::sum, product, DType::f32) + 1.0, "transposed convolution")};
+  return w.program;
+}
+
+TEST(SplitPhases, StrideBecomesPhasesWithoutHoles) {
+  for (const int64_t taps : {1, 2, 3, 5}) {
+    Program program = transposed_convolution(taps);
+    std::vector<Tensor> inputs;
+    for (const int id : program.inputs) {
+      std::vector<int64_t> dims;
+      for (const Dim& dim : program.tensor(id).type.dims) dims.push_back(dim.constant());
+      Tensor tensor(DType::f32, dims);
+      for (int64_t i = 0; i < tensor.element_count(); ++i) tensor.set_float(i, static_cast<double>(i * 37 % 11) - 5);
+      inputs.push_back(tensor);
+    }
+    const std::vector<Tensor> before = pattern::interpret(program, inputs);
+    split_phases(program);
+    EXPECT_EQ(program.patterns.size(), 2u);
+    for (const pattern::Pattern& phase : program.patterns)
+      for (const pattern::Access& access : taps > 1 ? std::get<Nest>(phase).accesses : std::vector<pattern::Access>{})
+        for (const auto& condition : access.map.conditions()) EXPECT_NE(condition.kind, tile::Condition<Dim>::divisible);
+    const std::vector<Tensor> after = pattern::interpret(program, inputs);
+    EXPECT_TRUE(before[0].same_bytes(after[0])) << taps;  // small integers: sums are exact
+  }
 }
 
 TEST(FuseRows, SoftmaxIsOneKernel) {

@@ -101,6 +101,21 @@ bool reads_memory(const LoweredNest& nest, ExprId root) {
   return false;
 }
 
+/// Whether the guard says no more than 0 <= coordinate < extent. It may be scaled: 0 <= 2c < 2·extent - 1 is the same.
+bool is_inside(const Guard& guard, const Dim& coordinate, const Dim& extent, const std::vector<Loop>& loops) {
+  if (guard.kind != Guard::range) return false;
+  for (const Loop& loop : loops) {
+    if (!mentions(coordinate, loop.symbol)) continue;
+    const auto mine = affine_in(coordinate, loop.symbol), its = affine_in(guard.value, loop.symbol);
+    if (!mine || !its || !mine->slope.is_constant() || !its->slope.is_constant() || mine->slope.constant() <= 0 || its->slope.constant() % mine->slope.constant() != 0) return false;
+    const Dim scale = its->slope.constant() / mine->slope.constant();
+    if (!proven_nonnegative(scale - 1)) return false;
+    const Dim shift = guard.value - scale * coordinate;  // low <= scale * coordinate + shift < high
+    return (guard.low - shift + scale - 1) / scale == Dim(0) && (guard.high - shift + scale - 1) / scale == extent;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::optional<ContractShape> find_contract(const pattern::Nest& nest, const pattern::Program& program) {
@@ -164,21 +179,24 @@ std::optional<DenseShape> find_dense(const ContractShape& shape, const Factor& f
 }
 
 void balance(ContractShape& shape, const pattern::Nest& nest, const pattern::Program& program) {
-  const auto settle = [&](LoopGroup ContractShape::*group, const Factor& factor, bool columns) {
+  const auto settle = [&](LoopGroup ContractShape::*group, auto&& fits) {
     ContractShape moved = shape;
     LoopGroup& outer = moved.*group;
-    for (;;) {
-      const bool regular = find_dense(moved, factor, outer) || find_windows(moved, factor, outer, nest, program);
-      const bool stores = !columns || even_over(moved.nest.stores.at(0).offset, outer).has_value();
-      if (regular && stores) break;
-      if (outer.loops.size() <= 1) return;  // nothing gained
+    while (!fits(moved, outer)) {
+      if (outer.loops.size() <= 1) return false;  // nothing gained
       moved.batch.loops.insert(moved.batch.loops.begin(), outer.loops.front());
       outer.loops.erase(outer.loops.begin());
     }
     shape = std::move(moved);
+    return true;
   };
-  settle(&ContractShape::n, shape.right, true);
-  settle(&ContractShape::m, shape.left, false);
+  const auto stores_evenly = [&](const ContractShape& s, const LoopGroup& outer) { return even_over(s.nest.stores.at(0).offset, outer).has_value(); };
+  const auto regular = [&](const ContractShape& s, const Factor& factor, const LoopGroup& outer) {
+    return find_dense(s, factor, outer) || find_windows(s, factor, outer, nest, program);
+  };
+  if (!settle(&ContractShape::n, [&](const ContractShape& s, const LoopGroup& outer) { return stores_evenly(s, outer) && regular(s, s.right, outer); }))
+    settle(&ContractShape::n, stores_evenly);
+  settle(&ContractShape::m, [&](const ContractShape& s, const LoopGroup& outer) { return regular(s, s.left, outer); });
   for (const LoopGroup* group : {&shape.batch, &shape.m, &shape.n, &shape.k}) shape.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
 }
 
@@ -207,6 +225,11 @@ std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor
   size_t axis = dims.size();
   while (axis > 0 && windows.axes.size() < 3 && !outer_left.empty()) {
     const Dim& coordinate = lowered.coordinates[axis - 1];
+    // An axis of one element is none.
+    if (dims[axis - 1] == Dim(1) && coordinate == Dim(0)) {
+      --axis;
+      continue;
+    }
     WindowShape::Axis found;
     found.input = dims[axis - 1];
     Dim rest = coordinate;
@@ -256,8 +279,7 @@ std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor
   for (Guard guard : lowered.guards) {
     for (Dim* e : {&guard.value, &guard.low, &guard.high}) *e = e->substitute(dropped);
     bool known = false;
-    for (size_t i = 0; i < spatial.size(); ++i)
-      known |= guard.kind == Guard::range && guard.value - guard.low == spatial[i] && guard.high - guard.low == windows.axes[i].input;
+    for (size_t i = 0; i < spatial.size(); ++i) known |= is_inside(guard, spatial[i], windows.axes[i].input, shape.nest.loops);
     if (!known) return std::nullopt;
   }
   return windows;
