@@ -287,7 +287,8 @@ std::vector<Moves> moves_of(const Access& access, const Nest& nest) {
   for (const Dim& coordinate : lowered.coordinates) {
     Moves moves;
     for (size_t d = 0; d < nest.space.size(); ++d)
-      if (!(nest.space[d] == Dim(1)) && mentions(coordinate, coordinate_symbol(static_cast<int>(d)))) (d + static_cast<size_t>(nest.reduced_rank) < nest.space.size() ? moves.kept : moves.reduced) = true;
+      if (!(nest.space[d] == Dim(1)) && mentions(coordinate, coordinate_symbol(static_cast<int>(d))))
+        (d + static_cast<size_t>(nest.reduced_rank) < nest.space.size() ? moves.kept : moves.reduced) = true;
     all.push_back(moves);
   }
   return all;
@@ -315,7 +316,9 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
     for (const pattern::Store& store : nest->outputs) roots.push_back(store.value);
     const auto copied = Inliner(producer, writer).copy(nest->nodes, nest->accesses, roots, contract);
     if (!copied) return std::nullopt;
-    const auto walks = [](const Nest& one) { return std::all_of(one.accesses.begin(), one.accesses.end(), [&](const Access& access) { return walks_windows(access, one); }); };
+    const auto walks = [](const Nest& one) {
+      return std::all_of(one.accesses.begin(), one.accesses.end(), [&](const Access& access) { return walks_windows(access, one); });
+    };
     if (contract && walks(*nest) && !walks(writer.nest)) return std::nullopt;
     if (contract)
       for (const Access& access : writer.nest.accesses)
@@ -352,15 +355,25 @@ std::string joined_source(const std::string& first, const std::string& second) {
 
 }  // namespace
 
-void fuse_maps(Program& program) {
+namespace {
+
+bool is_map(const Pattern& pattern) {
+  const auto* nest = std::get_if<Nest>(&pattern);
+  return nest && nest->reductions.empty();
+}
+
+/// `among_maps`: arithmetic moves only where all readers are maps.
+void fuse_backwards(Program& program, bool among_maps) {
   // Last producers first: a reader has then taken in all that it will, and its own readers can take the whole.
   for (size_t i = program.patterns.size(); i-- > 0;) {
     std::optional<Producer> producer = as_producer(program.patterns[i], program);
     if (!producer) continue;
     const Uses uses(program);
-    producer->follows_reduction = !producer->movement && follows_reduction(*producer->nest, program, uses);
     if (uses.is_result(producer->tensor) || uses.writers_of(producer->tensor).size() != 1) continue;
     const std::vector<int>& readers = uses.readers_of(producer->tensor);
+    if (among_maps && !producer->movement && !std::all_of(readers.begin(), readers.end(), [&](int reader) { return is_map(program.patterns[at(reader)]); }))
+      continue;
+    producer->follows_reduction = !producer->movement && follows_reduction(*producer->nest, program, uses);
     std::vector<std::optional<Pattern>> fused;
     bool all = true;
     for (const int reader : readers) {
@@ -379,6 +392,14 @@ void fuse_maps(Program& program) {
     }
   }
   remove_dead(program);
+}
+
+}  // namespace
+
+void fuse_maps(Program& program) {
+  // Chains of maps become one before the question comes up whether it is some reduction's epilogue.
+  fuse_backwards(program, true);
+  fuse_backwards(program, false);
 }
 
 }  // namespace tilewright::schedule

@@ -265,7 +265,8 @@ Program transposed_convolution(int64_t taps) {
   Writer w;
   const int x = w.input({16, 20}), weights = w.input({8, 16, taps});
   const int64_t length = 38 + taps;
-  const Map spread = w.whole(x).undilated(1, 2, 39).padded(1, taps - 1, taps - 1).windows(1, length, taps, 1, 1).reversed(2).transposed({1, 0, 2}).inserted(0, 8);
+  const Map spread =
+      w.whole(x).undilated(1, 2, 39).padded(1, taps - 1, taps - 1).windows(1, length, taps, 1, 1).reversed(2).transposed({1, 0, 2}).inserted(0, 8);
   NestBuilder n({Dim(8), Dim(length), Dim(16), Dim(taps)}, 2);
   const Expr product = n.load(x, DType::f32, spread, {}, n.constant(DType::f32, 0)) * n.load(weights, DType::f32, w.whole(weights).inserted(1, length));
   w.program.outputs = {w.store(n, n.reduce(ReduceOp::sum, product, DType::f32) + 1.0, "transposed convolution")};

@@ -74,14 +74,19 @@ Nest phase_of(const Nest& nest, const Stride& stride, int64_t phase) {
   Dims space = nest.space;
   space[at(stride.position)] = (nest.space[at(stride.position)] - phase + (stride.step - 1)) / Dim(stride.step);
   // No tap: an empty sum; what follows it still runs.
-  if (stride.tap >= 0) space[at(stride.tap)] = count;
-  else if (count == 0) space.back() = 0;
+  if (stride.tap >= 0)
+    space[at(stride.tap)] = count;
+  else if (count == 0)
+    space.back() = 0;
 
   Map view = identity(nest.space).sliced(stride.position, phase, stride.step, space[at(stride.position)]);
-  if (stride.tap >= 0 && count == 1) view = view.frozen(stride.tap, first).inserted(stride.tap, 1);
-  else if (stride.tap >= 0) view = view.sliced(stride.tap, std::max<int64_t>(first, 0), distance, count);
+  if (stride.tap >= 0 && count == 1)
+    view = view.frozen(stride.tap, first).inserted(stride.tap, 1);
+  else if (stride.tap >= 0)
+    view = view.sliced(stride.tap, std::max<int64_t>(first, 0), distance, count);
   const size_t kept = nest.space.size() - static_cast<size_t>(nest.reduced_rank);
-  const Map kept_view = identity(Dims(nest.space.begin(), nest.space.begin() + static_cast<std::ptrdiff_t>(kept))).sliced(stride.position, phase, stride.step, space[at(stride.position)]);
+  const Map kept_view = identity(Dims(nest.space.begin(), nest.space.begin() + static_cast<std::ptrdiff_t>(kept)))
+                            .sliced(stride.position, phase, stride.step, space[at(stride.position)]);
 
   NestWriter writer(space, nest.reduced_rank);
   writer.nest.source = nest.source;

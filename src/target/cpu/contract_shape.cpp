@@ -107,7 +107,9 @@ bool is_inside(const Guard& guard, const Dim& coordinate, const Dim& extent, con
   for (const Loop& loop : loops) {
     if (!mentions(coordinate, loop.symbol)) continue;
     const auto mine = affine_in(coordinate, loop.symbol), its = affine_in(guard.value, loop.symbol);
-    if (!mine || !its || !mine->slope.is_constant() || !its->slope.is_constant() || mine->slope.constant() <= 0 || its->slope.constant() % mine->slope.constant() != 0) return false;
+    if (!mine || !its || !mine->slope.is_constant() || !its->slope.is_constant() || mine->slope.constant() <= 0 ||
+        its->slope.constant() % mine->slope.constant() != 0)
+      return false;
     const Dim scale = its->slope.constant() / mine->slope.constant();
     if (!proven_nonnegative(scale - 1)) return false;
     const Dim shift = guard.value - scale * coordinate;  // low <= scale * coordinate + shift < high

@@ -37,11 +37,13 @@ class NestEmitter {
     plan();
     return_if_empty();
     const std::optional<int64_t> work = total_cost().as_constant();
-    if (outer_.empty() || (work && *work <= task_cost)) {
+    const bool only_loop = outer_.empty() && mode_ == Mode::map && !inner_.empty();
+    if ((outer_.empty() && !only_loop) || (work && *work <= task_cost)) {
       kernel_.declare_tensors(out_);
       run_sequentially();
       return;
     }
+    if (only_loop) std::swap(outer_, inner_);
     size_t parallel = 0;
     int64_t tasks = 1;
     while (parallel < outer_.size() && tasks < 64) {
@@ -59,8 +61,13 @@ class NestEmitter {
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
     start();
+    if (only_loop) {
+      inside_map(outer_[0], "begin", "end");
+      out_.close(");");
+      return;
+    }
     if (parallel == 1) {
-      open_loop(outer_[0], "begin", "end", outer_.size() == 1 && vector_outer_);
+      open_loop(outer_[0], "begin", "end");
     } else {
       out_.open("for (i64 p = begin; p < end; ++p)");
       Dim below = 1;
@@ -128,12 +135,9 @@ class NestEmitter {
     if (nest_.reductions.empty()) {
       mode_ = Mode::map;
       outer_ = kept_;
-      if (outer_.size() == 1) {
-        vector_outer_ = true;
-      } else if (!outer_.empty()) {
-        inner_ = {outer_.back()};
-        outer_.pop_back();
-      }
+      if (outer_.empty()) return;
+      inner_ = {outer_.back()};
+      outer_.pop_back();
       return;
     }
     const bool any_arg = std::any_of(nest_.reductions.begin(), nest_.reductions.end(), [](const Reduction& r) { return is_arg(r.op); });
@@ -148,6 +152,9 @@ class NestEmitter {
     const Loop& kept = kept_.back();
     const int64_t extent = kept.extent.as_constant().value_or(lane_count);
     if (reduced_.empty() || reads_along(kept)) return extent >= 4;
+    // Short sums side by side beat vectors that are mostly empty.
+    const std::optional<int64_t> along = reduced_.back().extent.as_constant();
+    if (along && *along < 16) return extent >= 4;
     if (reads_along(reduced_.back())) return false;
     return extent >= 16;
   }
@@ -200,20 +207,14 @@ class NestEmitter {
       inside();
       return;
     }
-    open_loop(outer_[0], "0", text(outer_[0].extent), outer_.size() == 1 && vector_outer_);
+    open_loop(outer_[0], "0", text(outer_[0].extent));
     nest_outer(1);
     body_->leave();
     out_.close();
   }
 
-  void open_loop(const Loop& loop, const std::string& from, const std::string& to, bool vector) {
+  void open_loop(const Loop& loop, const std::string& from, const std::string& to) {
     const std::string name = name_of(loop);
-    std::vector<size_t> stores;
-    for (size_t i = 0; i < nest_.stores.size(); ++i) stores.push_back(i);
-    if (vector) {
-      body_->write_pointers(loop.symbol, stores);
-      if (vectorisable()) out_.pragma("#pragma omp simd");
-    }
     out_.open(fmt::format("for (i64 {0} = {1}; {0} < {2}; ++{0})", name, from, to));
     body_->enter(loop.symbol, name);
     if (loop.symbol == block_symbol) entered_block();
@@ -229,8 +230,7 @@ class NestEmitter {
 
   void nest_outer(size_t from) {
     if (from >= outer_.size()) return inside();
-    const bool last = from + 1 == outer_.size();
-    open_loop(outer_[from], "0", text(outer_[from].extent), last && vector_outer_);
+    open_loop(outer_[from], "0", text(outer_[from].extent));
     nest_outer(from + 1);
     body_->leave();
     out_.close();
@@ -244,11 +244,60 @@ class NestEmitter {
 
   void inside() {
     switch (mode_) {
-      case Mode::map: return inside_map();
+      case Mode::map: return inner_.empty() ? write_stores() : inside_map(inner_[0], "0", text(inner_[0].extent));
       case Mode::scalar_reduce:
       case Mode::reduce_inner: return inside_reduce();
       case Mode::reduce_lanes: return inside_lanes();
     }
+  }
+
+  /// The reductions' one padded access, when what it gives outside its tensor changes no result.
+  std::optional<size_t> skippable() const {
+    std::optional<size_t> found;
+    for (const Reduction& reduction : nest_.reductions) {
+      const ExprNode* node = &nest_.nodes[static_cast<size_t>(reduction.value)];
+      while (node->op == ExprOp::cast && is_float(node->dtype)) node = &nest_.nodes[static_cast<size_t>(node->args[0])];
+      if (node->op != ExprOp::load || is_arg(reduction.op)) return std::nullopt;
+      const Address& address = nest_.loads[static_cast<size_t>(node->integer)];
+      if (address.fill < 0 || (found && *found != static_cast<size_t>(node->integer))) return std::nullopt;
+      const ExprNode& fill = nest_.nodes[static_cast<size_t>(address.fill)];
+      if (fill.op != ExprOp::constant || literal(fill.dtype, fill.real, fill.integer) != start_value({reduction.op, reduction.value, fill.dtype}))
+        return std::nullopt;
+      found = static_cast<size_t>(node->integer);
+    }
+    return found;
+  }
+
+  /// The innermost loop, over [from, to). Where padded accesses are inside their tensors in one stretch of it, that
+  /// stretch runs without checks, as vectors; the ends run with them, or not at all when `skip`.
+  void vector_loop(const std::string& symbol, const std::string& name, const std::string& from, const std::string& to, const std::string& pragma, bool skip,
+                   const std::function<void()>& content) {
+    const auto loop = [&](const std::string& first, const std::string& last, bool vectors) {
+      if (vectors && !pragma.empty()) out_.pragma(pragma);
+      out_.open(fmt::format("for (i64 {0} = {1}; {0} < {2}; ++{0})", name, first, last));
+      body_->enter(symbol, name);
+      content();
+      body_->leave();
+      out_.close();
+    };
+    NestBody::Interior interior = body_->interior(symbol);
+    skip = skip && interior.accesses.size() == 1 && interior.accesses[0] == skippable();
+    if (interior.accesses.empty() || (!skip && interior.first.empty() && interior.last.empty())) return loop(from, to, true);
+    const auto joined = [](const char* function, const std::vector<std::string>& values, const std::string& otherwise) {
+      std::string all = values.empty() ? otherwise : values[0];
+      for (size_t i = 1; i < values.size(); ++i) all = fmt::format("tile::{}<i64>({}, {})", function, all, values[i]);
+      return all;
+    };
+    // The name carries the loop's, so that nested loops keep theirs apart.
+    const std::string first = "first_" + name, last = "last_" + name;
+    out_.line(fmt::format("i64 {} = tile::clamp<i64>({}, {}, {});", first, joined("max", interior.first, from), from, to));
+    out_.line(fmt::format("i64 {} = tile::clamp<i64>({}, {}, {});", last, joined("min", interior.last, to), first, to));
+    if (!interior.inside.empty()) out_.line(fmt::format("if (!({})) {} = {} = {};", interior.inside, first, last, to));
+    if (!skip) loop(from, first, false);
+    body_->assume_inside(interior.accesses);
+    loop(first, last, true);
+    body_->assume_inside({});
+    if (!skip) loop(last, to, false);
   }
 
   std::vector<size_t> all_stores() const {
@@ -261,17 +310,12 @@ class NestEmitter {
     for (const size_t i : all_stores()) body_->write_store(i);
   }
 
-  void inside_map() {
-    if (inner_.empty()) return write_stores();
-    const Loop& loop = inner_[0];
+  void inside_map(const Loop& loop, const std::string& from, const std::string& to) {
     body_->write_pointers(loop.symbol, all_stores());
-    if (vectorisable()) out_.pragma("#pragma omp simd");
-    out_.open(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0})", name_of(loop), text(loop.extent)));
-    body_->enter(loop.symbol, name_of(loop));
-    body_->write_known();
-    write_stores();
-    body_->leave();
-    out_.close();
+    vector_loop(loop.symbol, name_of(loop), from, to, vectorisable() ? "#pragma omp simd" : "", false, [&] {
+      body_->write_known();
+      write_stores();
+    });
   }
 
   static DType result_dtype(const Reduction& reduction) { return is_arg(reduction.op) ? DType::i64 : reduction.dtype; }
@@ -339,15 +383,17 @@ class NestEmitter {
   void reduce_loops(size_t from, bool vector, const std::function<void()>& innermost) {
     if (from == reduced_.size()) return innermost();
     const Loop& loop = reduced_[from];
-    const bool last = from + 1 == reduced_.size();
-    if (last && vector) {
+    if (from + 1 == reduced_.size() && vector) {
       body_->write_pointers(loop.symbol, {});
       const bool of_bool = std::any_of(nest_.reductions.begin(), nest_.reductions.end(), [](const Reduction& r) { return r.dtype == DType::boolean; });
-      if (vectorisable() && !of_bool) out_.pragma("#pragma omp simd" + clauses());
+      return vector_loop(loop.symbol, name_of(loop), "0", text(loop.extent), vectorisable() && !of_bool ? "#pragma omp simd" + clauses() : "", true, [&] {
+        body_->write_known();
+        innermost();
+      });
     }
     out_.open(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0})", name_of(loop), text(loop.extent)));
     body_->enter(loop.symbol, name_of(loop));
-    body_->write_known(!last && reads_nothing_safely_);
+    body_->write_known(from + 1 < reduced_.size() && reads_nothing_safely_);
     reduce_loops(from + 1, vector, innermost);
     body_->leave();
     out_.close();
@@ -378,13 +424,6 @@ class NestEmitter {
     }
   }
 
-  void open_lanes(const std::vector<size_t>& stores) {
-    body_->write_pointers(lane_.symbol, stores);
-    if (vectorisable()) out_.pragma("#pragma omp simd");
-    out_.open(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0})", lane_name_, lanes_));
-    body_->enter(lane_.symbol, lane_name_);
-  }
-
   void inside_lanes() {
     for (size_t r = 0; r < nest_.reductions.size(); ++r) {
       const Reduction& reduction = nest_.reductions[r];
@@ -395,22 +434,23 @@ class NestEmitter {
     for (size_t r = 0; r < nest_.reductions.size(); ++r) out_.line(fmt::format("sum{}[{}] = {};", r, lane_name_, start_value(nest_.reductions[r])));
     out_.close();
     reduce_loops(0, false, [&] {
-      open_lanes({});
-      body_->write_known();
-      for (size_t r = 0; r < nest_.reductions.size(); ++r) write_combine(r, fmt::format("sum{}[{}]", r, lane_name_), fmt::format("best{}[{}]", r, lane_name_));
-      body_->leave();
-      out_.close();
+      body_->write_pointers(lane_.symbol, {});
+      vector_loop(lane_.symbol, lane_name_, "0", lanes_, vectorisable() ? "#pragma omp simd" : "", true, [&] {
+        body_->write_known();
+        for (size_t r = 0; r < nest_.reductions.size(); ++r)
+          write_combine(r, fmt::format("sum{}[{}]", r, lane_name_), fmt::format("best{}[{}]", r, lane_name_));
+      });
     });
     body_->want(nest_.stored_values);
     out_.open("");
     body_->enter("tilewright..after", "");
     finish("sum{}[" + lane_name_ + "]", {lane_.symbol});
     body_->write_known();
-    open_lanes(all_stores());
-    body_->write_known();
-    write_stores();
-    body_->leave();
-    out_.close();
+    body_->write_pointers(lane_.symbol, all_stores());
+    vector_loop(lane_.symbol, lane_name_, "0", lanes_, vectorisable() ? "#pragma omp simd" : "", false, [&] {
+      body_->write_known();
+      write_stores();
+    });
     body_->leave();
     out_.close();
   }
@@ -424,7 +464,6 @@ class NestEmitter {
   std::vector<Loop> kept_, reduced_, outer_, inner_;
   std::vector<ExprId> reduced_roots_;
   Mode mode_ = Mode::map;
-  bool vector_outer_ = false;          ///< the only loop is the vector loop, too
   bool reads_nothing_safely_ = false;  ///< a reduced loop may be empty: loads stay inside it
   bool blocked_ = false;               ///< the vectorised loop is cut into blocks of lane_count
   Loop lane_;

@@ -120,9 +120,10 @@ void NestBody::write_load(ExprId id, const Address& address, size_t access) {
   }
   std::vector<std::string> conditions;
   const auto checked = checks_.find(access);
-  if (checked != checks_.end()) conditions.push_back(checked->second.first);
+  const bool assumed = assumed_.count(access) > 0;
+  if (checked != checks_.end() && !assumed) conditions.push_back(checked->second.first);
   for (size_t g = 0; g < address.guards.size(); ++g)
-    if (checked == checks_.end() || !checked->second.second[g]) conditions.push_back(check(address.guards[g]));
+    if (!assumed && (checked == checks_.end() || !checked->second.second[g])) conditions.push_back(check(address.guards[g]));
   for (const Indirect& indirect : address.indirect)
     if (!indirect.clamp)
       conditions.push_back(fmt::format("static_cast<uint64_t>({}) < static_cast<uint64_t>({})", names_.at(indirect.symbol), index(indirect.extent)));
@@ -211,6 +212,48 @@ void NestBody::write_pointers(const std::string& symbol, const std::vector<size_
     scope.store_pointers.push_back(i);
     if (!text.empty()) out_.line(text);
   }
+}
+
+NestBody::Interior NestBody::interior(const std::string& symbol) const {
+  Interior found;
+  std::set<size_t> seen;
+  for (size_t i = 0; i < nest_.nodes.size(); ++i) {
+    const ExprNode& node = nest_.nodes[i];
+    if (!wanted_[i] || node.op != ExprOp::load || values_.count(static_cast<ExprId>(i)) || !seen.insert(static_cast<size_t>(node.integer)).second) continue;
+    const size_t access = static_cast<size_t>(node.integer);
+    const Address& address = nest_.loads[access];
+    if (address.guards.empty() || !address.indirect.empty()) continue;
+    std::vector<std::string> first, last;
+    bool fits = true;
+    const auto known_now = [&](const Dim& e) {
+      std::set<std::string> symbols;
+      e.collect_symbols(symbols);
+      return std::all_of(symbols.begin(), symbols.end(), [&](const std::string& one) { return names_.count(one) > 0; });
+    };
+    // ceil(e / step)
+    const auto rounded_up = [&](const Dim& e, int64_t step) {
+      return step == 1 ? index(e) : fmt::format("tile::floor_div<i64>({}, {})", index(e + (step - 1)), step);
+    };
+    for (const Guard& guard : address.guards) {
+      if (!schedule::mentions(guard.value, symbol)) {
+        fits = fits && known_now(guard.value) && known_now(guard.low) && known_now(guard.high);
+        continue;
+      }
+      const auto affine = schedule::affine_in(guard.value, symbol);
+      const int64_t step = affine ? affine->slope.as_constant().value_or(0) : 0;
+      fits = fits && guard.kind == Guard::range && step > 0 && known_now(affine->at_zero) && known_now(guard.low) && known_now(guard.high);
+      if (!fits) break;
+      if (guard.check_low) first.push_back(rounded_up(guard.low - affine->at_zero, step));
+      if (guard.check_high) last.push_back(rounded_up(guard.high - affine->at_zero, step));
+    }
+    if (!fits) continue;
+    found.accesses.push_back(access);
+    found.first.insert(found.first.end(), first.begin(), first.end());
+    found.last.insert(found.last.end(), last.begin(), last.end());
+    const auto checked = checks_.find(access);
+    if (checked != checks_.end()) found.inside += (found.inside.empty() ? "" : " & ") + checked->second.first;
+  }
+  return found;
 }
 
 void NestBody::write_store(size_t i) {

@@ -25,6 +25,17 @@ class NestBody {
   /// Before the innermost loop, over `symbol`: pointers to where its accesses begin, and the guards that do not depend on it.
   void write_pointers(const std::string& symbol, const std::vector<size_t>& stores);
 
+  /// Where, along the loop over `symbol`, the padded accesses of the wanted nodes all lie inside their tensors: from `first`
+  /// up to `last`, if `inside` (empty: always). Accesses whose guards have no such interval are not among `accesses`.
+  struct Interior {
+    std::vector<size_t> accesses;
+    std::vector<std::string> first, last;  ///< the largest and the smallest of these
+    std::string inside;
+  };
+  Interior interior(const std::string& symbol) const;
+  /// Loads of these accesses are written without their guards until the next call.
+  void assume_inside(std::vector<size_t> accesses) { assumed_ = {accesses.begin(), accesses.end()}; }
+
   /// How result `r` of the reductions is written in what follows; it depends on `symbols`.
   void set_reduced(int r, Operand value, std::set<std::string> symbols);
   Operand value(ExprId id) const;
@@ -64,6 +75,7 @@ class NestBody {
   std::map<ExprId, Operand> values_;
   std::map<size_t, Place> load_places_, store_places_;                  ///< by access, by output
   std::map<size_t, std::pair<std::string, std::vector<bool>>> checks_;  ///< by access: a bool's name, guards it covers
+  std::set<size_t> assumed_;
   std::vector<Scope> scopes_;
   std::vector<std::set<std::string>> symbols_;  ///< of nodes, reductions' results included
 };
