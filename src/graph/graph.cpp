@@ -129,4 +129,15 @@ void verify(const Graph& graph) {
   }
 }
 
+std::string joined_sources(const std::string& first, const std::string& second) {
+  std::string joined = first;
+  for (size_t from = 0; from < second.size();) {
+    const size_t comma = std::min(second.find(", ", from), second.size());
+    const std::string name = second.substr(from, comma - from);
+    if ((", " + joined + ", ").find(", " + name + ", ") == std::string::npos) joined += (joined.empty() ? "" : ", ") + name;
+    from = comma + 2;
+  }
+  return joined;
+}
+
 }  // namespace tilewright

@@ -67,6 +67,9 @@ void replace_uses(Graph&, ValueId from, ValueId to);
 /// Drops nodes whose outputs nobody uses (nodes that bind symbols still in use stay) and values nobody mentions.
 void compact(Graph&);
 
+/// Two lists of node names, "a, b", as one that names each once.
+std::string joined_sources(const std::string& first, const std::string& second);
+
 /// Checks structure: ids in range, single definition, topological order, unique names, symbols defined before use. Throws
 /// ErrorKind::internal naming the node and the rule.
 void verify(const Graph&);

@@ -57,7 +57,7 @@ std::optional<std::vector<ValueId>> rule(Editor& editor, const Node& node) {
       new_bias.set_float(static_cast<int64_t>(c), (bias ? bias->float_at(static_cast<int64_t>(c)) : 0.0) * scale[c] + shift);
     }
     Builder& b = editor.builder();
-    b.set_source(conv.name + (node.name.empty() || node.name == conv.name ? "" : ", " + node.name));
+    b.set_source(joined_sources(conv.name, node.name));
     std::vector<ValueId> inputs = {editor.resolve(conv.inputs[0]), editor.resolve(conv.inputs[1])};
     if (scales) inputs[1] = b.constant(scaled_weights(*weights, scale, conv.op == "conv_transpose", groups));
     if (shifts || has_bias) inputs.push_back(b.constant(new_bias));

@@ -9,6 +9,9 @@ namespace tilewright::schedule {
 /// Drops patterns whose results nobody reads. Bind, Require, If and Loop stay.
 void remove_dead(pattern::Program& program);
 
+/// Constants of one element become numbers in the expressions that read them.
+void inline_constants(pattern::Program& program);
+
 /// Computes a Map where its result is read instead of storing it: data movement always (a view becomes part of the reader's
 /// addresses), arithmetic where no element is then computed more often, or is trivial to compute.
 /// Contractions take movement that keeps their operands' addresses affine, and conversions of 8-bit integers.

@@ -54,7 +54,7 @@ std::optional<Nest> joined(const Nest& reduction, const Nest& map, const Program
       if (access.tensor == store.tensor && results.count(store.tensor) == 0) return std::nullopt;
 
   NestWriter writer(reduction.space, reduction.reduced_rank);
-  writer.nest.source = reduction.source.find(map.source) == std::string::npos ? reduction.source + ", " + map.source : reduction.source;
+  writer.nest.source = joined_sources(reduction.source, map.source);
   std::vector<ExprId> roots;
   for (const pattern::Reduction& one : reduction.reductions) roots.push_back(one.value);
   for (const Store& store : reduction.outputs) roots.push_back(store.value);

@@ -347,16 +347,6 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
   return std::nullopt;
 }
 
-std::string joined_source(const std::string& first, const std::string& second) {
-  if (first.empty() || second.find(first) != std::string::npos) return second;
-  if (second.empty() || first.find(second) != std::string::npos) return first;
-  return first + ", " + second;
-}
-
-}  // namespace
-
-namespace {
-
 bool is_map(const Pattern& pattern) {
   const auto* nest = std::get_if<Nest>(&pattern);
   return nest && nest->reductions.empty();
@@ -388,7 +378,7 @@ void fuse_backwards(Program& program, bool among_maps) {
       if (!fused[k]) continue;
       Pattern& reader = program.patterns[at(readers[k])];
       reader = std::move(*fused[k]);
-      if (!movement) std::visit([&](auto& one) { one.source = joined_source(source, one.source); }, reader);
+      if (!movement) std::visit([&](auto& one) { one.source = joined_sources(source, one.source); }, reader);
     }
   }
   remove_dead(program);

@@ -29,7 +29,7 @@ Kernel finish(Kernel kernel, int number, const Program& program) {
   std::set<std::string> symbols;
   for (const Pattern& stage : kernel.stages) {
     const std::string source = source_of(stage);
-    if (!source.empty() && kernel.source.find(source) == std::string::npos) kernel.source += (kernel.source.empty() ? "" : ", ") + source;
+    kernel.source = joined_sources(kernel.source, source);
     for (const TensorId id : pattern::reads(stage)) add_once(kernel.tensors, id);
     for (const TensorId id : pattern::writes(stage)) add_once(kernel.tensors, id);
     for (const std::string& symbol : pattern::symbols_of(stage)) symbols.insert(symbol);
@@ -52,6 +52,7 @@ class Scheduler {
 
   Block run() {
     remove_dead(block_.program);
+    inline_constants(block_.program);
     if (options_.fuse_maps) fuse_maps(block_.program);
     if (options_.fuse_epilogues) fuse_epilogues(block_.program);
     split_phases(block_.program);

@@ -29,10 +29,12 @@ std::vector<std::string> host_flags(int optimisation) {
   return flags;
 }
 
-/// errno and traps are not observed; sums may be contracted to FMA, never reordered except where `omp simd` says so.
+/// errno and traps are not observed; sums may be contracted to FMA, never reordered except where `omp simd` says so. Jump threading (g++'s; a
+/// parameter, because clang ignores those) would tear apart the branches of min and max that are to become vector instructions.
 std::vector<std::string> kernel_flags(const Target& target, int optimisation) {
   std::vector<std::string> flags = common_flags;
-  flags.insert(flags.end(), {fmt::format("-O{}", optimisation), "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"});
+  flags.insert(flags.end(), {fmt::format("-O{}", optimisation), "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+                             "--param=max-jump-thread-duplication-stmts=0"});
   flags.insert(flags.end(), target.compile_flags.begin(), target.compile_flags.end());
   return flags;
 }
