@@ -1,4 +1,3 @@
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "base/process.h"
 #include "commands.h"
 #include "common.h"
 
@@ -74,8 +74,7 @@ int run(const Choice& choice) {
   if (samples.empty()) fail(ErrorKind::environment, "interrupted before the first measurement");
   const Statistics s = statistics(samples);
   const double throughput = static_cast<double>(samples.size()) / std::accumulate(samples.begin(), samples.end(), 0.0);
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
+  const int64_t peak = peak_resident_bytes();
   if (choice.json) {
     std::printf("%s\n", nlohmann::json{{"iterations", samples.size()},
                                        {"throughput_per_second", throughput},
@@ -89,7 +88,7 @@ int run(const Choice& choice) {
                                          {"p99", s.p99 * 1e3}}},
                                        {"coefficient_of_variation", s.variation},
                                        {"working_memory_bytes", context.memory_bytes()},
-                                       {"peak_resident_kilobytes", usage.ru_maxrss}}
+                                       {"peak_resident_bytes", peak}}
                             .dump()
                             .c_str());
     return 0;
@@ -99,7 +98,7 @@ int run(const Choice& choice) {
               s.median * 1e3, s.p90 * 1e3, s.p95 * 1e3, s.p99 * 1e3);
   std::printf("throughput  %.2f runs/s\n", throughput);
   std::printf("memory      %.1f MB working memory, %.1f MB peak resident with weights\n", static_cast<double>(context.memory_bytes()) / 1e6,
-              static_cast<double>(usage.ru_maxrss) / 1e3);
+              static_cast<double>(peak) / 1e6);
   if (s.variation > 0.1)
     std::printf("note        latency varies by %.0f %% (coefficient of variation): the machine is busy; compare medians, or measure longer\n",
                 s.variation * 100);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/process.h"
 #include "commands.h"
 #include "common.h"
 
@@ -17,11 +18,10 @@ struct Choice {
   bool quiet = false, json = false;
 };
 
-long peak_megabytes() {
-  rusage own{}, children{};
-  getrusage(RUSAGE_SELF, &own);
+int64_t peak_megabytes() {
+  rusage children{};
   getrusage(RUSAGE_CHILDREN, &children);
-  return std::max(own.ru_maxrss, children.ru_maxrss) / 1024;
+  return std::max(peak_resident_bytes() / 1024, int64_t{children.ru_maxrss}) / 1024;
 }
 
 int run(const Choice& choice) {

@@ -1,6 +1,8 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -27,47 +29,77 @@ struct File {
 
 }  // namespace
 
-std::string read_file(const fs::path& path, int64_t limit_bytes) {
+void read_pieces(const fs::path& path, int64_t limit_bytes, const std::function<void(std::string_view)>& take) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) fail(ErrorKind::invalid_input, "file '{}' does not exist", path.string());
   if (fs::is_directory(path, ignored)) fail(ErrorKind::invalid_input, "'{}' is a folder; a file is wanted", path.string());
   const File file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (file.descriptor < 0) fail(ErrorKind::environment, "cannot read '{}': {}", path.string(), std::strerror(errno));
-  std::string bytes;
-  const auto size = fs::file_size(path, ignored);
-  if (!ignored) {
-    if (size > static_cast<uintmax_t>(limit_bytes)) fail(ErrorKind::invalid_input, "file '{}' has {} bytes; the limit is {}", path.string(), size, limit_bytes);
-    bytes.reserve(size);
-  }
+  int64_t total = 0;
   char buffer[1 << 16];
   for (ssize_t got; (got = read(file.descriptor, buffer, sizeof buffer)) != 0;) {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail(ErrorKind::environment, "cannot read '{}': {}", path.string(), std::strerror(errno));
-    bytes.append(buffer, static_cast<size_t>(got));
-    if (bytes.size() > static_cast<size_t>(limit_bytes))
-      fail(ErrorKind::invalid_input, "file '{}' is larger than the limit of {} bytes", path.string(), limit_bytes);
+    if ((total += got) > limit_bytes) fail(ErrorKind::invalid_input, "file '{}' is larger than the limit of {} bytes", path.string(), limit_bytes);
+    take({buffer, static_cast<size_t>(got)});
   }
+}
+
+std::string read_file(const fs::path& path, int64_t limit_bytes) {
+  std::string bytes;
+  std::error_code unknown;
+  const auto size = fs::file_size(path, unknown);
+  if (!unknown && size <= static_cast<uintmax_t>(limit_bytes)) bytes.reserve(size);
+  read_pieces(path, limit_bytes, [&](std::string_view piece) { bytes.append(piece); });
   return bytes;
 }
 
-void write_file(const fs::path& path, std::string_view bytes) {
-  const fs::path beside = path.string() + unique_suffix();
-  const auto give_up = [&](const char* what) {
-    const int reason = errno;
-    unlink(beside.c_str());
-    fail(ErrorKind::environment, "cannot {} '{}': {}", what, path.string(), std::strerror(reason));
-  };
-  {
-    const File file{open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)};
-    if (file.descriptor < 0) give_up("create");
-    for (size_t done = 0; done < bytes.size();) {
-      const ssize_t wrote = write(file.descriptor, bytes.data() + done, bytes.size() - done);
-      if (wrote < 0 && errno == EINTR) continue;
-      if (wrote < 0) give_up("write");
-      done += static_cast<size_t>(wrote);
-    }
+MappedFile::MappedFile(const fs::path& path) {
+  const File file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  struct stat status = {};
+  if (file.descriptor < 0 || fstat(file.descriptor, &status) != 0) fail(ErrorKind::environment, "cannot read '{}': {}", path.string(), std::strerror(errno));
+  size_ = static_cast<size_t>(status.st_size);
+  if (size_ == 0) return;
+  bytes_ = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.descriptor, 0);
+  if (bytes_ == MAP_FAILED) fail(ErrorKind::environment, "cannot map '{}': {}", path.string(), std::strerror(errno));
+}
+
+MappedFile::~MappedFile() {
+  if (size_ > 0) munmap(bytes_, size_);
+}
+
+FileWriter::FileWriter(fs::path goal) : goal_(std::move(goal)), beside_(goal_.string() + unique_suffix()) {
+  descriptor_ = open(beside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) give_up("create");
+}
+
+FileWriter::~FileWriter() {
+  if (descriptor_ < 0) return;
+  close(descriptor_);
+  unlink(beside_.c_str());
+}
+
+void FileWriter::write(const void* bytes, size_t count) {
+  for (size_t done = 0; done < count;) {
+    const ssize_t wrote = ::write(descriptor_, static_cast<const char*>(bytes) + done, count - done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) give_up("write");
+    done += static_cast<size_t>(wrote);
   }
-  if (rename(beside.c_str(), path.c_str()) != 0) give_up("rename to");
+}
+
+void FileWriter::commit() {
+  if (rename(beside_.c_str(), goal_.c_str()) != 0) give_up("rename to");
+  close(descriptor_);
+  descriptor_ = -1;
+}
+
+void FileWriter::give_up(const char* what) const { fail(ErrorKind::environment, "cannot {} '{}': {}", what, goal_.string(), std::strerror(errno)); }
+
+void write_file(const fs::path& path, std::string_view bytes) {
+  FileWriter writer(path);
+  writer.write(bytes.data(), bytes.size());
+  writer.commit();
 }
 
 ScratchFolder::ScratchFolder(const fs::path& parent) : path_(parent / ("scratch" + unique_suffix())) {

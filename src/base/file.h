@@ -1,16 +1,52 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 
 namespace tilewright {
 
+/// Hands a file's bytes over in pieces, in order. Throws as read_file does.
+void read_pieces(const std::filesystem::path& path, int64_t limit_bytes, const std::function<void(std::string_view)>& take);
+
 /// The whole file. Throws invalid_input (missing, a directory, larger than `limit_bytes`) or environment (cannot be read).
 std::string read_file(const std::filesystem::path& path, int64_t limit_bytes = int64_t{1} << 40);
 
-/// Writes beside the target, flushes, renames: a reader sees the old file or the whole new one. Throws environment.
+/// A file being written beside its goal and renamed at `commit`: a reader sees the old file or the whole new one. Without commit nothing
+/// stays behind. Throws environment.
+class FileWriter {
+ public:
+  explicit FileWriter(std::filesystem::path goal);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  void write(const void* bytes, size_t count);
+  void commit();
+
+ private:
+  [[noreturn]] void give_up(const char* what) const;
+  std::filesystem::path goal_, beside_;
+  int descriptor_;
+};
+
+/// The same for bytes at hand.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
+
+/// A file of our own, mapped to be read. (Somebody else's may shrink meanwhile, and reading on would be a fault.) Throws environment.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  const void* data() const { return bytes_; }
+  size_t size() const { return size_; }
+
+ private:
+  void* bytes_ = nullptr;
+  size_t size_ = 0;
+};
 
 /// A folder of this process' own under `parent`, removed with everything in it at the end of the scope.
 class ScratchFolder {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,5 +14,8 @@ struct ProcessResult {
 
 /// Runs a program found in PATH (no shell) and waits. Standard input is empty.
 ProcessResult run_process(const std::vector<std::string>& command);
+
+/// The largest resident set of this process since it began to run its program (getrusage also counts what the parent had before), in bytes.
+int64_t peak_resident_bytes();
 
 }  // namespace tilewright

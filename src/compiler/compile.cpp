@@ -63,7 +63,7 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& option
   Prepared model;
   model.name = path.stem().string();
   Stopwatch import_watch;
-  model.source_hash = sha256(read_file(path, options.import.limits.file_bytes));
+  model.source_hash = sha256_of_file(path, options.import.limits.file_bytes);
   model.imported = onnx::import_onnx(path, options.import);
   model.imported_nodes = static_cast<int>(model.imported.nodes.size());
   pipeline.after("import", "graph", [&] { return print(model.imported); });
@@ -111,8 +111,9 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.arena_bytes = emitted.arena_bytes;
   result.peak_live_bytes = emitted.peak_live_bytes;
   report(options, "emit",
-         fmt::format("{} kernels ({} distinct), weights {}, arena {} (live peak {})", result.kernels, result.distinct_kernels, mebibytes(result.weight_bytes),
-                     mebibytes(result.arena_bytes), mebibytes(result.peak_live_bytes)),
+         fmt::format("{} kernels ({} distinct), weights {}, {}", result.kernels, result.distinct_kernels, mebibytes(result.weight_bytes),
+                     result.arena_bytes > 0 ? fmt::format("arena {} (live peak {})", mebibytes(result.arena_bytes), mebibytes(result.peak_live_bytes))
+                                            : std::string("arena laid out for each run's sizes")),
          emit_watch);
   if (options.stop_after == "emit") return result;
   if (!options.emit_source.empty()) {

@@ -55,7 +55,9 @@ std::vector<Tensor> evaluate(const Graph& graph, const Node& node) {
     alone.outputs.push_back(id);
   }
   alone.nodes.push_back(std::move(copy));
-  return pattern::interpret(lower(alone), {});
+  const pattern::Program program = lower(alone);
+  if (const std::optional<Tensor> moved = pattern::move_constant(program)) return {*moved};
+  return pattern::interpret(program, {});
 }
 
 }  // namespace

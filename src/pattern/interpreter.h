@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "pattern/pattern.h"
@@ -26,5 +27,9 @@ struct InterpreterOptions {
 /// Runs a program: the meaning of patterns. Named sizes take the values that the inputs' dims have. Throws invalid_input naming the
 /// input when its dtype or dims disagree with the program's, when a run-time check fails, or when a limit is reached.
 std::vector<Tensor> interpret(const Program& program, const std::vector<Tensor>& inputs, const InterpreterOptions& options = {});
+
+/// What `interpret` gives for a program that only moves one constant (a transposition, a slice), without holding its elements in 8 bytes
+/// each meanwhile; nullopt for every other program.
+std::optional<Tensor> move_constant(const Program& program);
 
 }  // namespace tilewright::pattern

@@ -1,6 +1,6 @@
 #include "import/onnx/import.h"
 
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/io/zero_copy_stream_impl.h>
 
 #include <algorithm>
 #include <fstream>
@@ -251,19 +251,23 @@ Graph build(std::shared_ptr<const ModelProto> model, const std::filesystem::path
   return graph;
 }
 
-std::shared_ptr<const ModelProto> parse(std::span<const std::byte> bytes, const ImportLimits& limits) {
-  if (static_cast<int64_t>(bytes.size()) > limits.file_bytes) {
-    fail(ErrorKind::invalid_input, "the model has {} bytes, more than the limit of {}", bytes.size(), limits.file_bytes);
-  }
+std::shared_ptr<const ModelProto> parse(google::protobuf::io::ZeroCopyInputStream& stream) {
   auto model = std::make_shared<ModelProto>();
-  google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
   if (!model->ParseFromZeroCopyStream(&stream)) {
     fail(ErrorKind::invalid_input, "the file is no ONNX model, or a damaged one: its protobuf encoding is broken or nested too deep");
   }
   return model;
 }
 
-std::vector<std::byte> read_file(const std::filesystem::path& path, const ImportLimits& limits) {
+std::shared_ptr<const ModelProto> parse(std::span<const std::byte> bytes, const ImportLimits& limits) {
+  if (static_cast<int64_t>(bytes.size()) > limits.file_bytes) {
+    fail(ErrorKind::invalid_input, "the model has {} bytes, more than the limit of {}", bytes.size(), limits.file_bytes);
+  }
+  google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
+  return parse(stream);
+}
+
+std::shared_ptr<const ModelProto> parse(const std::filesystem::path& path, const ImportLimits& limits) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) fail(ErrorKind::invalid_input, "{}: no such file", path.string());
   if (!std::filesystem::is_regular_file(path, error)) fail(ErrorKind::invalid_input, "{}: is no plain file", path.string());
@@ -272,11 +276,12 @@ std::vector<std::byte> read_file(const std::filesystem::path& path, const Import
   if (size > static_cast<uintmax_t>(limits.file_bytes)) {
     fail(ErrorKind::invalid_input, "{}: has {} bytes, more than the limit of {}", path.string(), size, limits.file_bytes);
   }
-  std::vector<std::byte> bytes(size);
   std::ifstream file(path, std::ios::binary);
-  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
   if (!file) fail(ErrorKind::environment, "{}: cannot be read", path.string());
-  return bytes;
+  google::protobuf::io::IstreamInputStream stream(&file, 1 << 16);
+  std::shared_ptr<const ModelProto> model = parse(stream);
+  if (file.bad()) fail(ErrorKind::environment, "{}: cannot be read", path.string());
+  return model;
 }
 
 /// Only Error leaves the importer.
@@ -301,8 +306,7 @@ Graph import_onnx(std::span<const std::byte> model, const std::filesystem::path&
 
 Graph import_onnx(const std::filesystem::path& model, const ImportOptions& options) {
   return guarded([&] {
-    // Parsed before the file's bytes are let go; weights are held once from then on.
-    std::shared_ptr<const ModelProto> parsed = parse(read_file(model, options.limits), options.limits);
+    std::shared_ptr<const ModelProto> parsed = parse(model, options.limits);
     const std::filesystem::path folder = model.parent_path().empty() ? std::filesystem::path(".") : model.parent_path();
     return build(std::move(parsed), folder, options);
   });

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <fstream>
 #include <cstring>
 #include <mutex>
 #include <thread>
@@ -61,12 +62,21 @@ std::string weights_assembly(const std::string& file) {
          file + "\"\n.section .note.GNU-stack,\"\",%progbits\n";
 }
 
-std::string weight_bytes(const EmittedSources& sources) {
-  std::string bytes(static_cast<size_t>(std::max<int64_t>(sources.weight_bytes, 64)), '\0');
-  for (size_t i = 0; i < sources.constants.size(); ++i)
-    if (const size_t count = sources.constants[i]->byte_size(); count > 0)
-      std::memcpy(bytes.data() + sources.constant_offsets[i], sources.constants[i]->data(), count);
-  return bytes;
+void write_weights(const fs::path& path, const EmittedSources& sources) {
+  static constexpr char zeros[4096] = {};
+  FileWriter writer(path);
+  int64_t written = 0;
+  const auto fill_to = [&](int64_t offset) {
+    for (; written < offset; written += std::min<int64_t>(offset - written, sizeof zeros))
+      writer.write(zeros, static_cast<size_t>(std::min<int64_t>(offset - written, sizeof zeros)));
+  };
+  for (size_t i = 0; i < sources.constants.size(); ++i) {
+    fill_to(sources.constant_offsets[i]);
+    writer.write(sources.constants[i]->data(), sources.constants[i]->byte_size());
+    written += static_cast<int64_t>(sources.constants[i]->byte_size());
+  }
+  fill_to(std::max<int64_t>(sources.weight_bytes, 64));
+  writer.commit();
 }
 
 const char* const link_flags[] = {"-shared",
@@ -102,10 +112,14 @@ int main(int argc, char** argv) {
 )";
 
 void append_footer(const fs::path& library) {
-  std::string bytes = read_file(library);
-  tilewright_footer footer{TILEWRIGHT_FOOTER_MAGIC, bytes.size() + sizeof(tilewright_footer), tilewright_checksum(bytes.data(), bytes.size())};
-  bytes.append(reinterpret_cast<const char*>(&footer), sizeof footer);
-  write_file(library, bytes);
+  tilewright_footer footer;
+  {
+    const MappedFile file(library);
+    footer = {TILEWRIGHT_FOOTER_MAGIC, file.size() + sizeof footer, tilewright_checksum(file.data(), file.size())};
+  }
+  std::ofstream out(library, std::ios::binary | std::ios::app);
+  out.write(reinterpret_cast<const char*>(&footer), sizeof footer);
+  if (!out.flush()) fail(ErrorKind::environment, "cannot write '{}'", library.string());
   chmod(library.c_str(), 0755);
 }
 
@@ -201,7 +215,7 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
   });
   report.from_cache = cached;
 
-  write_file(scratch.path() / "weights.bin", weight_bytes(sources));
+  write_weights(scratch.path() / "weights.bin", sources);
   write_file(scratch.path() / "weights.S", weights_assembly((scratch.path() / "weights.bin").string()));
   write_file(scratch.path() / "exports.map", export_list);
   const fs::path library = scratch.path() / "model.so";
@@ -256,7 +270,7 @@ void write_source_folder(const EmittedSources& sources, const Target& target, co
     write(folder / resource.path, resource.text);
     if (resource.path.starts_with("runtime/") && resource.path.ends_with(".cpp")) runtime += " " + fs::path(resource.path).replace_extension(".o").string();
   }
-  write(folder / "weights.bin", weight_bytes(sources));
+  write_weights(folder / "weights.bin", sources);
   write(folder / "weights.S", weights_assembly("weights.bin"));
   write(folder / "seal.cpp", seal_program);
   write(folder / "exports.map", export_list);
