@@ -2,6 +2,8 @@
 
 // The innermost step of a matrix product: a block of rows × columns held in vector registers.
 
+#include <type_traits>
+
 #include "tile/exec/simd.h"
 
 namespace tile {
@@ -14,21 +16,30 @@ struct RegisterBlock {
   using panel_type = P;
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
 
+  /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain, and the tile
+  /// lies in the first level cache.
+  static constexpr i64 chain = std::is_floating_point_v<P> ? 128 : i64{1} << 62;
+
   /// tile[i][j] (+)= Σk a[k][i] · b[k][j] for `used` vectors of columns and depth ≥ 1 values of k. Both panels hold one k
   /// after another: a[k * rows + i], b[k * columns + j]; tile[i * columns + j].
   template <int used = vectors_>
   static TILE_NOINLINE void multiply(i64 depth, const P* __restrict a, const P* __restrict b, P* __restrict tile, bool accumulate) {
+    for (; depth > 0; accumulate = true) {
+      const i64 pieces = (depth + chain - 1) / chain, length = depth / pieces;
+      add_chain<used>(length, a, b, tile, accumulate);
+      a += length * rows;
+      b += length * columns;
+      depth -= length;
+    }
+  }
+
+ private:
+  template <int used>
+  static TILE_INLINE void add_chain(i64 depth, const P* __restrict a, const P* __restrict b, P* __restrict tile, bool accumulate) {
     // A small block has too few sums in flight to hide the latency of the multiply-add: several k get sums of their own.
     constexpr int chains = rows * used >= 8 ? 1 : rows * used >= 4 ? 2 : 4;
     using V = vec<P>;
     V sum[chains][rows][used] = {};
-    if (accumulate) {
-      TILE_UNROLL
-      for (int i = 0; i < rows; ++i) {
-        TILE_UNROLL
-        for (int j = 0; j < used; ++j) sum[0][i][j] = load(tile + i * columns + j * lanes<P>);
-      }
-    }
     if constexpr (chains > 1) {
       for (; depth > chains; depth -= chains, a += chains * rows, b += chains * columns) {
         TILE_UNROLL
@@ -44,15 +55,15 @@ struct RegisterBlock {
     for (int i = 0; i < rows; ++i) {
       TILE_UNROLL
       for (int j = 0; j < used; ++j) {
+        P* const at = tile + i * columns + j * lanes<P>;
         V total = sum[0][i][j];
         TILE_UNROLL
         for (int c = 1; c < chains; ++c) total += sum[c][i][j];
-        store(tile + i * columns + j * lanes<P>, total);
+        store(at, accumulate ? total + load(at) : total);
       }
     }
   }
 
- private:
   template <int used>
   static TILE_INLINE void step(const P* __restrict a, const P* __restrict b, vec<P> (&sum)[rows][used]) {
     vec<P> row[used];

@@ -22,40 +22,49 @@ inline constexpr int skinny_rows = 8;
 template <class Acc>
 using sum_type = typename std::conditional_t<std::is_integral_v<Acc>, std::make_unsigned<Acc>, std::type_identity<Acc>>::type;
 
-/// The matrix lies with n contiguous: sums of 512 columns stay in L1 while rows of the matrix pass by, four at a time.
-/// x[k * rows + i]; rows beyond `used` are zeros.
+/// Sums of some columns while `depth` rows of the matrix pass by, four at a time: sums[i * width + j] over x[k * rows + i].
+template <int rows, i64 width, class S, class B>
+void add_rows(i64 count, i64 depth, const S* x, const B* from, i64 step, int32_t zero, S* __restrict sums) {
+  i64 k = 0;
+  for (; k + 4 <= depth; k += 4, from += 4 * step) {
+    const B *b0 = from, *b1 = from + step, *b2 = from + 2 * step, *b3 = from + 3 * step;
+    const S* a = x + k * rows;
+#pragma omp simd
+    for (i64 j = 0; j < count; ++j) {
+      const S v0 = panel_value<S>(b0[j], zero), v1 = panel_value<S>(b1[j], zero);
+      const S v2 = panel_value<S>(b2[j], zero), v3 = panel_value<S>(b3[j], zero);
+      TILE_UNROLL
+      for (int i = 0; i < rows; ++i) {
+        sums[i * width + j] += (a[i] * v0 + a[rows + i] * v1) + (a[2 * rows + i] * v2 + a[3 * rows + i] * v3);
+      }
+    }
+  }
+  for (; k < depth; ++k, from += step) {
+    const S* a = x + k * rows;
+#pragma omp simd
+    for (i64 j = 0; j < count; ++j) {
+      const S v = panel_value<S>(from[j], zero);
+      TILE_UNROLL
+      for (int i = 0; i < rows; ++i) sums[i * width + j] += a[i] * v;
+    }
+  }
+}
+
+/// The matrix lies with n contiguous: sums of a stretch of columns stay in L1 while rows of the matrix pass by. As in register
+/// blocks, chains of additions are kept short: each `chain` rows have sums of their own. x[k * rows + i]; rows beyond `used` are zeros.
 template <int rows, class Acc, class Right, class Epilogue>
 void stream_columns(i64 batch, i64 used, i64 n0, i64 n1, i64 depth, const sum_type<Acc>* x, const Right& right, const Epilogue& epilogue) {
   using S = sum_type<Acc>;
-  constexpr i64 width = 512;
-  alignas(64) S sums[rows * width];
+  constexpr i64 width = rows > 1 ? 256 : 512, chain = 128;
+  alignas(64) S sums[rows * width], parts[rows * width];
   for (i64 n = n0; n < n1; n += width) {
     const i64 count = n1 - n < width ? n1 - n : width;
-    for (i64 i = 0; i < rows * width; ++i) sums[i] = S{};
-    const auto* from = right.at(batch, n, 0);
-    const i64 step = right.k_stride;
-    const int32_t zero = right.zero;
-    i64 k = 0;
-    for (; k + 4 <= depth; k += 4, from += 4 * step) {
-      const auto *b0 = from, *b1 = from + step, *b2 = from + 2 * step, *b3 = from + 3 * step;
-      const S* a = x + k * rows;
-#pragma omp simd
-      for (i64 j = 0; j < count; ++j) {
-        const S v0 = panel_value<S>(b0[j], zero), v1 = panel_value<S>(b1[j], zero);
-        const S v2 = panel_value<S>(b2[j], zero), v3 = panel_value<S>(b3[j], zero);
-        TILE_UNROLL
-        for (int i = 0; i < rows; ++i) {
-          sums[i * width + j] += (a[i] * v0 + a[rows + i] * v1) + (a[2 * rows + i] * v2 + a[3 * rows + i] * v3);
-        }
-      }
-    }
-    for (; k < depth; ++k, from += step) {
-      const S* a = x + k * rows;
-#pragma omp simd
-      for (i64 j = 0; j < count; ++j) {
-        const S v = panel_value<S>(from[j], zero);
-        TILE_UNROLL
-        for (int i = 0; i < rows; ++i) sums[i * width + j] += a[i] * v;
+    for (i64 k = 0; k < depth; k += chain) {
+      S* const to = k == 0 ? sums : parts;
+      for (i64 i = 0; i < rows * width; ++i) to[i] = S{};
+      add_rows<rows, width>(count, depth - k < chain ? depth - k : chain, x + k * rows, right.at(batch, n, k), right.k_stride, right.zero, to);
+      if (k > 0) {
+        for (i64 i = 0; i < rows * width; ++i) sums[i] += parts[i];
       }
     }
     epilogue(batch, i64{0}, n, used, count, reinterpret_cast<const Acc*>(sums), width);
