@@ -23,16 +23,16 @@ void roi_align(NodeImport& n) {
     return half_pixel ? b.add(scaled, -0.5) : scaled;
   };
   const ValueId starts = corner(0, 1), span = b.sub(corner(2, 3), starts);
-  const ValueId bins = b.div(half_pixel ? span : b.max(span, 1), b.cast(b.ints({height, width}), dtype));
+  const ValueId bins = b.div(half_pixel ? span : b.max(span, 1.0), b.cast(b.ints({height, width}), dtype));
   Dims samples = {ratio, ratio};
   ValueId counts = b.broadcast(b.ints({ratio, ratio}), {b.dims(rois)[0], 2});
   if (ratio == 0) {
     // About one sample an element, as many as the largest bin needs; of a bin much larger than the input only those that can lie inside.
-    const ValueId whole = b.min(b.max(b.unary("ceil", bins), 0), 0x1p40);
+    const ValueId whole = b.min(b.max(b.unary("ceil", bins), 0.0), 0x1p40);
     const ValueId reach = b.cast(b.sizes({b.dims(x)[2] + 1, b.dims(x)[3] + 1}), dtype);
-    const ValueId inside = b.add(b.unary("floor", b.div(b.mul(whole, reach), bins)), 4);
+    const ValueId inside = b.add(b.unary("floor", b.div(b.mul(whole, reach), bins)), 4.0);
     counts = b.cast(whole, DType::i64);
-    samples = b.sizes_of(b.max(b.reduce("reduce_max", b.cast(b.min(whole, inside), DType::i64), {0}, false), 0));
+    samples = b.sizes_of(b.max(b.reduce("reduce_max", b.cast(b.min(whole, inside), DType::i64), {0}, false), 0.0));
   }
   n.set(b.one("roi_align", {x, b.cast(n.in(2), DType::i64), starts, bins, counts}, {{"dims", Dims{height, width}}, {"samples", samples}, {"mode", mode}}));
 }
