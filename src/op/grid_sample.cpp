@@ -41,14 +41,9 @@ std::vector<Type> infer_grid_sample(const InferContext& c) {
 /// The place in elements of a coordinate of the grid, where -1 and 1 are the ends of the axis.
 Expr place_of(NestBuilder& n, const Sampling& s, Expr coordinate, const Dim& extent) {
   const DType dtype = coordinate.dtype();
-  const Expr size = n.cast(n.size(extent), dtype), last = size - 1.0;
-  const Expr place = s.aligned ? (coordinate + 1.0) / 2.0 * last : ((coordinate + 1.0) * size - 1.0) / 2.0;
-  const Expr chosen = s.mode == "nearest" ? n.unary(ExprOp::round_even, place) : place;
-  if (s.padding != "border") return chosen;
-  // Beyond the border the place itself is moved: around it a cubic would weigh the clamped taps otherwise.
-  const Expr margin = n.constant(dtype, s.aligned ? 0 : 0.5);
-  const Expr beyond = n.binary(ExprOp::logical_or, n.binary(ExprOp::less, chosen, -margin), n.binary(ExprOp::less, last + margin, chosen));
-  return n.select(beyond, n.binary(ExprOp::max, n.constant(dtype, 0), n.binary(ExprOp::min, chosen, last)), chosen);
+  const Expr size = n.cast(n.size(extent), dtype);
+  const Expr place = s.aligned ? (coordinate + 1.0) / 2.0 * (size - 1.0) : ((coordinate + 1.0) * size - 1.0) / 2.0;
+  return s.mode == "nearest" ? n.unary(ExprOp::round_even, place) : place;
 }
 
 /// The element that stands at `index` of an axis mirrored at both ends again and again: at its outermost elements, or at their edges.

@@ -12,8 +12,8 @@ void roi_align(NodeImport& n) {
   n.require(mode == "avg" || mode == "max", "mode is '{}'; needs avg or max", mode);
   Builder& b = n.b;
   const ValueId x = n.in(0), rois = n.in(1);
-  n.require(b.rank(x) == 4 && b.rank(rois) == 2 && b.dims(rois)[1] == Dim(4), "input is {}, regions are {}; needs [n,c,h,w] and [regions,4]", str(b.type(x)),
-            str(b.type(rois)));
+  n.require(b.rank(x) == 4 && b.rank(rois) == 2, "input is {}, regions are {}; needs [n,c,h,w] and [regions,4]", str(b.type(x)), str(b.type(rois)));
+  b.require_equal(b.dims(rois)[1], 4, "a region has 4 coordinates");
   const int64_t height = n.integer("output_height", 1), width = n.integer("output_width", 1), ratio = n.integer("sampling_ratio", 0);
   n.require(height >= 1 && width >= 1 && ratio >= 0, "output is {}x{} with sampling_ratio {}; needs positive sizes", height, width, ratio);
   const bool half_pixel = coordinates == "half_pixel";
