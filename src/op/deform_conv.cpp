@@ -9,7 +9,6 @@ namespace {
 using pattern::Expr;
 using pattern::Map;
 using pattern::NestBuilder;
-using pattern::ReduceOp;
 using pattern::TensorId;
 
 enum Operand { x_operand, weights_operand, offset_operand, bias_operand, mask_operand };
@@ -45,32 +44,28 @@ std::vector<Type> infer_deform_conv(const InferContext& c) {
   return {{c.dtype(x_operand), dims}};
 }
 
-/// Extents (offset group, kernel…), and how a [n, group·kernel…(·last), positions…] operand is seen over n, group, kernel…, (last,) positions….
-struct WindowTaps {
-  Dims split;
+/// The offset over n, offset group, kernel…, spatial axis, positions….
+Map offset_view(const Dims& offset, const Windows& w, const Dim& groups) {
+  Dims dims = {offset[0], groups};
+  dims.insert(dims.end(), w.kernel.begin(), w.kernel.end());
+  dims.push_back(w.rank);
+  dims.insert(dims.end(), offset.begin() + 2, offset.end());
+  return Map::identity(offset).reshaped(std::span<const Dim>(dims));
+}
 
-  Map view(const Dims& operand, std::optional<int> axes) const {
-    Dims dims = {operand[0]};
-    dims.insert(dims.end(), split.begin(), split.end());
-    if (axes) dims.push_back(*axes);
-    dims.insert(dims.end(), operand.begin() + 2, operand.end());
-    return Map::identity(operand).reshaped(std::span<const Dim>(dims));
-  }
-};
-
-/// Tables over [n, offset group, kernel…, positions…, tap]: where the window's elements lie after their offsets.
-TapTables tables_of(Lowering& l, const Windows& w, const WindowTaps& taps, int axis) {
+/// Tables over [tap, n, offset group, kernel…, positions…]: where the window's elements lie after their offsets.
+TapTables tables_of(Lowering& l, const Windows& w, int64_t groups, int axis) {
   const Type offset = l.in_type(offset_operand);
   const int spatial = w.rank;
   const size_t d = static_cast<size_t>(axis);
-  const Map view = taps.view(offset.dims, spatial).frozen(2 + spatial, axis).inserted(2 + 2 * spatial, 2);
-  Dims space;
-  for (int k = 0; k < view.rank_in(); ++k) space.push_back(view.extent_in(k));
-  return emit_taps(l, space, [&](NestBuilder& n) {
+  const Map view = offset_view(offset.dims, w, groups).frozen(2 + spatial, axis);
+  Dims places;
+  for (int k = 0; k < view.rank_in(); ++k) places.push_back(view.extent_in(k));
+  return emit_taps(l, 2, places, [&](NestBuilder& n) {
     const DType dtype = sampling_dtype(offset.dtype);
-    const Expr regular = n.index(2 + spatial + axis) * n.size(w.strides[d]) + n.index(2 + axis) * n.size(w.dilations[d]) - n.size(w.begin[d]);
-    const Expr moved = n.cast(n.load(l.in(offset_operand), offset.dtype, view), dtype);
-    return linear_tap(n, n.cast(regular, dtype) + moved, n.index(2 + 2 * spatial));
+    const Expr regular = n.index(3 + spatial + axis) * n.size(w.strides[d]) + n.index(3 + axis) * n.size(w.dilations[d]) - n.size(w.begin[d]);
+    const Expr moved = n.cast(n.load(l.in(offset_operand), offset.dtype, view.inserted(0, 2)), dtype);
+    return linear_tap(n, n.cast(regular, dtype) + moved, n.index(0));
   });
 }
 
@@ -79,27 +74,20 @@ TensorId emit_columns(Lowering& l, const Windows& w) {
   const Type x = l.in_type(x_operand), out = l.out_type();
   const int64_t groups = offset_groups_of(l.context());
   const int spatial = w.rank, rank = 2 + 2 * spatial;
-  WindowTaps taps{{groups}};
-  taps.split.insert(taps.split.end(), w.kernel.begin(), w.kernel.end());
   std::vector<TapTables> tables;
-  for (int axis = 0; axis < spatial; ++axis) tables.push_back(tables_of(l, w, taps, axis));
+  for (int axis = 0; axis < spatial; ++axis) tables.push_back(tables_of(l, w, groups, axis));
 
   Dims dims = {x.dims[0], x.dims[1]};
   dims.insert(dims.end(), w.kernel.begin(), w.kernel.end());
   dims.insert(dims.end(), out.dims.begin() + 2, out.dims.end());
-  Dims space = dims;
-  space.insert(space.end(), static_cast<size_t>(spatial), Dim(2));
-  NestBuilder n(space, spatial);
+  NestBuilder n(dims);
   const Expr group = groups == 1 ? n.constant_int(DType::i64, 0) : n.binary(pattern::ExprOp::floor_div, n.index(1), n.size(x.dims[1] / groups));
   std::vector<Expr> at = {n.index(0), group};
   for (int d = 2; d < rank; ++d) at.push_back(n.index(d));
   std::vector<SampledAxis> axes;
-  for (int axis = 0; axis < spatial; ++axis) {
-    axes.push_back({tables[static_cast<size_t>(axis)], at});
-    axes.back().at.push_back(n.index(rank + axis));
-  }
+  for (const TapTables& table : tables) axes.push_back({table, at});
   const DType wide = sampling_dtype(out.dtype);
-  Expr value = n.reduce(ReduceOp::sum, weighted_element(l, n, l.in(x_operand), wide, {n.index(0), n.index(1)}, axes, Outside::zero), wide);
+  Expr value = combined_taps(l, n, l.in(x_operand), wide, {n.index(0), n.index(1)}, axes, Outside::zero);
   if (l.has(mask_operand)) {
     Expr tap = group;
     for (int d = 0; d < spatial; ++d) tap = tap * n.size(w.kernel[static_cast<size_t>(d)]) + n.index(2 + d);

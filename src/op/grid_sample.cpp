@@ -7,7 +7,6 @@ namespace {
 using pattern::Expr;
 using pattern::ExprOp;
 using pattern::NestBuilder;
-using pattern::ReduceOp;
 
 constexpr double cubic_a = -0.75;  // as ONNX and PyTorch have it
 
@@ -57,45 +56,37 @@ TapTables tables_of(Lowering& l, const Sampling& s, int axis, int64_t taps) {
   const Type x = l.in_type(0), grid = l.in_type(1);
   const int spatial = static_cast<int>(x.dims.size()) - 2;
   const Dim extent = x.dims[static_cast<size_t>(axis) + 2];
-  Dims space(grid.dims.begin(), grid.dims.end() - 1);
-  if (taps > 1) space.push_back(taps);
-  return emit_taps(l, space, [&](NestBuilder& n) {
+  return emit_taps(l, taps, Dims(grid.dims.begin(), grid.dims.end() - 1), [&](NestBuilder& n) {
     std::vector<Expr> at;
-    for (int d = 0; d <= spatial; ++d) at.push_back(n.index(d));
+    for (int d = 0; d <= spatial; ++d) at.push_back(n.index(1 + d));
     at.push_back(n.constant_int(DType::i64, spatial - 1 - axis));  // coordinates come innermost axis first
     const Expr coordinate = n.cast(n.load_at(l.in(1), grid, at), sampling_dtype(grid.dtype));
     const Expr place = place_of(n, s, coordinate, extent);
     Tap tap{n.cast(place, DType::i64), {}};
-    if (s.mode == "linear") tap = linear_tap(n, place, n.index(spatial + 1));
-    if (s.mode == "cubic") tap = cubic_tap(n, place, n.index(spatial + 1), cubic_a);
+    if (s.mode == "linear") tap = linear_tap(n, place, n.index(0));
+    if (s.mode == "cubic") tap = cubic_tap(n, place, n.index(0), cubic_a);
     if (s.padding == "reflection") tap.index = mirrored(n, tap.index, extent, s.aligned);
     return tap;
   });
 }
 
-/// out[n, c, o…] = Σ over a tap t of each axis of x[n, c, index[n, o…, t]…] · Π weight[n, o…, t].
+/// out[n, c, o…] = Σ over a tap t of each axis of x[n, c, index[t, n, o…]…] · Π weight[t, n, o…].
 void lower_grid_sample(Lowering& l) {
   const Sampling s = sampling_of(l.context());
   const Type out = l.out_type();
-  const int rank = static_cast<int>(out.dims.size()), spatial = rank - 2;
+  const int rank = static_cast<int>(out.dims.size());
   const int64_t taps = s.mode == "cubic" ? 4 : s.mode == "linear" ? 2 : 1;
-  const bool sums = taps > 1;
   std::vector<TapTables> tables;
-  for (int axis = 0; axis < spatial; ++axis) tables.push_back(tables_of(l, s, axis, taps));
+  for (int axis = 0; axis + 2 < rank; ++axis) tables.push_back(tables_of(l, s, axis, taps));
 
-  Dims space = out.dims;
-  if (sums) space.insert(space.end(), static_cast<size_t>(spatial), Dim(taps));
-  NestBuilder n(space, sums ? spatial : 0);
+  NestBuilder n(out.dims);
+  std::vector<Expr> at = {n.index(0)};
+  for (int d = 2; d < rank; ++d) at.push_back(n.index(d));
   std::vector<SampledAxis> axes;
-  for (int axis = 0; axis < spatial; ++axis) {
-    std::vector<Expr> at = {n.index(0)};
-    for (int d = 2; d < rank; ++d) at.push_back(n.index(d));
-    if (sums) at.push_back(n.index(rank + axis));
-    axes.push_back({tables[static_cast<size_t>(axis)], at});
-  }
-  const DType wide = sums ? sampling_dtype(out.dtype) : out.dtype;
-  const Expr value = weighted_element(l, n, l.in(0), wide, {n.index(0), n.index(1)}, axes, s.padding == "zeros" ? Outside::zero : Outside::nearest);
-  n.store(l.out(), n.cast(sums ? n.reduce(ReduceOp::sum, value, wide) : value, out.dtype));
+  for (const TapTables& table : tables) axes.push_back({table, at});
+  const DType wide = taps > 1 ? sampling_dtype(out.dtype) : out.dtype;
+  const Outside outside = s.padding == "zeros" ? Outside::zero : Outside::nearest;
+  n.store(l.out(), n.cast(combined_taps(l, n, l.in(0), wide, {n.index(0), n.index(1)}, axes, outside), out.dtype));
   l.emit(n);
 }
 

@@ -40,35 +40,36 @@ std::vector<Type> infer_roi_align(const InferContext& c) {
   return {{c.dtype(x_operand), {regions, c.dims(x_operand)[1], bins[0], bins[1]}}};
 }
 
-/// Entry of a [regions, 2] operand for the region at coordinate 0.
-Expr of_region(Lowering& l, NestBuilder& n, Operand operand, int axis) {
-  return n.load_at(l.in(operand), l.in_type(operand), {n.index(0), n.constant_int(DType::i64, axis)});
+/// Entry of a [regions, 2] operand.
+Expr of_region(Lowering& l, NestBuilder& n, Operand operand, Expr region, int axis) {
+  return n.load_at(l.in(operand), l.in_type(operand), {region, n.constant_int(DType::i64, axis)});
 }
 
-/// Tables over [region, bin, sample, tap] of spatial axis 0 or 1.
+/// Tables over [tap, region, bin, sample] of spatial axis 0 or 1.
 TapTables tables_of(Lowering& l, int axis, const Dim& samples) {
   const Dim extent = l.in_type(x_operand).dims[static_cast<size_t>(axis) + 2], bins = l.out_type().dims[static_cast<size_t>(axis) + 2];
-  return emit_taps(l, {l.out_type().dims[0], bins, samples, 2}, [&](NestBuilder& n) {
+  return emit_taps(l, 2, {l.out_type().dims[0], bins, samples}, [&](NestBuilder& n) {
     const DType dtype = l.in_type(starts_operand).dtype;
     const Expr zero = n.constant(dtype, 0), last = n.cast(n.size(extent - 1), dtype);
-    const Expr bin = of_region(l, n, bins_operand, axis), count = of_region(l, n, counts_operand, axis);
-    const Expr start = of_region(l, n, starts_operand, axis) + n.cast(n.index(1), dtype) * bin;
+    const Expr region = n.index(1), number = n.index(3);
+    const Expr bin = of_region(l, n, bins_operand, region, axis), count = of_region(l, n, counts_operand, region, axis);
+    const Expr start = of_region(l, n, starts_operand, region, axis) + n.cast(n.index(2), dtype) * bin;
     // Begins one sample before the first inside and goes round: whatever `samples` leaves out of a larger count lies outside.
     const Expr none = n.constant_int(DType::i64, 0);
     const Expr before = n.cast(n.unary(ExprOp::floor, (-1.0 - start) * n.cast(count, dtype) / bin - 0.5), DType::i64);
     const Expr first = n.binary(ExprOp::max, none, n.binary(ExprOp::min, before, count));
-    const Expr sample = n.binary(ExprOp::mod, first + n.index(2), count);
+    const Expr sample = n.binary(ExprOp::mod, first + number, count);
     const Expr place = start + (n.cast(sample, dtype) + 0.5) * bin / n.cast(count, dtype);
     // One element beyond the edges reads the edge; further out, and past the count, nothing.
     const auto ordered = [&](Expr a, Expr b) { return n.binary(ExprOp::less_equal, a, b); };
     const Expr inside = n.binary(ExprOp::logical_and, ordered(n.constant(dtype, -1), place), ordered(place, last + 1.0));
-    const Expr counted = n.binary(ExprOp::logical_and, inside, n.binary(ExprOp::less, n.index(2), count));
-    const Tap tap = linear_tap(n, n.binary(ExprOp::max, zero, n.binary(ExprOp::min, place, last)), n.index(3));
+    const Expr counted = n.binary(ExprOp::logical_and, inside, n.binary(ExprOp::less, number, count));
+    const Tap tap = linear_tap(n, n.binary(ExprOp::max, zero, n.binary(ExprOp::min, place, last)), n.index(0));
     return Tap{n.select(counted, tap.index, none), n.select(counted, *tap.weight, zero)};
   });
 }
 
-/// out[r, c, p, q] = Σ or max over samples i, j and taps s, t of x[batch[r], c, y[r,p,i,s], x[r,q,j,t]] · weights; the sum over the count of samples.
+/// out[r, c, p, q] = Σ or max over samples i, j and taps s, t of x[batch[r], c, row[s,r,p,i], column[t,r,q,j]] · weights; the sum over the count of samples.
 void lower_roi_align(Lowering& l) {
   const InferContext c = l.context();
   const bool averages = c.text_or("mode", "avg") == "avg";
@@ -76,13 +77,13 @@ void lower_roi_align(Lowering& l) {
   const Type out = l.out_type();
   const TapTables rows = tables_of(l, 0, samples[0]), columns = tables_of(l, 1, samples[1]);
   Dims space = out.dims;
-  space.insert(space.end(), {samples[0], samples[1], 2, 2});
-  NestBuilder n(space, 4);
+  space.insert(space.end(), {samples[0], samples[1]});
+  NestBuilder n(space, 2);
   const Expr batch = n.load_at(l.in(batch_operand), l.in_type(batch_operand), {n.index(0)});
-  const std::vector<SampledAxis> axes = {{rows, {n.index(0), n.index(2), n.index(4), n.index(6)}}, {columns, {n.index(0), n.index(3), n.index(5), n.index(7)}}};
+  const std::vector<SampledAxis> axes = {{rows, {n.index(0), n.index(2), n.index(4)}}, {columns, {n.index(0), n.index(3), n.index(5)}}};
   const DType wide = sampling_dtype(out.dtype);
-  const Expr value = weighted_element(l, n, l.in(x_operand), wide, {batch, n.index(1)}, axes, Outside::nearest);
-  const Expr down = of_region(l, n, counts_operand, 0), across = of_region(l, n, counts_operand, 1);
+  const Expr value = combined_taps(l, n, l.in(x_operand), wide, {batch, n.index(1)}, axes, Outside::nearest, averages ? ExprOp::add : ExprOp::max);
+  const Expr down = of_region(l, n, counts_operand, n.index(0), 0), across = of_region(l, n, counts_operand, n.index(0), 1);
   if (averages) {
     const Expr count = n.binary(ExprOp::max, n.constant_int(DType::i64, 1), down * across);
     n.store(l.out(), n.cast(n.reduce(ReduceOp::sum, value, wide) / n.cast(count, wide), out.dtype));

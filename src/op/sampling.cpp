@@ -24,10 +24,13 @@ Split split(NestBuilder& n, Expr place) {
 
 }  // namespace
 
-TapTables emit_taps(Lowering& l, const Dims& space, const std::function<Tap(NestBuilder&)>& tap) {
+TapTables emit_taps(Lowering& l, int64_t taps, const Dims& places, const std::function<Tap(NestBuilder&)>& tap) {
+  Dims space = {taps};
+  space.insert(space.end(), places.begin(), places.end());
   NestBuilder n(space);
   const Tap entry = tap(n);
   TapTables tables;
+  tables.taps = taps;
   tables.index = l.temporary({DType::i64, space}, "index");
   n.store(tables.index, entry.index);
   if (entry.weight) {
@@ -57,16 +60,27 @@ Expr cubic_weight(NestBuilder& n, Expr x, double a) {
   return n.select(n.binary(ExprOp::less_equal, x, number(1)), near, n.select(n.binary(ExprOp::less, x, number(2)), far, number(0)));
 }
 
-Expr weighted_element(Lowering& l, NestBuilder& n, TensorId x, DType dtype, std::vector<Expr> lead, const std::vector<SampledAxis>& axes, Outside outside) {
-  const auto entry = [&](TensorId table, const SampledAxis& axis) { return n.load_at(table, l.program.tensor(table).type, axis.at); };
+Expr combined_taps(Lowering& l, NestBuilder& n, TensorId x, DType dtype, std::vector<Expr> lead, std::span<const SampledAxis> axes, Outside outside,
+                   ExprOp combine) {
   const Type type = l.program.tensor(x).type;
-  for (const SampledAxis& axis : axes) lead.push_back(entry(axis.tables.index, axis));
-  std::optional<Expr> fill;
-  if (outside == Outside::zero) fill = n.constant(type.dtype, 0);
-  Expr value = n.cast(n.load_at(x, type, lead, fill), dtype);
-  for (const SampledAxis& axis : axes)
-    if (axis.tables.weight >= 0) value = value * n.cast(entry(axis.tables.weight, axis), dtype);
-  return value;
+  if (axes.empty()) {
+    std::optional<Expr> fill;
+    if (outside == Outside::zero) fill = n.constant(type.dtype, 0);
+    return n.cast(n.load_at(x, type, lead, fill), dtype);
+  }
+  const SampledAxis& axis = axes.front();
+  std::optional<Expr> all;
+  for (int64_t tap = 0; tap < axis.tables.taps; ++tap) {
+    std::vector<Expr> entry = {n.constant_int(DType::i64, tap)};
+    entry.insert(entry.end(), axis.at.begin(), axis.at.end());
+    const auto of = [&](TensorId table) { return n.load_at(table, l.program.tensor(table).type, entry); };
+    std::vector<Expr> place = lead;
+    place.push_back(of(axis.tables.index));
+    Expr value = combined_taps(l, n, x, dtype, place, axes.subspan(1), outside, combine);
+    if (axis.tables.weight >= 0) value = value * n.cast(of(axis.tables.weight), dtype);
+    all = all ? n.binary(combine, *all, value) : value;
+  }
+  return *all;
 }
 
 }  // namespace tilewright
