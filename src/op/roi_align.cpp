@@ -60,16 +60,17 @@ TapTables tables_of(Lowering& l, int axis, const Dim& samples) {
     const Expr first = n.binary(ExprOp::max, none, n.binary(ExprOp::min, before, count));
     const Expr sample = n.binary(ExprOp::mod, first + number, count);
     const Expr place = start + (n.cast(sample, dtype) + 0.5) * bin / n.cast(count, dtype);
-    // One element beyond the edges reads the edge; further out, and past the count, nothing.
+    // One element beyond the edges reads the edge; further out, and past the count, nothing: index -1.
     const auto ordered = [&](Expr a, Expr b) { return n.binary(ExprOp::less_equal, a, b); };
     const Expr inside = n.binary(ExprOp::logical_and, ordered(n.constant(dtype, -1), place), ordered(place, last + 1.0));
     const Expr counted = n.binary(ExprOp::logical_and, inside, n.binary(ExprOp::less, number, count));
     const Tap tap = linear_tap(n, n.binary(ExprOp::max, zero, n.binary(ExprOp::min, place, last)), n.index(0));
-    return Tap{n.select(counted, tap.index, none), n.select(counted, *tap.weight, zero)};
+    return Tap{n.select(counted, tap.index, n.constant_int(DType::i64, -1)), n.select(counted, *tap.weight, zero)};
   });
 }
 
-/// out[r, c, p, q] = Σ or max over samples i, j and taps s, t of x[batch[r], c, row[s,r,p,i], column[t,r,q,j]] · weights; the sum over the count of samples.
+/// out[r, c, p, q] = mean over samples i, j of Σ over taps s, t of x[batch[r], c, row[s,r,p,i], column[t,r,q,j]] · weights, or the largest of
+/// these products: what ONNX and its implementations take for mode max.
 void lower_roi_align(Lowering& l) {
   const InferContext c = l.context();
   const bool averages = c.text_or("mode", "avg") == "avg";
@@ -82,16 +83,18 @@ void lower_roi_align(Lowering& l) {
   const Expr batch = n.load_at(l.in(batch_operand), l.in_type(batch_operand), {n.index(0)});
   const std::vector<SampledAxis> axes = {{rows, {n.index(0), n.index(2), n.index(4)}}, {columns, {n.index(0), n.index(3), n.index(5)}}};
   const DType wide = sampling_dtype(out.dtype);
-  const Expr value = combined_taps(l, n, l.in(x_operand), wide, {batch, n.index(1)}, axes, Outside::nearest, averages ? ExprOp::add : ExprOp::max);
+  const Expr value = combined_taps(l, n, l.in(x_operand), wide, {batch, n.index(1)}, axes, Outside::zero, averages ? ExprOp::add : ExprOp::max);
   const Expr down = of_region(l, n, counts_operand, n.index(0), 0), across = of_region(l, n, counts_operand, n.index(0), 1);
   if (averages) {
-    const Expr count = n.binary(ExprOp::max, n.constant_int(DType::i64, 1), down * across);
-    n.store(l.out(), n.cast(n.reduce(ReduceOp::sum, value, wide) / n.cast(count, wide), out.dtype));
+    const Expr count = n.binary(ExprOp::max, n.constant(wide, 1), n.cast(down, wide) * n.cast(across, wide));
+    n.store(l.out(), n.cast(n.reduce(ReduceOp::sum, value, wide) / count, out.dtype));
   } else {
-    const auto less = [&](Expr a, Expr b) { return n.binary(ExprOp::less, a, b); };
-    const Expr counted = n.binary(ExprOp::logical_and, less(n.index(4), down), less(n.index(5), across));
-    const Expr largest = n.reduce(ReduceOp::max, n.select(counted, value, n.constant(wide, -HUGE_VAL)), wide);
-    n.store(l.out(), n.cast(n.select(less(n.constant_int(DType::i64, 0), down * across), largest, n.constant(wide, 0)), out.dtype));
+    const auto both = [&](Expr below_down, Expr below_across) {
+      return n.binary(ExprOp::logical_and, n.binary(ExprOp::less, below_down, down), n.binary(ExprOp::less, below_across, across));
+    };
+    const Expr none = n.constant_int(DType::i64, 0);
+    const Expr largest = n.reduce(ReduceOp::max, n.select(both(n.index(4), n.index(5)), value, n.constant(wide, -HUGE_VAL)), wide);
+    n.store(l.out(), n.cast(n.select(both(none, none), largest, n.constant(wide, 0)), out.dtype));
   }
   l.emit(n);
 }

@@ -130,6 +130,13 @@ TEST(RoiAlign, the_largest_is_of_weighted_elements_and_of_counted_samples) {
   EXPECT_THAT(values(negative[0]), ElementsAre(-1, -1));
 }
 
+TEST(RoiAlign, samples_that_a_region_has_not_read_nothing) {
+  Tensor x = filled({1, 1, 2, 4}, 1);
+  x.set_float(0, HUGE_VAL);  // beside region 0, which has one sample where region 1 has three
+  const auto out = regions(std::move(x), {2, 0, 3, 1, 1, 0, 4, 1}, "avg", "output_half_pixel").run();
+  EXPECT_THAT(values(out[0]), ElementsAre(1, 1));
+}
+
 TEST(RoiAlign, a_region_far_larger_than_the_input_samples_what_is_inside) {
   // 2000 samples an axis at -999.5, -998.5, …; those at -0.5, 0.5 and 1.5 are inside or within an element of it.
   const auto out = regions(filled({1, 1, 2, 2}, 1), {-1000, -1000, 1000, 1000}, "avg", "output_half_pixel").run();
