@@ -1,5 +1,6 @@
-#include "op/windows.h"
+#include "op/convolution.h"
 #include "op/tables.h"
+#include "op/windows.h"
 
 namespace tilewright {
 namespace {
@@ -12,10 +13,10 @@ using pattern::ReduceOp;
 
 DType accumulator_of(DType result) { return result == DType::f16 || result == DType::bf16 ? DType::f32 : result; }
 
-void check_bias(const InferContext& c, const Dim& channels) {
-  if (!c.has(2)) return;
-  c.require(c.rank(2) == 1, "bias is {}; needs [{}]", str(c.type(2)), channels.str());
-  c.require_equal(c.dims(2)[0], channels, "bias and output channels");
+void check_bias(const InferContext& c, int bias, const Dim& channels) {
+  if (!c.has(bias)) return;
+  c.require(c.rank(bias) == 1, "bias is {}; needs [{}]", str(c.type(bias)), channels.str());
+  c.require_equal(c.dims(bias)[0], channels, "bias and output channels");
 }
 
 int64_t groups_of(const InferContext& c) {
@@ -26,88 +27,23 @@ int64_t groups_of(const InferContext& c) {
 
 std::vector<Type> infer_conv(const InferContext& c) {
   const bool widened = c.node().attributes.count("dtype") > 0;
-  c.require(c.rank(0) >= 3 && c.rank(1) == c.rank(0), "input is {}, weights are {}; needs [n,c,spatial…] and [m,c/groups,kernel…]", str(c.type(0)),
-            str(c.type(1)));
   c.require(widened || c.dtype(0) == c.dtype(1), "input is {}, weights are {}; dtypes must agree", str(c.type(0)), str(c.type(1)));
-  const int64_t groups = groups_of(c);
-  c.require_equal(c.dims(0)[1], c.dims(1)[1] * groups,
-                  fmt::format("channels of input {} and weights {} with {} groups", str(c.dims(0)), str(c.dims(1)), groups));
-  const Dim m = c.dims(1)[0];
-  c.require(!m.is_constant() || m.constant() % groups == 0, "{} output channels do not divide into {} groups", m.str(), groups);
-  check_bias(c, m);
-  const Windows w = windows_of(c, Dims(c.dims(1).begin() + 2, c.dims(1).end()));
-  Dims dims = {c.dims(0)[0], m};
-  for (int axis = 0; axis < w.rank; ++axis) dims.push_back(w.positions(c, c.dims(0)[static_cast<size_t>(axis) + 2], axis, false));
-  return {{widened ? c.dtype_attribute("dtype") : c.dtype(0), dims}};
+  return {{widened ? c.dtype_attribute("dtype") : c.dtype(0), convolved_dims(c, 2)}};
 }
 
 /// Stores the sum, plus the bias of its channel, in the result's dtype.
-void finish(Lowering& l, NestBuilder& n, const Map& store, Expr sum, const std::vector<Expr>& channel) {
+void finish(Lowering& l, NestBuilder& n, const Map& store, Expr sum, int bias, const std::vector<Expr>& channel) {
   const DType result = l.out_type().dtype;
-  if (l.has(2)) sum = sum + n.cast(n.load_at(l.in(2), l.in_type(2), channel), sum.dtype());
+  if (l.has(bias)) sum = sum + n.cast(n.load_at(l.in(bias), l.in_type(bias), channel), sum.dtype());
   n.store(l.out(), store, n.cast(sum, result));
   l.emit(n);
 }
 
-/// out[n, g, m, o…] = Σ x[n, g, c, o·stride + k·dilation − pad] · w[g, m, c, k…], reduced over c, k…; the group coordinate only when there are groups.
+/// out[n, m, o…] = Σ x[n, c, o·stride + k·dilation − pad] · w[m, c, k…] within each group.
 void lower_conv(Lowering& l) {
-  const InferContext c = l.context();
-  const Type x = l.in_type(0), w = l.in_type(1), out = l.out_type();
-  const Dim groups = groups_of(c);
-  const bool grouped = !(groups == Dim(1));
-  const Windows windows = windows_of(c, Dims(w.dims.begin() + 2, w.dims.end()));
-  const int spatial = windows.rank, lead = grouped ? 3 : 2;
-  const Dim m = w.dims[0] / groups, inner = w.dims[1];
-
-  Dims space = grouped ? Dims{out.dims[0], groups, m} : Dims{out.dims[0], m};
-  space.insert(space.end(), out.dims.begin() + 2, out.dims.end());
-  space.push_back(inner);
-  space.insert(space.end(), w.dims.begin() + 2, w.dims.end());
-
-  // x: [n, c, s…] → [n, (g,) c, (o, k)…] → [n, (g,) m, o…, c, k…]
-  Map view = windows.view(x.dims, Dims(out.dims.begin() + 2, out.dims.end()));
-  if (grouped) {
-    Dims split;
-    for (int d = 0; d < view.rank_in(); ++d) {
-      if (d == 1)
-        split.insert(split.end(), {groups, inner});
-      else
-        split.push_back(view.extent_in(d));
-    }
-    view = view.reshaped(std::span<const Dim>(split));
-  }
-  std::vector<int> order = {0};
-  if (grouped) order.push_back(1);
-  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis);
-  order.push_back(lead - 1);
-  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis + 1);
-  view = view.transposed(std::span<const int>(order)).inserted(lead - 1, m);
-
-  // w: [m, c, k…] → [n, (g,) m, o…, c, k…]
-  Map weights = Map::identity(w.dims);
-  if (grouped) {
-    Dims split = {groups, m};
-    split.insert(split.end(), w.dims.begin() + 1, w.dims.end());
-    weights = weights.reshaped(std::span<const Dim>(split));
-  }
-  weights = weights.inserted(0, out.dims[0]);
-  for (int axis = 0; axis < spatial; ++axis) weights = weights.inserted(lead + axis, out.dims[static_cast<size_t>(axis) + 2]);
-
-  NestBuilder n(space, 1 + spatial);
-  const DType wide = accumulator_of(out.dtype);
-  std::optional<Expr> fill;
-  if (view.may_be_invalid()) fill = n.constant(x.dtype, 0);
-  const Expr product = n.cast(n.load(l.in(0), x.dtype, view, {}, fill), wide) * n.cast(n.load(l.in(1), w.dtype, weights), wide);
-  const Expr sum = n.reduce(ReduceOp::sum, product, wide);
-  Map store = Map::identity(out.dims);
-  Expr channel = n.index(lead - 1);
-  if (grouped) {
-    Dims split = {out.dims[0], groups, m};
-    split.insert(split.end(), out.dims.begin() + 2, out.dims.end());
-    store = store.reshaped(std::span<const Dim>(split));
-    channel = n.index(1) * n.size(m) + channel;
-  }
-  finish(l, n, store, sum, {channel});
+  const Dims x = l.in_type(0).dims, w = l.in_type(1).dims, out = l.out_type().dims;
+  const Windows windows = windows_of(l.context(), Dims(w.begin() + 2, w.end()));
+  emit_convolution(l, l.in(0), windows.view(x, Dims(out.begin() + 2, out.end())), 2);
 }
 
 std::vector<Type> infer_conv_transpose(const InferContext& c) {
@@ -116,7 +52,7 @@ std::vector<Type> infer_conv_transpose(const InferContext& c) {
   const int64_t groups = groups_of(c);
   c.require_equal(c.dims(0)[1], c.dims(1)[0], fmt::format("channels of input {} and weights {}", str(c.dims(0)), str(c.dims(1))));
   const Dim m = c.dims(1)[1] * groups;
-  check_bias(c, m);
+  check_bias(c, 2, m);
   const Windows w = windows_of(c, Dims(c.dims(1).begin() + 2, c.dims(1).end()));
   const auto extra = c.integers("output_padding");
   Dims dims = {c.dims(0)[0], m};
@@ -198,12 +134,86 @@ void lower_conv_transpose(Lowering& l) {
     store = store.reshaped(std::span<const Dim>(split));
     channel = n.index(1) * n.size(m) + channel;
   }
-  finish(l, n, store, sum, {channel});
+  finish(l, n, store, sum, 2, {channel});
 }
 
 constexpr OpDef ops[] = {{"conv", 2, 3, infer_conv, lower_conv}, {"conv_transpose", 2, 3, infer_conv_transpose, lower_conv_transpose}};
 
 }  // namespace
+
+Dims convolved_dims(const InferContext& c, int bias) {
+  c.require(c.rank(0) >= 3 && c.rank(1) == c.rank(0), "input is {}, weights are {}; needs [n,c,spatial…] and [m,c/groups,kernel…]", str(c.type(0)),
+            str(c.type(1)));
+  const int64_t groups = groups_of(c);
+  c.require_equal(c.dims(0)[1], c.dims(1)[1] * groups,
+                  fmt::format("channels of input {} and weights {} with {} groups", str(c.dims(0)), str(c.dims(1)), groups));
+  const Dim m = c.dims(1)[0];
+  c.require(!m.is_constant() || m.constant() % groups == 0, "{} output channels do not divide into {} groups", m.str(), groups);
+  check_bias(c, bias, m);
+  const Windows w = windows_of(c, Dims(c.dims(1).begin() + 2, c.dims(1).end()));
+  Dims dims = {c.dims(0)[0], m};
+  for (int axis = 0; axis < w.rank; ++axis) dims.push_back(w.positions(c, c.dims(0)[static_cast<size_t>(axis) + 2], axis, false));
+  return dims;
+}
+
+/// Reduced over c, k…; the group coordinate only when there are groups.
+void emit_convolution(Lowering& l, pattern::TensorId columns, Map view, int bias) {
+  const Type w = l.in_type(1), out = l.out_type();
+  const DType dtype = l.program.tensor(columns).type.dtype;
+  const Dim groups = groups_of(l.context());
+  const bool grouped = !(groups == Dim(1));
+  const int spatial = static_cast<int>(w.dims.size()) - 2, lead = grouped ? 3 : 2;
+  const Dim m = w.dims[0] / groups, inner = w.dims[1];
+
+  Dims space = grouped ? Dims{out.dims[0], groups, m} : Dims{out.dims[0], m};
+  space.insert(space.end(), out.dims.begin() + 2, out.dims.end());
+  space.push_back(inner);
+  space.insert(space.end(), w.dims.begin() + 2, w.dims.end());
+
+  // columns: [n, c, (o, k)…] → [n, (g,) c, (o, k)…] → [n, (g,) m, o…, c, k…]
+  if (grouped) {
+    Dims split;
+    for (int d = 0; d < view.rank_in(); ++d) {
+      if (d == 1)
+        split.insert(split.end(), {groups, inner});
+      else
+        split.push_back(view.extent_in(d));
+    }
+    view = view.reshaped(std::span<const Dim>(split));
+  }
+  std::vector<int> order = {0};
+  if (grouped) order.push_back(1);
+  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis);
+  order.push_back(lead - 1);
+  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis + 1);
+  view = view.transposed(std::span<const int>(order)).inserted(lead - 1, m);
+
+  // w: [m, c, k…] → [n, (g,) m, o…, c, k…]
+  Map weights = Map::identity(w.dims);
+  if (grouped) {
+    Dims split = {groups, m};
+    split.insert(split.end(), w.dims.begin() + 1, w.dims.end());
+    weights = weights.reshaped(std::span<const Dim>(split));
+  }
+  weights = weights.inserted(0, out.dims[0]);
+  for (int axis = 0; axis < spatial; ++axis) weights = weights.inserted(lead + axis, out.dims[static_cast<size_t>(axis) + 2]);
+
+  NestBuilder n(space, 1 + spatial);
+  const DType wide = accumulator_of(out.dtype);
+  std::optional<Expr> fill;
+  if (view.may_be_invalid()) fill = n.constant(dtype, 0);
+  const Expr product = n.cast(n.load(columns, dtype, view, {}, fill), wide) * n.cast(n.load(l.in(1), w.dtype, weights), wide);
+  const Expr sum = n.reduce(ReduceOp::sum, product, wide);
+  Map store = Map::identity(out.dims);
+  Expr channel = n.index(lead - 1);
+  if (grouped) {
+    Dims split = {out.dims[0], groups, m};
+    split.insert(split.end(), out.dims.begin() + 2, out.dims.end());
+    store = store.reshaped(std::span<const Dim>(split));
+    channel = n.index(1) * n.size(m) + channel;
+  }
+  finish(l, n, store, sum, bias, {channel});
+}
 
 std::span<const OpDef> convolution_ops() { return ops; }
 

@@ -8,8 +8,9 @@ namespace tilewright {
 std::span<const OpDef* const> all_ops() {
   static const std::vector<const OpDef*> ops = [] {
     std::vector<const OpDef*> all;
-    for (const auto table : {contraction_ops(), control_ops(), convolution_ops(), cumulate_ops(), determinant_ops(), dft_ops(), einsum_ops(), elementwise_ops(),
-                             gather_ops(), movement_ops(), pooling_ops(), reduction_ops(), resize_ops(), scatter_ops(), select_ops()})
+    for (const auto table :
+         {contraction_ops(), control_ops(), convolution_ops(), cumulate_ops(), deform_conv_ops(), determinant_ops(), dft_ops(), einsum_ops(), elementwise_ops(),
+          gather_ops(), grid_sample_ops(), movement_ops(), pooling_ops(), reduction_ops(), resize_ops(), roi_align_ops(), scatter_ops(), select_ops()})
       for (const OpDef& op : table) all.push_back(&op);
     std::sort(all.begin(), all.end(), [](const OpDef* a, const OpDef* b) { return a->name < b->name; });
     for (size_t i = 1; i < all.size(); ++i)

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "op/sampling.h"
 #include "op/tables.h"
 
 namespace tilewright {
@@ -101,12 +102,9 @@ struct Sampler {
 
   /// Weight of an input element at distance `d` (in input elements, already multiplied by min(scale, 1) when antialiased).
   Expr kernel(Expr d, bool cubic) const {
-    const Expr x = n.unary(ExprOp::abs, d), one = number(1), two = number(2);
-    if (!cubic) return n.binary(ExprOp::max, number(0), one - x);
-    const double a = c.real_or("cubic_a", -0.75);
-    const Expr near = (x * (a + 2.0) - number(a + 3.0)) * x * x + 1.0;
-    const Expr far = ((x * a - number(5 * a)) * x + number(8 * a)) * x - number(4 * a);
-    return n.select(n.binary(ExprOp::less_equal, x, one), near, n.select(n.binary(ExprOp::less, x, two), far, number(0)));
+    const Expr x = n.unary(ExprOp::abs, d);
+    if (!cubic) return n.binary(ExprOp::max, number(0), 1.0 - x);
+    return cubic_weight(n, x, c.real_or("cubic_a", -0.75));
   }
 };
 

@@ -10,13 +10,31 @@ void roi_align(NodeImport& n) {
             coordinates);
   const std::string mode = n.text("mode", "avg");
   n.require(mode == "avg" || mode == "max", "mode is '{}'; needs avg or max", mode);
-  n.set(n.b.one("roi_align", {n.in(0), n.in(1), n.b.cast(n.in(2), DType::i64)},
-                {{"output_height", n.integer("output_height", 1)},
-                 {"output_width", n.integer("output_width", 1)},
-                 {"sampling_ratio", n.integer("sampling_ratio", 0)},
-                 {"scale", n.real("spatial_scale", 1)},
-                 {"mode", mode},
-                 {"half_pixel", int64_t{coordinates == "half_pixel"}}}));
+  Builder& b = n.b;
+  const ValueId x = n.in(0), rois = n.in(1);
+  n.require(b.rank(x) == 4 && b.rank(rois) == 2, "input is {}, regions are {}; needs [n,c,h,w] and [regions,4]", str(b.type(x)), str(b.type(rois)));
+  b.require_equal(b.dims(rois)[1], 4, "a region has 4 coordinates");
+  const int64_t height = n.integer("output_height", 1), width = n.integer("output_width", 1), ratio = n.integer("sampling_ratio", 0);
+  n.require(height >= 1 && width >= 1 && ratio >= 0, "output is {}x{} with sampling_ratio {}; needs positive sizes", height, width, ratio);
+  const bool half_pixel = coordinates == "half_pixel";
+  const DType dtype = b.dtype(rois) == DType::f64 ? DType::f64 : DType::f32;
+  const auto corner = [&](int64_t across, int64_t down) {  // [regions, 2], rows first
+    const ValueId scaled = b.mul(b.cast(b.gather(rois, b.ints({down, across}), 1), dtype), n.real("spatial_scale", 1));
+    return half_pixel ? b.add(scaled, -0.5) : scaled;
+  };
+  const ValueId starts = corner(0, 1), span = b.sub(corner(2, 3), starts);
+  const ValueId bins = b.div(half_pixel ? span : b.max(span, 1.0), b.cast(b.ints({height, width}), dtype));
+  Dims samples = {ratio, ratio};
+  ValueId counts = b.broadcast(b.ints({ratio, ratio}), {b.dims(rois)[0], 2});
+  if (ratio == 0) {
+    // About one sample an element, as many as the largest bin needs; of a bin much larger than the input only those that can lie inside.
+    const ValueId whole = b.min(b.max(b.unary("ceil", bins), 0.0), 0x1p40);
+    const ValueId reach = b.cast(b.sizes({b.dims(x)[2] + 1, b.dims(x)[3] + 1}), dtype);
+    const ValueId inside = b.add(b.unary("floor", b.div(b.mul(whole, reach), bins)), 4.0);
+    counts = b.cast(whole, DType::i64);
+    samples = b.sizes_of(b.max(b.reduce("reduce_max", b.cast(b.min(whole, inside), DType::i64), {0}, false), 0.0));
+  }
+  n.set(b.one("roi_align", {x, b.cast(n.in(2), DType::i64), starts, bins, counts}, {{"dims", Dims{height, width}}, {"samples", samples}, {"mode", mode}}));
 }
 
 /// Opset 16 calls the modes bilinear and bicubic, opset 20 linear and cubic.
