@@ -57,6 +57,11 @@ class Parser {
     expect("\"");
     return out;
   }
+  /// A name that is a word may go without quotes.
+  std::string value_name() {
+    expect("%");
+    return at_ < text_.size() && text_[at_] == '"' ? quoted_text() : word();
+  }
   std::string number_text() {
     space();
     const size_t start = at_;
@@ -126,8 +131,7 @@ class Parser {
   }
 
   ValueId declare(Graph& graph, std::map<std::string, ValueId>& known) {
-    expect("%");
-    std::string label = quoted_text();
+    const std::string label = value_name();
     expect(":");
     graph.values.push_back({type(), label, nullptr, std::nullopt});
     const ValueId id = static_cast<ValueId>(graph.values.size()) - 1;
@@ -149,8 +153,7 @@ class Parser {
   }
   ValueId mention(const std::map<std::string, ValueId>& known) {
     if (take("-")) return no_value;
-    expect("%");
-    const std::string label = quoted_text();
+    const std::string label = value_name();
     const auto found = known.find(label);
     if (found == known.end()) reject("'" + label + "' is not declared");
     return found->second;
@@ -261,8 +264,7 @@ class Parser {
     std::vector<std::string> outputs;
     for (bool first = true; !take(")"); first = false) {
       if (!first) expect(",");
-      expect("%");
-      outputs.push_back(quoted_text());
+      outputs.push_back(value_name());
     }
     expect("{");
     while (!take("}")) {
