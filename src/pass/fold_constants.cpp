@@ -39,8 +39,8 @@ bool foldable(const Graph& graph, const Node& node) {
   return out <= std::max(always_folded_bytes, in);
 }
 
-/// The node alone as a graph without inputs. Nothing when it cannot run: an index that lies outside, say, in a branch that is never taken.
-std::optional<std::vector<Tensor>> evaluate(const Graph& graph, const Node& node) {
+/// The node alone as a graph without inputs.
+std::vector<Tensor> evaluate(const Graph& graph, const Node& node) {
   Graph alone;
   alone.name = node.name;
   Node copy = node;
@@ -57,12 +57,7 @@ std::optional<std::vector<Tensor>> evaluate(const Graph& graph, const Node& node
     alone.outputs.push_back(id);
   }
   alone.nodes.push_back(std::move(copy));
-  try {
-    return pattern::interpret(lower(alone), {});
-  } catch (const Error& problem) {
-    if (problem.kind() == ErrorKind::internal) throw;
-    return std::nullopt;
-  }
+  return pattern::interpret(lower(alone), {});
 }
 
 /// The known contents as a tensor. Floats are taken only where rounding on the way cannot have changed them, nor the sign of a zero been lost.
@@ -92,9 +87,8 @@ void fold_constants(Graph& graph) {
     const auto known = [&](ValueId id) { return graph.value(id).constant != nullptr; };
     if (!node.outputs.empty() && std::all_of(node.outputs.begin(), node.outputs.end(), known)) return true;
     if (!foldable(graph, node)) return false;
-    const auto results = evaluate(graph, node);
-    if (!results) return false;
-    for (size_t i = 0; i < results->size(); ++i) graph.value(node.outputs[i]).constant = std::make_shared<const Tensor>((*results)[i]);
+    const std::vector<Tensor> results = evaluate(graph, node);
+    for (size_t i = 0; i < results.size(); ++i) graph.value(node.outputs[i]).constant = std::make_shared<const Tensor>(results[i]);
     return true;
   });
   for (Node& node : graph.nodes)

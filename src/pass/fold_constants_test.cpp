@@ -65,20 +65,6 @@ TEST(FoldConstants, LeavesResultsMuchLargerThanTheirOperands) {
   EXPECT_EQ(small.nodes.size(), 1u);
 }
 
-TEST(FoldConstants, LeavesNodesThatCannotRun) {
-  // The branch that reads behind the end is never taken.
-  const std::string text = R"(graph "g" (%x: f32[2], %flag: bool[]) -> (%y) {
-    %y: f32[2] = if(%flag, %x) ;""
-      graph "" (%a: f32[2]) -> (%a) { }
-      graph "" (%a: f32[2]) -> (%c) {
-        const %table: f32[3] = {1, 2, 3}
-        const %i: i64[2] = {0, 7}
-        %c: f32[2] = gather(%table, %i) axis=0 ;""
-      }
-  })";
-  expect_unchanged(pass, text);
-}
-
 TEST(FoldConstants, WorksInBodiesAndKeepsAConstantOutput) {
   expect_pass(pass, R"(graph "g" (%x: f32[1], %flag: bool[]) -> (%y, %z) {
     const %c: f32[1] = {2}

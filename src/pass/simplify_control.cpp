@@ -70,9 +70,9 @@ void simplify_control(Graph& graph) {
       constants_into(graph, *node.subgraphs[0], node.inputs, 2 + carried, 2 + carried);
     }
   }
-  apply_rule(graph, take_branch);
-  for (Node& node : graph.nodes)
+  for (Node& node : graph.nodes)  // first, so that a branch which is taken brings no known condition along
     for (auto& body : node.subgraphs) simplify_control(*body);
+  apply_rule(graph, take_branch);
 }
 
 }  // namespace tilewright
