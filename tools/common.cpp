@@ -154,7 +154,7 @@ void CompileChoice::add_to(CLI::App& command) {
   command.add_option("--shape", shapes, "dims of an input, e.g. input=1x3x224x224; names stay run-time sizes");
   command.add_option("--disable", disabled, "switch a pass off by name; repeatable");
   command.add_option("--dump-dir", dump_dir, "write the model's text form after every stage there");
-  command.add_option("--stop-after", stop_after, "stop after this stage or pass");
+  command.add_option("--stop-after", stop_after, "stop after this stage: import, a pass of the graph, optimise, lower, schedule, emit");
   command.add_flag("--verify-passes", verify_passes, "check the graph after every pass");
   command.add_option("--cxx", compiler, "C++ compiler for the kernels (default: $TILEWRIGHT_CXX or g++)");
   command.add_option("-j,--jobs", jobs, "compilers at once (default: one a core)")->check(CLI::Range(0, 256));

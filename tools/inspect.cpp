@@ -34,6 +34,7 @@ int run(const Choice& choice) {
   print_ports("inputs", model.imported, model.imported.inputs);
   print_ports("outputs", model.imported, model.imported.outputs);
   print_histogram("imported", model.imported);
+  if (options.stop_after == "import") return 0;
   print_histogram("optimised", model.optimised);
   if (choice.graph) std::printf("\n%s\n", print(model.optimised).c_str());
   if (!model.block) return 0;

@@ -3,14 +3,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "artifact/compare.h"
 #include "base/file.h"
 #include "base/npy.h"
 #include "commands.h"
 #include "common.h"
-#include "op/op.h"
 #include "op/rounding.h"
-#include "pattern/interpreter.h"
+#include "reference.h"
 
 namespace tilewright::tools {
 namespace {
@@ -25,55 +23,18 @@ struct Choice {
   bool float64 = false, no_interpreter = false, json = false;
 };
 
-std::vector<Tensor> interpret_graph(const Graph& graph, const std::vector<Tensor>& inputs, bool float64) {
-  pattern::InterpreterOptions options;
-  options.arithmetic = float64 ? pattern::InterpreterOptions::Arithmetic::float64 : pattern::InterpreterOptions::Arithmetic::as_written;
-  return pattern::interpret(lower(graph), inputs, options);
-}
-
-double scale_of(const Tensor& tensor) {
-  double largest = 0;
-  for (int64_t i = 0; i < tensor.element_count(); ++i)
-    if (const double value = std::abs(tensor.float_at(i)); std::isfinite(value)) largest = std::max(largest, value);
-  return largest;
-}
-
-/// Every intermediate result of the main graph becomes an output of a library of its own; the first that differs from the interpreter names the node.
-void find_first_difference(const Choice& choice, const Prepared& model, const std::vector<Tensor>& inputs) {
-  std::printf("looking for the first node that differs …\n");
-  std::fflush(stdout);
-  Prepared probe = model;
-  std::vector<std::string> nodes;
-  probe.optimised.outputs.clear();
-  for (const Node& node : model.optimised.nodes)
-    for (const ValueId id : node.outputs) {
-      probe.optimised.outputs.push_back(id);
-      nodes.push_back(fmt::format("{} '{}' → {}", node.op, node.name, model.optimised.value(id).name));
-    }
-  CompileOptions options = choice.compile.finish();
-  pattern::Program program = lower(probe.optimised);
-  std::set<std::string> entry;
-  for (const pattern::TensorId id : program.inputs)
-    for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
-  probe.block = std::make_shared<schedule::Block>(schedule::schedule(std::move(program), {entry.begin(), entry.end()}));
-  const ScratchFolder folder(std::filesystem::temp_directory_path());
-  const std::string library = (folder.path() / "probe.so").string();
-  build_models({probe}, library, options);
-  const Model loaded = open_model(library);
-  Context context(loaded, choice.threads);
-  const std::vector<Tensor> actual = run_model(context, loaded, inputs), expected = interpret_graph(probe.optimised, inputs, false);
-  const double steps = rounding_steps(probe.optimised);
-  for (size_t i = 0; i < actual.size(); ++i) {
-    const Comparison result = compare(actual[i], expected[i], network_tolerance(expected[i].dtype(), steps, scale_of(expected[i])));
-    if (result.same) continue;
-    std::printf("first      %s: %s\n", nodes[i].c_str(), result.reason.c_str());
-    return;
-  }
-  std::printf("first      none: with every result stored, all agree; the difference comes from fusion (try --disable fuse_maps, fuse_epilogues, fuse_rows)\n");
+/// An artifact says which file it was compiled from; a different one is the likeliest cause of every difference.
+void warn_of_another_source(const Model& artifact, const Prepared& model) {
+  const nlohmann::json manifest = nlohmann::json::parse(artifact.api().manifest, nullptr, false);
+  if (manifest.is_object() && manifest.value("source_sha256", model.source_hash) != model.source_hash)
+    std::fprintf(stderr, "tilewright: the artifact was compiled from another file than %s.onnx\n", model.name.c_str());
 }
 
 int run(const Choice& choice) {
   const CompileOptions options = choice.compile.finish();
+  if (!options.stop_after.empty())
+    fail(ErrorKind::invalid_input, "verify wants the whole way; leave --stop-after '{}' to compile and inspect", options.stop_after);
+  if (choice.no_interpreter && choice.expected.empty()) fail(ErrorKind::invalid_input, "--no-interpreter leaves nothing to compare with; give --expected");
   const Prepared model = prepare(choice.model, options);
   const std::vector<Tensor> inputs = make_inputs(inputs_of(model.imported), choice.input);
   if (!choice.reference_out.empty()) {
@@ -93,6 +54,7 @@ int run(const Choice& choice) {
     build_models({model}, library, options);
   }
   const Model loaded = open_model(library);
+  if (!choice.artifact.empty()) warn_of_another_source(loaded, model);
   Context context(loaded, choice.threads);
   const std::vector<Tensor> actual = run_model(context, loaded, inputs);
 
@@ -124,7 +86,7 @@ int run(const Choice& choice) {
           for (int64_t k = 0; k < expected.element_count(); ++k) narrowed.set_float(k, expected.float_at(k));
           return narrowed;
         }();
-      Tolerance tolerance = network_tolerance(expected.dtype(), steps, scale_of(expected));
+      Tolerance tolerance = tolerance_for(expected, steps);
       if (choice.relative >= 0) tolerance.relative = choice.relative;
       if (choice.absolute >= 0) tolerance.absolute = choice.absolute;
       const Comparison result = compare(actual[i], expected, tolerance);
@@ -144,7 +106,11 @@ int run(const Choice& choice) {
     }
   }
   if (choice.json) std::printf("%s\n", json.dump().c_str());
-  if (interpreter_differs && !choice.json) find_first_difference(choice, model, inputs);
+  if (interpreter_differs && !choice.json) {
+    std::printf("looking for the first node that differs …\n");
+    std::fflush(stdout);
+    std::printf("first      %s\n", locate_difference(model, options, inputs, choice.threads, !choice.artifact.empty()).c_str());
+  }
   return good ? 0 : 1;
 }
 

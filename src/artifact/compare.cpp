@@ -16,6 +16,14 @@ std::string place(const Tensor& tensor, int64_t index) {
   return dims_text(coordinates);
 }
 
+/// |a - b| of two integers, rounded once: 0 only when they are equal.
+double integer_difference(const Tensor& a, const Tensor& b, int64_t i) {
+  const int64_t x = a.int_at(i), y = b.int_at(i);
+  const bool less = is_signed(a.dtype()) ? x < y : static_cast<uint64_t>(x) < static_cast<uint64_t>(y);
+  const uint64_t forward = static_cast<uint64_t>(x) - static_cast<uint64_t>(y);
+  return static_cast<double>(less ? 0 - forward : forward);
+}
+
 }  // namespace
 
 double epsilon_of(DType dtype) {
@@ -72,11 +80,10 @@ Comparison compare(const Tensor& actual, const Tensor& expected, const Tolerance
         same = a == e || (std::isnan(a) && std::isnan(e));
       }
     } else {
-      const int64_t a = actual.int_at(i), e = expected.int_at(i);
-      const double difference = std::abs(static_cast<double>(a) - static_cast<double>(e));
+      const double difference = integer_difference(actual, expected, i), magnitude = std::abs(expected.float_at(i));
       result.largest_absolute = std::max(result.largest_absolute, difference);
-      result.largest_expected = std::max(result.largest_expected, std::abs(static_cast<double>(e)));
-      same = a == e || difference <= tolerance.absolute + tolerance.relative * std::abs(static_cast<double>(e));
+      result.largest_expected = std::max(result.largest_expected, magnitude);
+      same = difference <= tolerance.absolute + tolerance.relative * magnitude;
     }
     if (!same && wrong++ == 0) first_wrong = i;
   }

@@ -74,6 +74,7 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& option
   Stopwatch optimise_watch;
   model.optimised = clone(model.imported);
   for (const GraphPass& pass : graph_passes()) pipeline.run_pass(std::string(pass.name), pass.run, model.optimised);
+  pipeline.reached("optimise");
   if (pipeline.stopped()) return model;
   report(options, "optimise", fmt::format("{} → {} core operators", model.imported_nodes, model.optimised.nodes.size()), optimise_watch);
 

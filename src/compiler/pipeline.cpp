@@ -1,5 +1,7 @@
 #include "compiler/pipeline.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "op/op.h"
@@ -30,17 +32,17 @@ std::vector<std::pair<std::string, std::string>> pass_names() {
 }
 
 Pipeline::Pipeline(const CompileOptions& options) : options_(options) {
-  std::set<std::string> known;
-  std::string list;
-  for (const auto& [name, summary] : pass_names()) {
-    known.insert(name);
-    list += (list.empty() ? "" : ", ") + name;
-  }
+  std::vector<std::string> passes, stages = {"import"};
+  for (const auto& [name, summary] : pass_names()) passes.push_back(name);
+  for (const GraphPass& pass : graph_passes()) stages.emplace_back(pass.name);
+  stages.insert(stages.end(), {"optimise", "lower", "schedule", "emit"});
+  const auto holds = [](const std::vector<std::string>& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); };
   for (const std::string& name : options.disabled_passes)
-    if (!known.count(name)) fail(ErrorKind::invalid_input, "there is no pass '{}'; passes: {}", name, list);
-  known.insert({"import", "optimise", "lower", "schedule", "emit"});
-  if (!options.stop_after.empty() && !known.count(options.stop_after))
-    fail(ErrorKind::invalid_input, "there is no stage '{}' to stop after; stages: import, {}, lower, schedule, emit", options.stop_after, list);
+    if (!holds(passes, name)) fail(ErrorKind::invalid_input, "there is no pass '{}'; passes: {}", name, fmt::join(passes, ", "));
+  if (!options.stop_after.empty() && !holds(stages, options.stop_after))
+    fail(ErrorKind::invalid_input, "there is no stage '{}' to stop after; stages: {}", options.stop_after, fmt::join(stages, ", "));
+  if (options.disabled_passes.count(options.stop_after))
+    fail(ErrorKind::invalid_input, "'{}' is switched off, so nothing can stop after it", options.stop_after);
   if (!options.dump_dir.empty()) {
     std::error_code failure;
     std::filesystem::create_directories(options.dump_dir, failure);
@@ -63,7 +65,7 @@ void Pipeline::run_pass(const std::string& name, void (*pass)(Graph&), Graph& gr
 void Pipeline::after(const std::string& stage, const std::string& kind, const std::function<std::string()>& text) {
   ++number_;
   if (!options_.dump_dir.empty()) write_file(options_.dump_dir / fmt::format("{:02}_{}.{}", number_, stage, kind), text());
-  stopped_ |= stage == options_.stop_after;
+  reached(stage);
 }
 
 }  // namespace tilewright

@@ -13,8 +13,10 @@ class Pipeline {
 
   /// Runs `pass` on the graph unless it is switched off or the pipeline stopped.
   void run_pass(const std::string& name, void (*pass)(Graph&), Graph& graph);
-  /// Writes `text` as NN_<stage>.<kind> and notes whether this stage was the last one wanted.
+  /// Writes `text` as NN_<stage>.<kind>; the stage is reached.
   void after(const std::string& stage, const std::string& kind, const std::function<std::string()>& text);
+  /// Notes whether this stage was the last one wanted.
+  void reached(const std::string& stage) { stopped_ |= stage == options_.stop_after; }
   bool stopped() const { return stopped_; }
   bool enabled(const std::string& pass) const { return !options_.disabled_passes.count(pass); }
 

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -69,13 +70,19 @@ void compact(Graph&);
 
 /// Two lists of node names, "a, b", as one that names each once.
 std::string joined_sources(const std::string& first, const std::string& second);
+/// Sizes that the node learns while it runs, for what comes after it.
+std::vector<std::string> bound_symbols(const Node&);
+/// Sizes that must be known where the node stands: those its attributes, bodies and results mention, without those it binds.
+std::set<std::string> used_symbols(const Graph&, const Node&);
 
 /// Checks structure: ids in range, single definition, topological order, unique names, symbols defined before use. Throws
 /// ErrorKind::internal naming the node and the rule.
 void verify(const Graph&);
 
-/// Text form; parse(print(g)) gives an equal graph. Large constants print as `#hash` and parse from `constants`.
+/// Text form (print.cpp shows it). Constants of more than 16 elements print as `#` and the SHA-256 of their bytes.
 std::string print(const Graph&);
+/// The reverse of print(): an equal graph, but for the order of ids and values that nothing mentions. `constants`: by hash, for those too large to
+/// print. Throws invalid_input naming the line; the result is not verified.
 Graph parse_graph(std::string_view text, const std::map<std::string, std::shared_ptr<const Tensor>>& constants = {});
 
 }  // namespace tilewright

@@ -1,9 +1,9 @@
 #include "op/op.h"
 
 namespace tilewright {
+namespace {
 
-void verify_types(const Graph& graph) {
-  verify(graph);
+void check_types(const Graph& graph) {
   for (const Node& node : graph.nodes) {
     std::vector<Type> types;
     try {
@@ -20,8 +20,15 @@ void verify_types(const Graph& graph) {
         fail(ErrorKind::internal, "{} '{}': result {} carries {}, inference says {}", node.op, node.name, i, str(carried),
              i < types.size() ? str(types[i]) : "nothing");
     }
-    for (const auto& body : node.subgraphs) verify_types(*body);
+    for (const auto& body : node.subgraphs) check_types(*body);
   }
+}
+
+}  // namespace
+
+void verify_types(const Graph& graph) {
+  verify(graph);
+  check_types(graph);
 }
 
 }  // namespace tilewright

@@ -1,5 +1,6 @@
 #include "pass/editor.h"
 
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -71,37 +72,64 @@ void Editor::finish() {
     std::swap(graph_.value(root).name, graph_.value(id).name);
     id = root;
   }
-  // Producers before users; among the ready ones the old order, new nodes right where they are first needed.
+  sort();
+  compact(graph_);
+}
+
+std::vector<std::vector<int>> Editor::dependencies() const {
+  const std::vector<Node>& nodes = graph_.nodes;
   std::vector<int> producer(graph_.values.size(), -1);
-  for (size_t i = 0; i < graph_.nodes.size(); ++i)
-    for (const ValueId id : graph_.nodes[i].outputs) producer[static_cast<size_t>(id)] = static_cast<int>(i);
-  std::vector<char> state(graph_.nodes.size(), 0);
+  std::map<std::string, int> binder;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    for (const ValueId id : nodes[i].outputs) producer[static_cast<size_t>(id)] = static_cast<int>(i);
+    for (const std::string& symbol : bound_symbols(nodes[i])) binder[symbol] = static_cast<int>(i);
+  }
+  std::vector<std::vector<int>> before(nodes.size());
+  std::vector<int> checks;  // of the next new node
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    for (const ValueId id : nodes[i].inputs)
+      if (id != no_value && producer[static_cast<size_t>(id)] >= 0) before[i].push_back(producer[static_cast<size_t>(id)]);
+    if (!binder.empty())
+      for (const std::string& symbol : used_symbols(graph_, nodes[i]))
+        if (const auto found = binder.find(symbol); found != binder.end()) before[i].push_back(found->second);
+    if (i < original_nodes_) continue;
+    if (nodes[i].op == "require") {
+      checks.push_back(static_cast<int>(i));
+    } else {
+      before[i].insert(before[i].end(), checks.begin(), checks.end());
+      checks.clear();
+    }
+  }
+  return before;
+}
+
+void Editor::sort() {
+  const std::vector<std::vector<int>> before = dependencies();
+  enum class State : char { untouched, waiting, done };
+  std::vector<State> state(graph_.nodes.size(), State::untouched);
   std::vector<Node> sorted;
   sorted.reserve(graph_.nodes.size());
-  std::vector<std::pair<int, size_t>> stack;
+  std::vector<std::pair<size_t, size_t>> stack;  // node, how many of those before it were looked at
   for (size_t start = 0; start < graph_.nodes.size(); ++start) {
-    if (state[start] != 0) continue;
-    stack.push_back({static_cast<int>(start), 0});
-    state[start] = 1;
+    if (state[start] != State::untouched) continue;
+    stack.push_back({start, 0});
+    state[start] = State::waiting;
     while (!stack.empty()) {
       auto& [index, next] = stack.back();
-      Node& node = graph_.nodes[static_cast<size_t>(index)];
-      if (next == node.inputs.size()) {
-        state[static_cast<size_t>(index)] = 2;
-        sorted.push_back(std::move(node));
+      if (next == before[index].size()) {
+        state[index] = State::done;
+        sorted.push_back(std::move(graph_.nodes[index]));
         stack.pop_back();
         continue;
       }
-      const ValueId input = node.inputs[next++];
-      const int before = input == no_value ? -1 : producer[static_cast<size_t>(input)];
-      if (before < 0 || state[static_cast<size_t>(before)] == 2) continue;
-      ensure(state[static_cast<size_t>(before)] == 0, "a rewrite made the graph cyclic");
-      state[static_cast<size_t>(before)] = 1;
-      stack.push_back({before, 0});
+      const size_t other = static_cast<size_t>(before[index][next++]);
+      if (state[other] == State::done) continue;
+      ensure(state[other] == State::untouched, "a rewrite made the graph cyclic");
+      state[other] = State::waiting;
+      stack.push_back({other, 0});
     }
   }
   graph_.nodes = std::move(sorted);
-  compact(graph_);
 }
 
 void apply_rule(Graph& graph, Rule rule) {

@@ -37,6 +37,10 @@ class Editor {
 
  private:
   void index_new_nodes() const;
+  /// By node: those that make its operands, bind the sizes it mentions, or check what it needs.
+  std::vector<std::vector<int>> dependencies() const;
+  /// Every node behind its dependencies; among the ready ones the old order, new nodes right where they are first needed.
+  void sort();
 
   Graph& graph_;
   Builder builder_;

@@ -1,5 +1,7 @@
 #include "pass/fold_affine.h"
 
+#include <cmath>
+
 #include "pass/editor.h"
 
 namespace tilewright {
@@ -32,6 +34,12 @@ Tensor scaled_weights(const Tensor& weights, const std::vector<double>& scale, b
   return result;
 }
 
+bool all_finite(const Tensor& tensor) {
+  for (int64_t i = 0; i < tensor.element_count(); ++i)
+    if (!std::isfinite(tensor.float_at(i))) return false;
+  return true;
+}
+
 std::optional<std::vector<ValueId>> rule(Editor& editor, const Node& node) {
   const bool scales = node.op == "mul" || node.op == "div", shifts = node.op == "add" || node.op == "sub";
   if (!scales && !shifts) return std::nullopt;
@@ -48,6 +56,7 @@ std::optional<std::vector<ValueId>> rule(Editor& editor, const Node& node) {
     const auto factor = per_channel(editor.constant(node.inputs[1 - side]), type.dims);
     if (!factor || weights == nullptr || (has_bias && bias == nullptr) || type != editor.graph().type(node.outputs[0])) continue;
     if (type.dtype != DType::f32 && type.dtype != DType::f64) continue;  // narrower weights would be rounded twice
+    if (weights->dtype() != type.dtype) continue;
     const int64_t groups = conv.attributes.count("groups") ? std::get<int64_t>(conv.attributes.at("groups")) : 1;
     std::vector<double> scale(factor->size(), 1.0);
     Tensor new_bias(type.dtype, {static_cast<int64_t>(factor->size())});
@@ -56,10 +65,12 @@ std::optional<std::vector<ValueId>> rule(Editor& editor, const Node& node) {
       const double shift = node.op == "add" ? (*factor)[c] : node.op == "sub" ? -(*factor)[c] : 0.0;
       new_bias.set_float(static_cast<int64_t>(c), (bias ? bias->float_at(static_cast<int64_t>(c)) : 0.0) * scale[c] + shift);
     }
+    const Tensor new_weights = scales ? scaled_weights(*weights, scale, conv.op == "conv_transpose", groups) : *weights;
+    if (!all_finite(new_weights) || !all_finite(new_bias)) continue;  // 0·∞ and ∞ − ∞ are not what a late overflow gives
     Builder& b = editor.builder();
     b.set_source(joined_sources(conv.name, node.name));
     std::vector<ValueId> inputs = {editor.resolve(conv.inputs[0]), editor.resolve(conv.inputs[1])};
-    if (scales) inputs[1] = b.constant(scaled_weights(*weights, scale, conv.op == "conv_transpose", groups));
+    if (scales) inputs[1] = b.constant(new_weights);
     if (shifts || has_bias) inputs.push_back(b.constant(new_bias));
     return b.node(conv.op, inputs, conv.attributes);
   }

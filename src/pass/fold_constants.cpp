@@ -12,6 +12,8 @@ namespace {
 
 /// Results up to this size are always worth holding; larger ones only when they are no larger than the operands.
 constexpr int64_t always_folded_bytes = 64 << 10;
+/// Integers up to this are exact in float32.
+constexpr int64_t exact_integers = int64_t{1} << 24;
 
 int64_t bytes_of(const Type& type) {
   const Dim elements = product(type.dims);
@@ -60,20 +62,28 @@ std::vector<Tensor> evaluate(const Graph& graph, const Node& node) {
   return pattern::interpret(program, {});
 }
 
+/// The known contents as a tensor. Floats are taken only where rounding on the way cannot have changed them, nor the sign of a zero been lost.
+std::optional<Tensor> contents_of(const Value& value) {
+  const auto known = [](const Dim& dim) { return dim.is_constant(); };
+  if (!value.contents || !std::all_of(value.contents->begin(), value.contents->end(), known)) return std::nullopt;
+  if (!std::all_of(value.type.dims.begin(), value.type.dims.end(), known)) return std::nullopt;
+  std::vector<int64_t> dims;
+  for (const Dim& dim : value.type.dims) dims.push_back(dim.constant());
+  Tensor tensor(value.type.dtype, dims);
+  for (size_t i = 0; i < value.contents->size(); ++i) {
+    const int64_t element = (*value.contents)[i].constant();
+    if (is_float(value.type.dtype) && (element == 0 || std::abs(element) > exact_integers)) return std::nullopt;
+    tensor.set_int(static_cast<int64_t>(i), element);
+  }
+  return tensor;
+}
+
 }  // namespace
 
 void fold_constants(Graph& graph) {
-  for (Value& value : graph.values) {
-    if (value.constant || !value.contents) continue;
-    if (!std::all_of(value.contents->begin(), value.contents->end(), [](const Dim& dim) { return dim.is_constant(); })) continue;
-    if (!product(value.type.dims).is_constant() || std::any_of(value.type.dims.begin(), value.type.dims.end(), [](const Dim& d) { return !d.is_constant(); }))
-      continue;
-    std::vector<int64_t> dims;
-    for (const Dim& dim : value.type.dims) dims.push_back(dim.constant());
-    Tensor tensor(value.type.dtype, dims);
-    for (size_t i = 0; i < value.contents->size(); ++i) tensor.set_int(static_cast<int64_t>(i), (*value.contents)[i].constant());
-    value.constant = std::make_shared<const Tensor>(std::move(tensor));
-  }
+  for (Value& value : graph.values)
+    if (!value.constant)
+      if (auto tensor = contents_of(value)) value.constant = std::make_shared<const Tensor>(std::move(*tensor));
   for (const ValueId id : graph.inputs) graph.value(id).constant = nullptr;
   std::erase_if(graph.nodes, [&](const Node& node) {
     const auto known = [&](ValueId id) { return graph.value(id).constant != nullptr; };

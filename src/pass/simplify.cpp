@@ -58,6 +58,12 @@ Result powers(Editor& editor, const Node& node) {
   return neutral_elements(editor, node);
 }
 
+bool is_identity(const std::vector<int64_t>& permutation) {
+  for (size_t i = 0; i < permutation.size(); ++i)
+    if (permutation[i] != static_cast<int64_t>(i)) return false;
+  return true;
+}
+
 Result movements(Editor& editor, const Node& node) {
   const ValueId x = node.inputs[0];
   if (node.op == "concat") {
@@ -66,14 +72,13 @@ Result movements(Editor& editor, const Node& node) {
   }
   if (node.op == "transpose") {
     const auto& permutation = std::get<std::vector<int64_t>>(node.attributes.at("permutation"));
-    bool identity = true;
-    for (size_t i = 0; i < permutation.size(); ++i) identity &= permutation[i] == static_cast<int64_t>(i);
-    if (identity) return same_type(editor, node, x);
+    if (is_identity(permutation)) return same_type(editor, node, x);
     const Node* inner = editor.producer(x);
     if (inner == nullptr || inner->op != "transpose") return std::nullopt;
     const auto& first = std::get<std::vector<int64_t>>(inner->attributes.at("permutation"));
     std::vector<int64_t> joined;
     for (const int64_t axis : permutation) joined.push_back(first[static_cast<size_t>(axis)]);
+    if (is_identity(joined)) return same_type(editor, node, editor.resolve(inner->inputs[0]));
     return same_type(editor, node, editor.builder().transpose(editor.resolve(inner->inputs[0]), joined));
   }
   if (node.op == "slice") {

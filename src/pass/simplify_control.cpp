@@ -1,9 +1,18 @@
 #include "pass/simplify_control.h"
 
+#include <algorithm>
+
 #include "pass/editor.h"
 
 namespace tilewright {
 namespace {
+
+std::string unused_name(const Graph& graph, const std::string& wanted) {
+  std::string name = wanted;
+  const auto taken = [&](const Value& value) { return value.name == name; };
+  for (int i = 1; std::any_of(graph.values.begin(), graph.values.end(), taken); ++i) name = wanted + "." + std::to_string(i);
+  return name;
+}
 
 /// The body's formal inputs from `first` on become constants where the node's operand is one. The formal input stays, unused.
 void constants_into(Graph& graph, Graph& body, const std::vector<ValueId>& operands, size_t first_operand, size_t first_formal) {
@@ -12,7 +21,7 @@ void constants_into(Graph& graph, Graph& body, const std::vector<ValueId>& opera
     const ValueId formal = body.inputs[first_formal + i - first_operand];
     if (!constant || body.type(formal) != graph.type(operands[i])) continue;
     Value copy = body.value(formal);
-    copy.name += "_value";
+    copy.name = unused_name(body, copy.name + "_value");
     copy.constant = constant;
     body.values.push_back(copy);
     replace_uses(body, formal, static_cast<ValueId>(body.values.size()) - 1);
@@ -61,9 +70,9 @@ void simplify_control(Graph& graph) {
       constants_into(graph, *node.subgraphs[0], node.inputs, 2 + carried, 2 + carried);
     }
   }
-  apply_rule(graph, take_branch);
-  for (Node& node : graph.nodes)
+  for (Node& node : graph.nodes)  // first, so that a branch which is taken brings no known condition along
     for (auto& body : node.subgraphs) simplify_control(*body);
+  apply_rule(graph, take_branch);
 }
 
 }  // namespace tilewright

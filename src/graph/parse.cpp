@@ -1,103 +1,13 @@
 #include <algorithm>
-#include <charconv>
 #include <cctype>
+#include <charconv>
+#include <cstring>
 
 #include "base/error.h"
-#include "base/hash.h"
 #include "graph/graph.h"
 
-/// The text form, a line a node:
-///
-///   graph "main" (%x: f32[N,3]) -> (%y) {
-///     const %c: f32[3] = {1, 2, 3}
-///     %y: f32[N,3] = add(%x, %c) ; "Add_0"
-///   }
 namespace tilewright {
 namespace {
-
-constexpr int64_t inline_elements = 16;
-
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (c == '\n') {
-      out += "\\n";
-      continue;
-    }
-    out += c;
-  }
-  return out + "\"";
-}
-
-std::string value_name(const Graph& graph, ValueId id) { return id == no_value ? "-" : "%" + quoted(graph.value(id).name); }
-std::string declared(const Graph& graph, ValueId id) { return value_name(graph, id) + ": " + str(graph.type(id)); }
-
-/// Shortest text that reads back as the same number; always with '.', 'e', 'n' or 'i' in it.
-std::string real_text(double value) {
-  char buffer[40];
-  const auto result = std::to_chars(buffer, buffer + sizeof buffer, value);
-  std::string text(buffer, result.ptr);
-  return text.find_first_of(".eni") == std::string::npos ? text + ".0" : text;
-}
-
-std::string constant_text(const Tensor& tensor) {
-  if (tensor.element_count() > inline_elements) return "#" + sha256(tensor.data(), tensor.byte_size());
-  std::string text;
-  for (int64_t i = 0; i < tensor.element_count(); ++i)
-    text += (i ? ", " : "") + (is_float(tensor.dtype()) ? real_text(tensor.float_at(i)) : std::to_string(tensor.int_at(i)));
-  return "{" + text + "}";
-}
-
-struct AttributePrinter {
-  template <class T, class F>
-  static std::string list(const char* kind, const std::vector<T>& values, F&& one) {
-    std::string text;
-    for (size_t i = 0; i < values.size(); ++i) text += (i ? ", " : "") + one(values[i]);
-    return std::string(kind) + "[" + text + "]";
-  }
-  std::string operator()(int64_t v) const { return std::to_string(v); }
-  std::string operator()(double v) const { return real_text(v); }
-  std::string operator()(const std::string& v) const { return quoted(v); }
-  std::string operator()(const std::vector<int64_t>& v) const {
-    return list("ints", v, [](int64_t one) { return std::to_string(one); });
-  }
-  std::string operator()(const std::vector<double>& v) const { return list("reals", v, real_text); }
-  std::string operator()(const std::vector<std::string>& v) const { return list("texts", v, quoted); }
-  std::string operator()(const Dims& v) const {
-    return list("dims", v, [](const Dim& one) { return quoted(one.str()); });
-  }
-  std::string operator()(DType v) const { return "dtype " + std::string(name(v)); }
-};
-
-void print_graph(const Graph& graph, const std::string& indent, std::string& out) {
-  out += "graph " + quoted(graph.name) + " (";
-  for (size_t i = 0; i < graph.inputs.size(); ++i) out += (i ? ", " : "") + declared(graph, graph.inputs[i]);
-  out += ") -> (";
-  for (size_t i = 0; i < graph.outputs.size(); ++i) out += (i ? ", " : "") + value_name(graph, graph.outputs[i]);
-  out += ") {\n";
-  std::vector<char> made(graph.values.size(), 0);
-  for (const Node& node : graph.nodes)
-    for (const ValueId id : node.outputs) made[static_cast<size_t>(id)] = 1;
-  for (size_t id = 0; id < graph.values.size(); ++id)
-    if (graph.values[id].constant && !made[id])
-      out += indent + "  const " + declared(graph, static_cast<ValueId>(id)) + " = " + constant_text(*graph.values[id].constant) + "\n";
-  for (const Node& node : graph.nodes) {
-    out += indent + "  ";
-    for (size_t i = 0; i < node.outputs.size(); ++i) out += (i ? ", " : "") + declared(graph, node.outputs[i]);
-    out += (node.outputs.empty() ? "" : " = ") + node.op + "(";
-    for (size_t i = 0; i < node.inputs.size(); ++i) out += (i ? ", " : "") + value_name(graph, node.inputs[i]);
-    out += ")";
-    for (const auto& [attribute, value] : node.attributes) out += " " + attribute + "=" + std::visit(AttributePrinter{}, value);
-    out += " ; " + quoted(node.name);
-    for (const auto& body : node.subgraphs) {
-      out += "\n" + indent + "    ";
-      print_graph(*body, indent + "    ", out);
-    }
-    out += "\n";
-  }
-  out += indent + "}";
-}
 
 /// Recursive descent over the text form. Errors are invalid_input and name the line.
 class Parser {
@@ -147,6 +57,11 @@ class Parser {
     expect("\"");
     return out;
   }
+  /// A name that is a word may go without quotes.
+  std::string value_name() {
+    expect("%");
+    return at_ < text_.size() && text_[at_] == '"' ? quoted_text() : word();
+  }
   std::string number_text() {
     space();
     const size_t start = at_;
@@ -154,79 +69,145 @@ class Parser {
     if (at_ == start) reject("expected a number");
     return std::string(text_.substr(start, at_ - start));
   }
+  /// All of `text` is the number, and the number fits.
+  template <class T, class... Base>
+  static bool reads(std::string_view text, T& value, Base... base) {
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value, base...);
+    return failure == std::errc{} && end == text.data() + text.size();
+  }
   static bool is_real(const std::string& text) { return text.find_first_of(".eni") != std::string::npos; }
   double real(const std::string& text) const {
     double value = 0;
-    if (std::from_chars(text.data(), text.data() + text.size(), value).ptr != text.data() + text.size()) reject("'" + text + "' is no number");
+    if (!reads(text, value)) reject("'" + text + "' is no number");
     return value;
   }
   int64_t integer(const std::string& text) const {
     int64_t value = 0;
-    if (std::from_chars(text.data(), text.data() + text.size(), value).ptr != text.data() + text.size()) reject("'" + text + "' is no integer");
+    if (!reads(text, value)) reject("'" + text + "' is no integer");
     return value;
   }
 
-  Type type() {
-    Type result;
-    result.dtype = parse_dtype(word());
-    expect("[");
+  /// What another function reads or computes; its errors get the line.
+  template <class F, class T>
+  auto read_by(F&& parse, const T& what) const {
+    try {
+      return parse(what);
+    } catch (const Error& problem) {
+      reject(problem.what());
+    }
+  }
+  Dim dim(const std::string& text) const { return read_by(Dim::parse, text); }
+  int64_t element_count(const Type& type) const {
+    return read_by([](const Dims& dims) { return product(dims).constant(); }, type.dims);
+  }
+  DType dtype() { return read_by(parse_dtype, word()); }
+
+  /// Sizes with commas between them, up to `close`, which is taken too.
+  Dims dims_until(char close) {
+    Dims result;
     int depth = 0;
-    std::string dim;
-    for (; at_ < text_.size() && !(text_[at_] == ']' && depth == 0); ++at_) {
+    std::string one;
+    space();
+    for (; at_ < text_.size() && !(text_[at_] == close && depth == 0); ++at_) {
       const char c = text_[at_];
       depth += c == '(' ? 1 : c == ')' ? -1 : 0;
       if (c == ',' && depth == 0) {
-        result.dims.push_back(Dim::parse(dim));
-        dim.clear();
-      } else {
-        dim += c;
+        result.push_back(dim(one));
+        one.clear();
+      } else if (c != ' ') {
+        one += c;
       }
     }
-    if (!dim.empty()) result.dims.push_back(Dim::parse(dim));
-    expect("]");
+    if (!one.empty() || !result.empty()) result.push_back(dim(one));
+    expect(std::string_view(&close, 1));
+    return result;
+  }
+  Type type() {
+    Type result;
+    result.dtype = dtype();
+    expect("[");
+    result.dims = dims_until(']');
     return result;
   }
 
   ValueId declare(Graph& graph, std::map<std::string, ValueId>& known) {
-    expect("%");
-    std::string label = quoted_text();
+    const std::string label = value_name();
     expect(":");
     graph.values.push_back({type(), label, nullptr, std::nullopt});
     const ValueId id = static_cast<ValueId>(graph.values.size()) - 1;
-    if (!known.emplace(std::move(label), id).second) reject("a value is declared twice");
+    if (!known.emplace(label, id).second) reject("'" + label + "' is declared twice");
+    return id;
+  }
+  ValueId declare_result(Graph& graph, std::map<std::string, ValueId>& known) {
+    const ValueId id = declare(graph, known);
+    if (!take("{")) return id;
+    Dims contents = dims_until('}');
+    for (const Dim& size : graph.type(id).dims)
+      if (!size.is_constant()) reject("a value with contents has known dims");
+    if (element_count(graph.type(id)) != static_cast<int64_t>(contents.size())) reject(fmt::format("{} elements for {}", contents.size(), str(graph.type(id))));
+    Value& value = graph.value(id);
+    const bool known_now = std::all_of(contents.begin(), contents.end(), [](const Dim& size) { return size.is_constant(); });
+    if (known_now && !is_float(value.type.dtype)) value.constant = integers(value.type, contents);
+    value.contents = std::move(contents);
     return id;
   }
   ValueId mention(const std::map<std::string, ValueId>& known) {
     if (take("-")) return no_value;
-    expect("%");
-    const std::string label = quoted_text();
+    const std::string label = value_name();
     const auto found = known.find(label);
     if (found == known.end()) reject("'" + label + "' is not declared");
     return found->second;
   }
 
   std::shared_ptr<const Tensor> constant(const Type& type) {
-    space();
-    if (take("#")) {
-      const std::string hash = word();
-      const auto found = constants_.find(hash);
-      if (found == constants_.end()) reject("constant #" + hash + " was not given");
-      return found->second;
-    }
     std::vector<int64_t> dims;
     for (const Dim& dim : type.dims) {
-      if (!dim.is_constant()) reject("a constant has known dims");
+      if (!dim.is_constant() || dim.constant() < 0) reject("a constant has known dims");
       dims.push_back(dim.constant());
     }
-    Tensor tensor(type.dtype, dims);
+    if (take("#")) return by_hash(type.dtype, dims);
+    std::vector<std::string> elements;
     expect("{");
-    for (int64_t i = 0; !take("}"); ++i) {
-      if (i > 0) expect(",");
-      if (i >= tensor.element_count()) reject("a constant has more elements than its dims");
-      const std::string text = number_text();
-      is_float(type.dtype) ? tensor.set_float(i, real(text)) : tensor.set_int(i, integer(text));
+    for (bool first = true; !take("}"); first = false) {
+      if (!first) expect(",");
+      elements.push_back(number_text());
     }
+    if (element_count(type) != static_cast<int64_t>(elements.size())) reject(fmt::format("{} elements for {}", elements.size(), str(type)));
+    Tensor tensor(type.dtype, dims);
+    for (size_t i = 0; i < elements.size(); ++i) set_element(tensor, static_cast<int64_t>(i), elements[i]);
     return std::make_shared<const Tensor>(std::move(tensor));
+  }
+  static std::shared_ptr<const Tensor> integers(const Type& type, const Dims& contents) {
+    std::vector<int64_t> dims;
+    for (const Dim& dim : type.dims) dims.push_back(dim.constant());
+    Tensor tensor(type.dtype, dims);
+    for (size_t i = 0; i < contents.size(); ++i) tensor.set_int(static_cast<int64_t>(i), contents[i].constant());
+    return std::make_shared<const Tensor>(std::move(tensor));
+  }
+  /// Hashes are of bytes alone: the same bytes serve any dtype and dims that they fill.
+  std::shared_ptr<const Tensor> by_hash(DType dtype, const std::vector<int64_t>& dims) {
+    const std::string hash = word();
+    const auto found = constants_.find(hash);
+    if (found == constants_.end()) reject("constant #" + hash + " was not given");
+    const std::shared_ptr<const Tensor>& given = found->second;
+    if (given->dtype() == dtype && given->dims() == dims) return given;
+    const auto view = std::make_shared<const Tensor>(dtype, dims, given->data(), given);
+    if (view->byte_size() != given->byte_size()) reject(fmt::format("constant #{} has {} bytes, its type {}", hash, given->byte_size(), view->byte_size()));
+    return view;
+  }
+  void set_element(Tensor& tensor, int64_t i, const std::string& text) const {
+    const DType dtype = tensor.dtype();
+    if (!is_float(dtype)) {
+      tensor.set_int(i, integer(text));
+      if (tensor.int_at(i) != integer(text)) reject("'" + text + "' is no " + std::string(name(dtype)));
+    } else if (text.starts_with("0x")) {
+      uint64_t bits = 0;
+      const size_t size = size_of(dtype);
+      if (text.size() != 2 + 2 * size || !reads(std::string_view(text).substr(2), bits, 16)) reject("'" + text + "' is no " + std::string(name(dtype)));
+      std::memcpy(static_cast<std::byte*>(tensor.mutable_data()) + static_cast<size_t>(i) * size, &bits, size);
+    } else {
+      tensor.set_float(i, real(text));
+    }
   }
 
   template <class F>
@@ -258,10 +239,10 @@ class Parser {
     }
     if (take("dims")) {
       Dims v;
-      list([&] { v.push_back(Dim::parse(quoted_text())); });
+      list([&] { v.push_back(dim(quoted_text())); });
       return v;
     }
-    if (take("dtype")) return parse_dtype(word());
+    if (take("dtype")) return dtype();
     const std::string text = number_text();
     if (is_real(text)) return real(text);
     return integer(text);
@@ -283,8 +264,7 @@ class Parser {
     std::vector<std::string> outputs;
     for (bool first = true; !take(")"); first = false) {
       if (!first) expect(",");
-      expect("%");
-      outputs.push_back(quoted_text());
+      outputs.push_back(value_name());
     }
     expect("{");
     while (!take("}")) {
@@ -309,7 +289,7 @@ class Parser {
     Node result;
     space();
     if (at_ < text_.size() && text_[at_] == '%') {
-      do result.outputs.push_back(declare(graph, known));
+      do result.outputs.push_back(declare_result(graph, known));
       while (take(","));
       expect("=");
     }
@@ -336,12 +316,6 @@ class Parser {
 };
 
 }  // namespace
-
-std::string print(const Graph& graph) {
-  std::string out;
-  print_graph(graph, "", out);
-  return out + "\n";
-}
 
 Graph parse_graph(std::string_view text, const std::map<std::string, std::shared_ptr<const Tensor>>& constants) { return Parser(text, constants).parse_all(); }
 

@@ -1,0 +1,69 @@
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "compiler/testing.h"
+#include "import/onnx/import.h"
+#include "op/op.h"
+#include "pass/editor.h"
+#include "pass/pass.h"
+
+/// Properties of every graph that real files become, at every stage.
+namespace tilewright::compiler_testing {
+namespace {
+
+using Constants = std::map<std::string, std::shared_ptr<const Tensor>>;
+
+void collect(const Graph& graph, Constants& constants) {
+  for (const Value& value : graph.values)
+    if (value.constant) constants.emplace(sha256(value.constant->data(), value.constant->byte_size()), value.constant);
+  for (const Node& node : graph.nodes)
+    for (const auto& body : node.subgraphs) collect(*body, constants);
+}
+
+/// "" when the graph verifies and its text reads back as the same text, of a graph that verifies.
+std::string fault_of(const Graph& graph) {
+  try {
+    verify_types(graph);
+    Constants constants;
+    collect(graph, constants);
+    const std::string text = print(graph);
+    const Graph back = parse_graph(text, constants);
+    verify_types(back);
+    return print(back) == text ? "" : "the text reads back as another graph";
+  } catch (const Error& problem) {
+    return problem.what();
+  }
+}
+
+/// Imports the model and runs every pass; models that Tilewright does not support count as none.
+bool check_every_stage(const std::filesystem::path& path) {
+  Graph graph;
+  try {
+    graph = onnx::import_onnx(path);
+  } catch (const Error& problem) {
+    EXPECT_EQ(problem.kind(), ErrorKind::unsupported) << path << ": " << problem.what();
+    return false;
+  }
+  EXPECT_EQ(fault_of(graph), "") << path << " imported";
+  for (const GraphPass& pass : graph_passes()) {
+    pass.run(graph);
+    EXPECT_EQ(fault_of(graph), "") << path << " after " << pass.name;
+  }
+  return true;
+}
+
+TEST(Corpus, DigitsHoldTogetherAtEveryStage) { EXPECT_TRUE(check_every_stage(digits())); }
+
+TEST(Corpus, ConformanceModelsHoldTogetherAtEveryStage) {
+  const auto models = conformance_models();
+  if (models.empty()) GTEST_SKIP() << "the package libonnx-testdata is not installed";
+  const char* every = std::getenv("TILEWRIGHT_CORPUS_EVERY");  // 1: all of them
+  const size_t step = every != nullptr ? static_cast<size_t>(std::max(1, std::atoi(every))) : std::max<size_t>(1, models.size() / 200);
+  int checked = 0;
+  for (size_t i = 0; i < models.size(); i += step) checked += check_every_stage(models[i]) ? 1 : 0;
+  EXPECT_GT(checked, static_cast<int>(models.size() / step / 2));
+}
+
+}  // namespace
+}  // namespace tilewright::compiler_testing
