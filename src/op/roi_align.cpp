@@ -45,31 +45,31 @@ Expr of_region(Lowering& l, NestBuilder& n, Operand operand, Expr region, int ax
   return n.load_at(l.in(operand), l.in_type(operand), {region, n.constant_int(DType::i64, axis)});
 }
 
-/// Tables over [tap, region, bin, sample] of spatial axis 0 or 1.
+/// Tables over [tap, region, sample, bin] of spatial axis 0 or 1.
 TapTables tables_of(Lowering& l, int axis, const Dim& samples) {
   const Dim extent = l.in_type(x_operand).dims[static_cast<size_t>(axis) + 2], bins = l.out_type().dims[static_cast<size_t>(axis) + 2];
-  return emit_taps(l, 2, {l.out_type().dims[0], bins, samples}, [&](NestBuilder& n) {
+  return emit_taps(l, 2, {l.out_type().dims[0], samples, bins}, [&](NestBuilder& n) {
     const DType dtype = l.in_type(starts_operand).dtype;
     const Expr zero = n.constant(dtype, 0), last = n.cast(n.size(extent - 1), dtype);
-    const Expr region = n.index(1), number = n.index(3);
+    const Expr region = n.index(1), number = n.index(2);
     const Expr bin = of_region(l, n, bins_operand, region, axis), count = of_region(l, n, counts_operand, region, axis);
-    const Expr start = of_region(l, n, starts_operand, region, axis) + n.cast(n.index(2), dtype) * bin;
+    const Expr start = of_region(l, n, starts_operand, region, axis) + n.cast(n.index(3), dtype) * bin;
     // Begins one sample before the first inside and goes round: whatever `samples` leaves out of a larger count lies outside.
     const Expr none = n.constant_int(DType::i64, 0);
     const Expr before = n.cast(n.unary(ExprOp::floor, (-1.0 - start) * n.cast(count, dtype) / bin - 0.5), DType::i64);
     const Expr first = n.binary(ExprOp::max, none, n.binary(ExprOp::min, before, count));
     const Expr sample = n.binary(ExprOp::mod, first + number, count);
     const Expr place = start + (n.cast(sample, dtype) + 0.5) * bin / n.cast(count, dtype);
-    // One element beyond the edges reads the edge; further out, and past the count, nothing: index -1.
+    // One element beyond the edges reads the edge; further out, and past the count (the samples come round again), it weighs nothing.
     const auto ordered = [&](Expr a, Expr b) { return n.binary(ExprOp::less_equal, a, b); };
     const Expr inside = n.binary(ExprOp::logical_and, ordered(n.constant(dtype, -1), place), ordered(place, last + 1.0));
     const Expr counted = n.binary(ExprOp::logical_and, inside, n.binary(ExprOp::less, number, count));
     const Tap tap = linear_tap(n, n.binary(ExprOp::max, zero, n.binary(ExprOp::min, place, last)), n.index(0));
-    return Tap{n.select(counted, tap.index, n.constant_int(DType::i64, -1)), n.select(counted, *tap.weight, zero)};
+    return Tap{tap.index, n.select(counted, *tap.weight, zero)};
   });
 }
 
-/// out[r, c, p, q] = mean over samples i, j of Σ over taps s, t of x[batch[r], c, row[s,r,p,i], column[t,r,q,j]] · weights, or the largest of
+/// out[r, c, p, q] = mean over samples i, j of Σ over taps s, t of x[batch[r], c, row[s,r,i,p], column[t,r,j,q]] · weights, or the largest of
 /// these products: what ONNX and its implementations take for mode max.
 void lower_roi_align(Lowering& l) {
   const InferContext c = l.context();
@@ -81,9 +81,9 @@ void lower_roi_align(Lowering& l) {
   space.insert(space.end(), {samples[0], samples[1]});
   NestBuilder n(space, 2);
   const Expr batch = n.load_at(l.in(batch_operand), l.in_type(batch_operand), {n.index(0)});
-  const std::vector<SampledAxis> axes = {{rows, {n.index(0), n.index(2), n.index(4)}}, {columns, {n.index(0), n.index(3), n.index(5)}}};
+  const std::vector<SampledAxis> axes = {{rows, {n.index(0), n.index(4), n.index(2)}}, {columns, {n.index(0), n.index(5), n.index(3)}}};
   const DType wide = sampling_dtype(out.dtype);
-  const Expr value = combined_taps(l, n, l.in(x_operand), wide, {batch, n.index(1)}, axes, Outside::zero, averages ? ExprOp::add : ExprOp::max);
+  const Expr value = combined_taps(l, n, l.in(x_operand), wide, {batch, n.index(1)}, axes, Outside::nearest, averages ? ExprOp::add : ExprOp::max);
   const Expr down = of_region(l, n, counts_operand, n.index(0), 0), across = of_region(l, n, counts_operand, n.index(0), 1);
   if (averages) {
     const Expr count = n.binary(ExprOp::max, n.constant(wide, 1), n.cast(down, wide) * n.cast(across, wide));

@@ -130,7 +130,7 @@ TEST(RoiAlign, the_largest_is_of_weighted_elements_and_of_counted_samples) {
   EXPECT_THAT(values(negative[0]), ElementsAre(-1, -1));
 }
 
-TEST(RoiAlign, samples_that_a_region_has_not_read_nothing) {
+TEST(RoiAlign, a_region_reads_nothing_beside_it) {
   Tensor x = filled({1, 1, 2, 4}, 1);
   x.set_float(0, HUGE_VAL);  // beside region 0, which has one sample where region 1 has three
   const auto out = regions(std::move(x), {2, 0, 3, 1, 1, 0, 4, 1}, "avg", "output_half_pixel").run();
