@@ -1,12 +1,17 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "artifact/compare.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "compiler/testing.h"
 #include "import/onnx/import.h"
 #include "op/op.h"
+#include "op/rounding.h"
 #include "pass/editor.h"
 #include "pass/pass.h"
+#include "pattern/interpreter.h"
 
 /// Properties of every graph that real files become, at every stage.
 namespace tilewright::compiler_testing {
@@ -36,6 +41,30 @@ std::string fault_of(const Graph& graph) {
   }
 }
 
+/// Results as written; none when the inputs are no values that the model can take (an index, an axis, a size).
+std::optional<std::vector<Tensor>> results_of(const Graph& graph, const std::vector<Tensor>& inputs) {
+  pattern::InterpreterOptions options;
+  options.point_limit = int64_t{1} << 22;
+  try {
+    return pattern::interpret(lower(graph), inputs, options);
+  } catch (const Error& problem) {
+    EXPECT_NE(problem.kind(), ErrorKind::internal) << graph.name << ": " << problem.what();
+    return std::nullopt;
+  }
+}
+
+/// "" when all are the same but for the roundings that folded scales move.
+std::string difference(const std::vector<Tensor>& actual, const std::vector<Tensor>& expected, double steps) {
+  for (size_t i = 0; i < expected.size(); ++i) {
+    double scale = 0;
+    for (int64_t e = 0; e < expected[i].element_count(); ++e)
+      if (const double value = std::abs(expected[i].float_at(e)); std::isfinite(value)) scale = std::max(scale, value);
+    const Comparison result = compare(actual[i], expected[i], network_tolerance(expected[i].dtype(), steps, scale));
+    if (!result.same) return result.reason;
+  }
+  return "";
+}
+
 /// Imports the model and runs every pass; models that Tilewright does not support count as none.
 bool check_every_stage(const std::filesystem::path& path) {
   Graph graph;
@@ -46,9 +75,15 @@ bool check_every_stage(const std::filesystem::path& path) {
     return false;
   }
   EXPECT_EQ(fault_of(graph), "") << path << " imported";
+  const std::vector<Tensor> inputs = random_inputs(graph);
+  const auto expected = results_of(graph, inputs);
+  const double steps = rounding_steps(graph);
   for (const GraphPass& pass : graph_passes()) {
     pass.run(graph);
     EXPECT_EQ(fault_of(graph), "") << path << " after " << pass.name;
+    if (!expected) continue;
+    const auto actual = results_of(graph, inputs);
+    EXPECT_EQ(actual ? difference(*actual, *expected, steps) : "the graph does not run any more", "") << path << " after " << pass.name;
   }
   return true;
 }

@@ -4,8 +4,9 @@
 
 namespace tilewright {
 
-/// Algebra that holds exactly for every value (x·1, x+0 is left to integers and -0-free cases, --x, casts and movements that do nothing or join). After
-/// fold_constants, which makes the neutral elements visible; before share_common.
+/// Algebra that holds to the bit for every value: x·1, x/1, x¹, x − 0, x + (−0), integer x + 0, x² = x·x, −(−x), casts and movements that do
+/// nothing or join. Float x + 0 stays (−0 + 0 is 0), as does x·0. After fold_constants, which makes the neutral elements visible; before
+/// share_common.
 void simplify(Graph& graph);
 
 }  // namespace tilewright

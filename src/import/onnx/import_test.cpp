@@ -9,6 +9,8 @@
 
 #include "base/error.h"
 #include "import/onnx/schema.pb.h"
+#include "op/op.h"
+#include "pattern/interpreter.h"
 
 namespace tilewright::onnx {
 namespace {
@@ -472,6 +474,44 @@ TEST(ImportOnnx, densifies_sparse_tensors_within_bounds) {
   EXPECT_THAT(sparse(3, 3).refusal(ErrorKind::invalid_input), HasSubstr("outside its dims"));
   EXPECT_THAT(sparse(3, -1).refusal(ErrorKind::invalid_input), HasSubstr("outside its dims"));
   EXPECT_THAT(sparse(int64_t{1} << 31, 0).refusal(ErrorKind::invalid_input), HasSubstr("dense form"));
+}
+
+/// x: f32[N] split at run time or into given parts: the error of running it with so many elements, "" for none.
+std::string split_error(int64_t elements, const std::vector<int64_t>& parts, int count) {
+  TestModel model(18);
+  auto& shape = *model.graph.mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape();
+  shape.clear_dim();
+  shape.add_dim()->set_dim_param("N");
+  model.graph.clear_output();
+  NodeProto& node = model.node("Split", {"x"}, {});
+  if (parts.empty())
+    *node.add_attribute() = integer("num_outputs", count);
+  else
+    node.add_input("sizes");
+  if (!parts.empty()) {
+    TensorProto& sizes = model.weights("sizes", 7, {static_cast<int64_t>(parts.size())});
+    for (const int64_t part : parts) sizes.add_int64_data(part);
+  }
+  for (int i = 0; i < count; ++i) {
+    node.add_output("y" + std::to_string(i));
+    *model.graph.add_output() = TestModel::tensor_info("y" + std::to_string(i), 1, {});
+    model.graph.mutable_output(i)->mutable_type()->mutable_tensor_type()->clear_shape();
+  }
+  try {
+    pattern::interpret(lower(model.import()), {Tensor(DType::f32, {elements})});
+    return "";
+  } catch (const Error& error) {
+    return error.kind() == ErrorKind::invalid_input ? error.what() : std::string("another kind: ") + error.what();
+  }
+}
+
+TEST(Split, PartsThatDoNotFillTheAxisAtRunTimeAreRefused) {
+  EXPECT_EQ(split_error(5, {2, 3}, 2), "");
+  EXPECT_THAT(split_error(4, {2, 3}, 2), HasSubstr("parts [2,3] of axis 0 of [N]: 5 is not 4"));
+  EXPECT_THAT(split_error(6, {2, 3}, 2), HasSubstr("5 is not 6"));
+  EXPECT_EQ(split_error(5, {}, 3), "");  // 2, 2, 1
+  EXPECT_EQ(split_error(4, {}, 3), "");  // 2, 2, 0
+  EXPECT_THAT(split_error(1, {}, 3), HasSubstr("what 3 equal parts of axis 0 of [N] leave for the last: -1 is not 0"));
 }
 
 }  // namespace

@@ -157,14 +157,22 @@ void split(NodeImport& n) {
     }
   }
   n.require(static_cast<int>(sizes.size()) == parts, "{} sizes are given for {} outputs", sizes.size(), parts);
+  Dim sum = 0;
+  for (const Dim& size : sizes) {
+    n.require(!size.is_constant() || size.constant() >= 0, "size {} of a part is negative", str(sizes));
+    sum += size;
+  }
+  n.require(!sum.is_constant() || !total.is_constant() || sum == total, "parts {} do not add up to {}", str(sizes), total.str());
+  n.b.require_equal(sum, total, fmt::format("parts {} of axis {} of {}", str(sizes), axis, str(n.b.dims(x))));
+  const Dim last = sizes.empty() ? Dim(0) : sizes.back();  // what equal parts leave; sizes that are read are checked there
+  if (!proven_nonnegative(last))
+    n.b.require_equal(last, max(last, 0), fmt::format("what {} equal parts of axis {} of {} leave for the last", parts, axis, str(n.b.dims(x))));
   Dim start = 0;
   for (int i = 0; i < parts; ++i) {
     const Dim& size = sizes[static_cast<size_t>(i)];
-    n.require(!size.is_constant() || size.constant() >= 0, "size {} of a part is negative", str(sizes));
     if (n.wants(i)) n.set(i, n.b.slice(x, axis, start, size));
     start += size;
   }
-  n.require(!start.is_constant() || !total.is_constant() || start == total, "parts {} do not add up to {}", str(sizes), total.str());
 }
 
 void pad(NodeImport& n) {
