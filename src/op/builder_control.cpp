@@ -42,10 +42,15 @@ struct Bound {
   }
 };
 
+void require_bool(const Type& type, const char* what, const std::string& source) {
+  if (type.dtype != DType::boolean) fail(ErrorKind::invalid_input, "{} '{}': the condition is {}; needs a bool", what, source, str(type));
+}
+
 }  // namespace
 
 std::vector<ValueId> Builder::if_else(ValueId condition, std::shared_ptr<Graph> then_graph, std::shared_ptr<Graph> else_graph, std::vector<ValueId> inputs) {
   ensure(then_graph->outputs.size() == else_graph->outputs.size(), "both branches have the same results");
+  require_bool(type(condition), "if", source_);
   std::set<std::string> inner;
   collect_inner(*then_graph, inner);
   collect_inner(*else_graph, inner);
@@ -74,7 +79,10 @@ std::vector<ValueId> Builder::if_else(ValueId condition, std::shared_ptr<Graph> 
 std::vector<ValueId> Builder::loop(ValueId trip_count, ValueId condition, std::vector<ValueId> carried, std::vector<ValueId> invariants,
                                    const LoopBody& build_body) {
   if (trip_count != no_value) trip_count = reshape(cast(trip_count, DType::i64), {});
-  if (condition != no_value) condition = reshape(condition, {});
+  if (condition != no_value) {
+    require_bool(type(condition), "loop", source_);
+    condition = reshape(condition, {});
+  }
   std::vector<Type> carried_types;
   for (const ValueId id : carried) carried_types.push_back(type(id));
   std::shared_ptr<Graph> body;
@@ -93,6 +101,7 @@ std::vector<ValueId> Builder::loop(ValueId trip_count, ValueId condition, std::v
     }
     const std::vector<ValueId> results = build_body(inside, iteration, keep_going, inner_carried, inner_invariants);
     ensure(results.size() >= 1 + carried.size(), "a loop's body gives a condition and every carried value");
+    require_bool(inside.type(results[0]), "loop", source_);
     for (size_t i = 0; i < results.size(); ++i) inside.output(i == 0 ? inside.reshape(results[i], {}) : results[i], "result_" + std::to_string(i));
     std::set<std::string> inner;
     collect_inner(*body, inner);

@@ -69,7 +69,8 @@ std::vector<Type> infer_gather_nd(const InferContext& c) {
   check_index(c, 1);
   c.require(c.rank(1) >= 1 && c.dims(1).back().is_constant(), "indices are {}; the size of their last axis must be known", str(c.dims(1)));
   const int64_t depth = c.dims(1).back().constant();
-  c.require(batch >= 0 && batch < c.rank(1) && batch + depth <= c.rank(0), "{} batch axes and indices {} do not fit {}", batch, str(c.dims(1)), str(c.dims(0)));
+  c.require(batch >= 0 && batch < c.rank(1) && batch <= c.rank(0) && depth <= c.rank(0) - batch, "{} batch axes and indices {} do not fit {}", batch,
+            str(c.dims(1)), str(c.dims(0)));
   for (int64_t d = 0; d < batch; ++d) c.require_equal(c.dims(0)[static_cast<size_t>(d)], c.dims(1)[static_cast<size_t>(d)], "batch axes");
   Dims dims(c.dims(1).begin(), c.dims(1).end() - 1);
   dims.insert(dims.end(), c.dims(0).begin() + batch + depth, c.dims(0).end());

@@ -17,7 +17,9 @@ constexpr int64_t exact_integers = int64_t{1} << 24;
 
 int64_t bytes_of(const Type& type) {
   const Dim elements = product(type.dims);
-  return elements.is_constant() ? elements.constant() * static_cast<int64_t>(size_of(type.dtype)) : -1;
+  int64_t bytes = 0;
+  if (!elements.is_constant() || __builtin_mul_overflow(elements.constant(), static_cast<int64_t>(size_of(type.dtype)), &bytes)) return -1;
+  return bytes;
 }
 
 bool foldable(const Graph& graph, const Node& node) {

@@ -231,8 +231,8 @@ void tf_idf_vectorizer(NodeImport& n) {
   const int64_t shortest = n.integer("min_gram_length"), longest = n.integer("max_gram_length"), skips = n.integer("max_skip_count");
   const std::string mode = n.text("mode");
   n.require(mode == "TF" || mode == "IDF" || mode == "TFIDF", "mode is '{}'; needs TF, IDF or TFIDF", mode);
-  n.require(!columns.empty() && shortest >= 1 && longest >= shortest && skips >= 0, "lengths {} to {}, skip {}, {} n-grams", shortest, longest, skips,
-            columns.size());
+  n.require(!columns.empty() && shortest >= 1 && longest >= shortest && skips >= 0 && skips <= 1000, "lengths {} to {}, skip {}, {} n-grams", shortest, longest,
+            skips, columns.size());
   const bool single = n.rank(0) == 1;
   n.require(single || n.rank(0) == 2, "input is {}; needs [items] or [batch, items]", str(b.type(n.in(0))));
   const ValueId x = b.cast(single ? b.unsqueeze(n.in(0), {0}) : n.in(0), DType::i64);

@@ -20,6 +20,7 @@ ValueId of_channels(Builder& b, ValueId v, int rank, int at) {
 /// conv(x - x_zero, w - w_zero) in i32.
 ValueId integer_convolution(NodeImport& n, ValueId x, ValueId x_zero, ValueId w, ValueId w_zero, ValueId bias) {
   Builder& b = n.b;
+  n.require(b.rank(x) >= 2 && b.rank(w) >= 2, "x is {} and w is {}; needs [n,c,spatial…] and [m,c,spatial…]", str(b.type(x)), str(b.type(w)));
   return convolve(n, without_zero_point(b, x, of_channels(b, x_zero, b.rank(x), 1)), without_zero_point(b, w, of_channels(b, w_zero, b.rank(w), 0)), bias,
                   DType::i32);
 }

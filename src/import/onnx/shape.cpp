@@ -24,8 +24,10 @@ void size(NodeImport& n) { n.set(n.b.reshape(n.b.sizes({product(n.dims(0))}), {}
 /// The new sizes when `shape` is known at run time only: zeros copy, and one -1 takes what is left.
 Dims resolved_at_run_time(NodeImport& n, ValueId x, ValueId shape, bool zero_copies) {
   Builder& b = n.b;
-  const Dim count = b.dims(shape).at(0);
+  n.require(b.rank(shape) == 1, "the shape is {}; needs a vector", str(b.type(shape)));
+  const Dim count = b.dims(shape)[0];
   if (!count.is_constant()) n.unsupported("the rank of its result must be known at compile time");
+  n.require(count.constant() <= 64, "a shape of {} axes", count.constant());
   const ValueId zero = b.scalar(DType::i64, 0);
   const ValueId one = b.scalar(DType::i64, 1);
   Dims from = b.dims(x);

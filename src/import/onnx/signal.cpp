@@ -107,7 +107,8 @@ void stft(NodeImport& n) {
   n.require(b.rank(signal) == 3, "signal is {}; needs [batch, length, 1 or 2]", str(b.type(signal)));
   const Dim length = b.dims(signal)[1], step = size_input(n, 1);
   n.require(!step.is_constant() || step.constant() > 0, "frame_step is {}; needs at least 1", step.str());
-  const Dim frame = n.has(3) ? size_input(n, 3) : n.has(2) ? n.dims(2).at(0) : length;
+  n.require(!n.has(2) || n.rank(2) == 1, "the window is {}; needs a vector", n.has(2) ? str(b.type(n.in(2))) : "");
+  const Dim frame = n.has(3) ? size_input(n, 3) : n.has(2) ? n.dims(2)[0] : length;
   const Dim frames = (length - frame) / step + 1;
   n.require(!frames.is_constant() || frames.constant() > 0, "a frame of {} in a signal of {}", frame.str(), length.str());
   const ValueId step_value = b.reshape(b.sizes({step}), {});
