@@ -40,6 +40,12 @@ bool all_finite(const Tensor& tensor) {
   return true;
 }
 
+/// What hoist_scales made: exact sums, which scaled weights would undo.
+bool sums_integers(Editor& editor, const Node& conv) {
+  const Node* cast = editor.producer(conv.inputs[0]);
+  return cast != nullptr && cast->op == "cast" && is_integer(editor.graph().type(cast->inputs[0]).dtype);
+}
+
 std::optional<std::vector<ValueId>> rule(Editor& editor, const Node& node) {
   const bool scales = node.op == "mul" || node.op == "div", shifts = node.op == "add" || node.op == "sub";
   if (!scales && !shifts) return std::nullopt;
@@ -49,6 +55,7 @@ std::optional<std::vector<ValueId>> rule(Editor& editor, const Node& node) {
     const Node* found = editor.producer(node.inputs[side]);
     if (found == nullptr || (found->op != "conv" && found->op != "conv_transpose") || editor.uses(node.inputs[side]) != 1) continue;
     const Node conv = *found;
+    if (sums_integers(editor, conv)) continue;
     const Type type = editor.graph().type(conv.outputs[0]);
     const Tensor* weights = editor.constant(conv.inputs[1]);
     const bool has_bias = conv.inputs.size() > 2 && conv.inputs[2] != no_value;

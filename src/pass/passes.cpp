@@ -1,5 +1,6 @@
 #include "pass/fold_affine.h"
 #include "pass/fold_constants.h"
+#include "pass/hoist_scales.h"
 #include "pass/pass.h"
 #include "pass/share_common.h"
 #include "pass/simplify.h"
@@ -9,6 +10,7 @@ namespace tilewright {
 namespace {
 
 constexpr GraphPass passes[] = {
+    {"hoist_scales", "products of dequantised operands sum integers, exactly, and are scaled once", hoist_scales},
     {"fold_constants", "computes what depends on constants only", fold_constants},
     {"simplify_control", "moves constants into bodies, takes branches that are known", simplify_control},
     {"fold_constants_again", "the same, for what the last pass made constant", fold_constants},
