@@ -7,9 +7,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "compiler/testing.h"
+#include "pass/pass.h"
 #include "op/op.h"
 #include "op/rounding.h"
-#include "pass/pass.h"
 #include "pattern/interpreter.h"
 
 namespace tilewright::compiler_testing {
@@ -64,6 +64,22 @@ TEST(Stages, UnknownNamesAreRefusedWithTheListOfThose) {
   EXPECT_THAT(error_of(options), HasSubstr("there is no stage 'fuse_maps'"));
 }
 
+/// Files of a dump of everything but `off`, up to and with stage `last`.
+std::vector<std::string> dumps_until(const std::string& last, const std::string& off = "") {
+  std::vector<std::string> files;
+  bool reached = false;
+  const auto add = [&](const std::string& stage, const char* kind) {
+    if (!reached && stage != off) files.push_back(fmt::format("{:02}_{}.{}", files.size() + 1, stage, kind));
+    reached |= stage == last;
+  };
+  add("import", "graph");
+  for (const GraphPass& one : graph_passes()) add(std::string(one.name), "graph");
+  reached |= last == "optimise";
+  add("lower", "patterns");
+  add("schedule", "schedule");
+  return files;
+}
+
 TEST(Stages, NothingRunsBehindTheOneToStopAfter) {
   const auto stopped = [](const std::string& stage) {
     const ScratchFolder folder(fs::temp_directory_path());
@@ -74,11 +90,7 @@ TEST(Stages, NothingRunsBehindTheOneToStopAfter) {
     EXPECT_EQ(model.block != nullptr, stage == "schedule") << stage;
     return names_in(folder.path());
   };
-  EXPECT_THAT(stopped("import"), ElementsAre("01_import.graph"));
-  EXPECT_THAT(stopped("simplify_control"), ElementsAre("01_import.graph", "02_fold_constants.graph", "03_simplify_control.graph"));
-  EXPECT_EQ(stopped("optimise").back(), "07_share_common.graph");
-  EXPECT_EQ(stopped("lower").back(), "08_lower.patterns");
-  EXPECT_EQ(stopped("schedule").back(), "09_schedule.schedule");
+  for (const char* stage : {"import", "simplify_control", "optimise", "lower", "schedule"}) EXPECT_EQ(stopped(stage), dumps_until(stage));
 }
 
 TEST(Stages, APassThatIsSwitchedOffIsNoPlaceToStopAfter) {
@@ -94,11 +106,10 @@ TEST(Dumps, AreNumberedTextsThatReadBack) {
   options.dump_dir = folder.path() / "deep" / "er";
   options.disabled_passes = {"fold_affine"};
   prepare(digits(), options);
-  EXPECT_THAT(names_in(options.dump_dir),
-              ElementsAre("01_import.graph", "02_fold_constants.graph", "03_simplify_control.graph", "04_fold_constants_again.graph", "05_simplify.graph",
-                          "06_share_common.graph", "07_lower.patterns", "08_schedule.schedule"));
+  const std::vector<std::string> files = dumps_until("schedule", "fold_affine");
+  EXPECT_EQ(names_in(options.dump_dir), files);
   EXPECT_THAT(read_file(options.dump_dir / "01_import.graph"), testing::StartsWith("graph \""));
-  EXPECT_THAT(read_file(options.dump_dir / "07_lower.patterns"), testing::StartsWith("program \""));
+  EXPECT_THAT(read_file(options.dump_dir / files.at(files.size() - 2)), testing::StartsWith("program \""));
 }
 
 TEST(Dumps, AFolderThatCannotBeMadeIsTheEnvironmentsFault) {
