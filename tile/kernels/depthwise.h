@@ -27,6 +27,29 @@ struct DepthwiseShape {
 
 namespace detail {
 
+/// Few elements, in pieces of constant size: a call of memcpy or memset costs more than they do.
+template <class T>
+TILE_INLINE void copy_few(T* to, const T* from, i64 count) {
+  for (; count >= 16; count -= 16, to += 16, from += 16) __builtin_memcpy(to, from, 16 * sizeof(T));
+  TILE_UNROLL
+  for (int piece = 8; piece > 0; piece /= 2) {
+    if ((count & piece) == 0) continue;
+    __builtin_memcpy(to, from, static_cast<size_t>(piece) * sizeof(T));
+    to += piece;
+    from += piece;
+  }
+}
+template <class T>
+TILE_INLINE void clear_few(T* to, i64 count) {
+  for (; count >= 16; count -= 16, to += 16) __builtin_memset(to, 0, 16 * sizeof(T));
+  TILE_UNROLL
+  for (int piece = 8; piece > 0; piece /= 2) {
+    if ((count & piece) == 0) continue;
+    __builtin_memset(to, 0, static_cast<size_t>(piece) * sizeof(T));
+    to += piece;
+  }
+}
+
 template <class Acc, class X, class W, class Epilogue>
 class Depthwise {
   using S = typename std::conditional_t<std::is_integral_v<Acc>, std::make_unsigned<Acc>, std::type_identity<Acc>>::type;
@@ -96,9 +119,13 @@ class Depthwise {
       TILE_UNROLL
       for (int v = 0; v < 4; ++v) store(sums + q + v * lanes<S>, sum[v]);
     }
-    for (i64 r = 0; r < rows; ++r) {
-      epilogue_(image, channel, (z * s_.output[1] + y0 + r) * s_.output[2], i64{1}, s_.output[2], reinterpret_cast<const Acc*>(sums + r * pitch_), pitch_);
+    // The planes have been read: the sums without the columns computed for nothing go there, as one row.
+    const i64 width = s_.output[2];
+    if (pitch_ > width) {
+      for (i64 r = 0; r < rows; ++r) copy_few(planes + r * width, sums + r * pitch_, width);
+      sums = planes;
     }
+    epilogue_(image, channel, (z * s_.output[1] + y0) * width, i64{1}, rows * width, reinterpret_cast<const Acc*>(sums), rows * width);
   }
 
   /// The padded rows that the band reads, by phases.
@@ -116,16 +143,25 @@ class Depthwise {
           if (high > pitch_) high = pitch_;
           if (low > high) low = high;
           const X* from = x + y * s_.input[2] + first;
-          for (i64 i = 0; i < low; ++i) to[i] = S{};
+          clear_few(to, low);
           if (sx == 1) {
-            for (i64 i = low; i < high; ++i) to[i] = panel_value<S>(from[i], x_zero_);
+            copy_row<1>(to + low, from + low, high - low);
+          } else if (sx == 2) {
+            copy_row<2>(to + low, from + low * 2, high - low);
           } else {
             for (i64 i = low; i < high; ++i) to[i] = panel_value<S>(from[i * sx], x_zero_);
           }
-          for (i64 i = high; i < pitch_; ++i) to[i] = S{};
+          clear_few(to + high, pitch_ - high);
         }
       }
     }
+  }
+
+  template <int step>
+  void copy_row(S* to, const X* from, i64 count) const {
+    if constexpr (step == 1 && std::is_same_v<S, X>) return copy_few(to, from, count);
+#pragma omp simd
+    for (i64 i = 0; i < count; ++i) to[i] = panel_value<S>(from[i * step], x_zero_);
   }
 
   const DepthwiseShape s_;
@@ -140,8 +176,8 @@ class Depthwise {
 
 /// out[image, c, position] = Σ weights[c, kernel position] · x[image, c / filters, position · stride - pad + kernel position
 /// · dilation], zero outside the input. x is [images, channels / filters, input…], weights [channels, kernel…]; zero points
-/// are subtracted from 8-bit integers. Sums go to contract()'s kind of epilogue, a row of the output at a time:
-///   epilogue(image, channel, first position (flattened), rows = 1, columns, const Acc* row, ld)
+/// are subtracted from 8-bit integers. Sums go to contract()'s kind of epilogue, some rows of the output at a time, as one:
+///   epilogue(image, channel, first position (flattened), rows = 1, columns, const Acc* sums, ld)
 template <class Acc, class X, class W, class Epilogue>
 void depthwise(const DepthwiseShape& shape, const X* x, const W* weights, const Epilogue& epilogue, Team& team, int32_t x_zero = 0, int32_t weight_zero = 0) {
   if (shape.images <= 0 || shape.channels <= 0) return;
