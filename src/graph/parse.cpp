@@ -4,15 +4,16 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/scanner.h"
 #include "graph/graph.h"
 
 namespace tilewright {
 namespace {
 
-/// Recursive descent over the text form. Errors are invalid_input and name the line.
-class Parser {
+/// Recursive descent over the text form.
+class Parser : Scanner {
  public:
-  Parser(std::string_view text, const std::map<std::string, std::shared_ptr<const Tensor>>& constants) : text_(text), constants_(constants) {}
+  Parser(std::string_view text, const std::map<std::string, std::shared_ptr<const Tensor>>& constants) : Scanner(text, "graph text"), constants_(constants) {}
 
   Graph parse_all() {
     Graph graph = parse_graph();
@@ -22,45 +23,10 @@ class Parser {
   }
 
  private:
-  [[noreturn]] void reject(const std::string& what) const {
-    const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at_), '\n');
-    fail(ErrorKind::invalid_input, "graph text, line {}: {}", line, what);
-  }
-  void space() {
-    while (at_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[at_]))) ++at_;
-  }
-  bool take(std::string_view token) {
-    space();
-    if (text_.substr(at_, token.size()) != token) return false;
-    at_ += token.size();
-    return true;
-  }
-  void expect(std::string_view token) {
-    if (!take(token)) reject("expected '" + std::string(token) + "'");
-  }
-  std::string word() {
-    space();
-    const size_t start = at_;
-    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_')) ++at_;
-    if (at_ == start) reject("expected a word");
-    return std::string(text_.substr(start, at_ - start));
-  }
-  std::string quoted_text() {
-    expect("\"");
-    std::string out;
-    for (; at_ < text_.size() && text_[at_] != '"'; ++at_) {
-      if (text_[at_] == '\\' && at_ + 1 < text_.size())
-        out += text_[++at_] == 'n' ? '\n' : text_[at_];
-      else
-        out += text_[at_];
-    }
-    expect("\"");
-    return out;
-  }
   /// A name that is a word may go without quotes.
   std::string value_name() {
     expect("%");
-    return at_ < text_.size() && text_[at_] == '"' ? quoted_text() : word();
+    return at_ < text_.size() && text_[at_] == '"' ? quoted() : word();
   }
   std::string number_text() {
     space();
@@ -221,7 +187,7 @@ class Parser {
 
   Attribute attribute() {
     space();
-    if (at_ < text_.size() && text_[at_] == '"') return quoted_text();
+    if (at_ < text_.size() && text_[at_] == '"') return quoted();
     if (take("ints")) {
       std::vector<int64_t> v;
       list([&] { v.push_back(integer(number_text())); });
@@ -234,12 +200,12 @@ class Parser {
     }
     if (take("texts")) {
       std::vector<std::string> v;
-      list([&] { v.push_back(quoted_text()); });
+      list([&] { v.push_back(quoted()); });
       return v;
     }
     if (take("dims")) {
       Dims v;
-      list([&] { v.push_back(dim(quoted_text())); });
+      list([&] { v.push_back(dim(quoted())); });
       return v;
     }
     if (take("dtype")) return dtype();
@@ -253,7 +219,7 @@ class Parser {
     Graph graph;
     std::map<std::string, ValueId> known;
     expect("graph");
-    graph.name = quoted_text();
+    graph.name = quoted();
     expect("(");
     for (bool first = true; !take(")"); first = false) {
       if (!first) expect(",");
@@ -304,14 +270,12 @@ class Parser {
       expect("=");
       result.attributes[label] = attribute();
     }
-    result.name = quoted_text();
+    result.name = quoted();
     while (space(), text_.substr(at_, 7) == "graph \"") result.subgraphs.push_back(std::make_shared<Graph>(parse_graph()));
     return result;
   }
 
-  std::string_view text_;
   const std::map<std::string, std::shared_ptr<const Tensor>>& constants_;
-  size_t at_ = 0;
   int depth_ = 0;
 };
 

@@ -65,6 +65,28 @@ std::vector<Type> infer_conv_transpose(const InferContext& c) {
   return {{c.dtype(0), dims}};
 }
 
+/// [n, c, (o, k)…] seen from [n, (g,) m, o…, c, k…]. `split`: {groups, channels of each}; empty without groups.
+Map over_products(Map view, int spatial, const Dims& split, const Dim& m) {
+  const bool grouped = !split.empty();
+  const int lead = grouped ? 3 : 2;
+  if (grouped) {
+    Dims dims;
+    for (int d = 0; d < view.rank_in(); ++d) {
+      if (d == 1)
+        dims.insert(dims.end(), split.begin(), split.end());
+      else
+        dims.push_back(view.extent_in(d));
+    }
+    view = view.reshaped(std::span<const Dim>(dims));
+  }
+  std::vector<int> order = {0};
+  if (grouped) order.push_back(1);
+  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis);
+  order.push_back(lead - 1);
+  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis + 1);
+  return view.transposed(std::span<const int>(order)).inserted(lead - 1, m);
+}
+
 /// Gathered, not scattered: out[n, g, m, o…] = Σ over c, k… of w[g, c, m, k…] · x at (o + pad − k·dilation) / stride, where that is whole and inside.
 void lower_conv_transpose(Lowering& l) {
   const InferContext c = l.context();
@@ -90,22 +112,7 @@ void lower_conv_transpose(Lowering& l) {
     const Dim after = out.dims[s + 2] + (windows.kernel[s] - 1) * windows.dilations[s] - dilated - before;
     view = view.padded(at, before, after).windows(at, out.dims[s + 2], windows.kernel[s], 1, windows.dilations[s]).reversed(at + 1);
   }
-  if (grouped) {
-    Dims split;
-    for (int d = 0; d < view.rank_in(); ++d) {
-      if (d == 1)
-        split.insert(split.end(), {groups, inner});
-      else
-        split.push_back(view.extent_in(d));
-    }
-    view = view.reshaped(std::span<const Dim>(split));
-  }
-  std::vector<int> order = {0};
-  if (grouped) order.push_back(1);
-  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis);
-  order.push_back(lead - 1);
-  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis + 1);
-  view = view.transposed(std::span<const int>(order)).inserted(lead - 1, m);
+  view = over_products(std::move(view), spatial, grouped ? Dims{groups, inner} : Dims{}, m);
 
   // w: [c, m, k…] → [n, (g,) m, o…, c, k…]
   Map weights = Map::identity(w.dims);
@@ -170,23 +177,7 @@ void emit_convolution(Lowering& l, pattern::TensorId columns, Map view, int bias
   space.push_back(inner);
   space.insert(space.end(), w.dims.begin() + 2, w.dims.end());
 
-  // columns: [n, c, (o, k)…] → [n, (g,) c, (o, k)…] → [n, (g,) m, o…, c, k…]
-  if (grouped) {
-    Dims split;
-    for (int d = 0; d < view.rank_in(); ++d) {
-      if (d == 1)
-        split.insert(split.end(), {groups, inner});
-      else
-        split.push_back(view.extent_in(d));
-    }
-    view = view.reshaped(std::span<const Dim>(split));
-  }
-  std::vector<int> order = {0};
-  if (grouped) order.push_back(1);
-  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis);
-  order.push_back(lead - 1);
-  for (int axis = 0; axis < spatial; ++axis) order.push_back(lead + 2 * axis + 1);
-  view = view.transposed(std::span<const int>(order)).inserted(lead - 1, m);
+  view = over_products(std::move(view), spatial, grouped ? Dims{groups, inner} : Dims{}, m);
 
   // w: [m, c, k…] → [n, (g,) m, o…, c, k…]
   Map weights = Map::identity(w.dims);

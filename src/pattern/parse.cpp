@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/scanner.h"
 #include "pattern/expr.h"
 #include "pattern/text.h"
 
@@ -12,51 +13,11 @@ namespace {
 
 constexpr int max_nesting = 100;
 
-/// Tokens of the text form; white space between them does not matter.
-class Scanner {
+/// Tokens of programs.
+class ProgramScanner : public Scanner {
  public:
-  explicit Scanner(std::string_view text) : text_(text) {}
+  explicit ProgramScanner(std::string_view text) : Scanner(text, "program text") {}
 
-  [[noreturn]] void reject(const std::string& what) const {
-    const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at_), '\n');
-    fail(ErrorKind::invalid_input, "program text, line {}: {}", line, what);
-  }
-  bool at_end() {
-    space();
-    return at_ == text_.size();
-  }
-  bool take(std::string_view token) {
-    space();
-    if (text_.substr(at_, token.size()) != token) return false;
-    // A word does not match the beginning of a longer one.
-    const bool word = std::isalpha(static_cast<unsigned char>(token.back()));
-    if (word && at_ + token.size() < text_.size() && is_word(text_[at_ + token.size()])) return false;
-    at_ += token.size();
-    return true;
-  }
-  void expect(std::string_view token) {
-    if (!take(token)) reject(fmt::format("expected '{}'", token));
-  }
-  std::string word() {
-    space();
-    const size_t start = at_;
-    while (at_ < text_.size() && is_word(text_[at_])) ++at_;
-    if (at_ == start) reject("expected a word");
-    return std::string(text_.substr(start, at_ - start));
-  }
-  std::string quoted() {
-    expect("\"");
-    std::string out;
-    for (; at_ < text_.size() && text_[at_] != '"'; ++at_) {
-      if (text_[at_] == '\\' && at_ + 1 < text_.size())
-        out += text_[++at_] == 'n' ? '\n' : text_[at_];
-      else
-        out += text_[at_];
-    }
-    if (at_ == text_.size()) reject("a quoted text does not end");
-    ++at_;
-    return out;
-  }
   /// Text up to a closing bracket that no other opens, and the bracket.
   std::string until(char close) {
     const size_t start = at_;
@@ -114,20 +75,12 @@ class Scanner {
     expect("{");
     return parse_map(until('}'));
   }
-
- private:
-  static bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.'; }
-  void space() {
-    while (at_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[at_]))) ++at_;
-  }
-
-  std::string_view text_;
-  size_t at_ = 0;
 };
 
 class Parser {
  public:
-  Parser(Scanner& in, const std::map<std::string, std::shared_ptr<const Tensor>>& constants, int nesting) : in_(in), constants_(constants), nesting_(nesting) {
+  Parser(ProgramScanner& in, const std::map<std::string, std::shared_ptr<const Tensor>>& constants, int nesting)
+      : in_(in), constants_(constants), nesting_(nesting) {
     if (nesting > max_nesting) in.reject("programs are nested too deep");
   }
 
@@ -397,7 +350,7 @@ class Parser {
     return l;
   }
 
-  Scanner& in_;
+  ProgramScanner& in_;
   const std::map<std::string, std::shared_ptr<const Tensor>>& constants_;
   int nesting_;
   std::vector<TensorId> mentioned_;
@@ -406,7 +359,7 @@ class Parser {
 }  // namespace
 
 Program parse_program(std::string_view text, const std::map<std::string, std::shared_ptr<const Tensor>>& constants) {
-  Scanner in(text);
+  ProgramScanner in(text);
   Program program = Parser(in, constants, 0).program();
   if (!in.at_end()) in.reject("text after the program");
   return program;
