@@ -68,8 +68,8 @@ MappedFile::~MappedFile() {
   if (size_ > 0) munmap(bytes_, size_);
 }
 
-FileWriter::FileWriter(fs::path goal) : goal_(std::move(goal)), beside_(goal_.string() + unique_suffix()) {
-  descriptor_ = open(beside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+FileWriter::FileWriter(fs::path goal)
+    : goal_(std::move(goal)), beside_(goal_.string() + unique_suffix()), descriptor_(open(beside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) {
   if (descriptor_ < 0) give_up("create");
 }
 

@@ -71,10 +71,10 @@ class CoordMap {
 
   // Views of this view. Axes are >= 0.
   constexpr CoordMap transposed(std::span<const int> permutation) const;  ///< new axis d is the old axis permutation[d]
-  constexpr CoordMap sliced(int axis, Int start, Int step, Int count) const;
+  constexpr CoordMap sliced(int axis, Int start, Int stride, Int count) const;
   constexpr CoordMap reversed(int axis) const;
   constexpr CoordMap broadcast_to(std::span<const Int> extents) const;  ///< numpy rules, new leading axes
-  constexpr CoordMap reshaped(std::span<const Int> extents) const;      ///< row-major; same number of elements
+  constexpr CoordMap reshaped(std::span<const Int> wanted) const;       ///< row-major; same number of elements
   constexpr CoordMap padded(int axis, Int before, Int after) const;     ///< outside the old range is invalid; negative crops
   /// axis -> (position, tap): position*stride + tap*dilation.
   constexpr CoordMap windows(int axis, Int positions, Int kernel, Int stride, Int dilation) const;

@@ -26,6 +26,16 @@ fs::path default_folder() {
   return fs::temp_directory_path() / fmt::format("tilewright-{}", getuid());
 }
 
+/// Removes what was not touched for that long, of entries whose name begins so.
+void drop_older(const fs::path& folder, std::string_view prefix, std::chrono::hours age) {
+  const auto oldest = fs::file_time_type::clock::now() - age;
+  std::error_code ignored;
+  for (const fs::directory_entry& one : fs::directory_iterator(folder, ignored)) {
+    std::error_code gone;
+    if (one.path().filename().string().starts_with(prefix) && one.last_write_time(gone) < oldest && !gone) fs::remove_all(one.path(), ignored);
+  }
+}
+
 }  // namespace
 
 BuildCache::BuildCache(fs::path folder, bool enabled, int64_t limit_bytes)
@@ -81,7 +91,12 @@ void BuildCache::trim() const {
 
 fs::path BuildCache::resource_folder() const {
   const fs::path folder = folder_ / ("sources-" + resources_hash().substr(0, 16));
-  if (fs::exists(folder)) return folder;
+  if (fs::exists(folder)) {
+    std::error_code ignored;
+    fs::last_write_time(folder, fs::file_time_type::clock::now(), ignored);
+    return folder;
+  }
+  for (const char* kind : {"sources-", "failed-"}) drop_older(folder_, kind, std::chrono::hours(24 * 7));
   const fs::path beside = folder.string() + fmt::format(".{}", getpid());
   for (const Resource& resource : resources()) {
     const fs::path file = beside / resource.path;
@@ -98,10 +113,7 @@ fs::path BuildCache::resource_folder() const {
 fs::path BuildCache::scratch_parent() const {
   const fs::path parent = folder_ / "scratch";
   fs::create_directories(parent);
-  const auto stale = fs::file_time_type::clock::now() - std::chrono::hours(24);
-  std::error_code ignored;
-  for (const fs::directory_entry& one : fs::directory_iterator(parent, ignored))
-    if (std::error_code gone; one.last_write_time(gone) < stale && !gone) fs::remove_all(one.path(), ignored);
+  drop_older(parent, "", std::chrono::hours(24));
   return parent;
 }
 

@@ -204,7 +204,8 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
       command.insert(command.end(), {"-I" + headers.string(), "-I" + (headers / "include").string(), "-c", source.string(), "-o", unit.object.string()});
       const ProcessResult result = run_process(command);
       if (result.exit_code != 0) {
-        const fs::path kept = cache.keep_failed_source(unit.name, unit.text);
+        // A compiler that was interrupted says nothing about the source.
+        const fs::path kept = result.exit_code < 127 ? cache.keep_failed_source(unit.name, unit.text) : fs::path();
         report_compiler_failure("compiling " + unit.name, result, compiler.command, kept);
       }
       cache.store(key, unit.object);
