@@ -37,11 +37,11 @@ TEST(HoistScales, AScaleForEachOutputChannel) {
 }
 
 TEST(HoistScales, TheBiasIsAddedBehindTheScale) {
-  expect_pass(
-      pass, dequantised("f32[] = {0.5}", "f32[] = {0.25}", "%y: f32[N,2,4] = conv(%a, %w, %b) ;\"\"", "const %b: f32[2] = {10, 20} "),
-      hoisted("f32[] = {0.125}", "%m: f32[N,2,4] = mul(%p, %c) ;\"\" %r: f32[2,1] = reshape(%b) dims=dims[\"2\", \"1\"] ;\"\" %y: f32[N,2,4] = add(%m, %r) ;\"\"",
-              "const %b: f32[2] = {10, 20} "),
-      close);
+  expect_pass(pass, dequantised("f32[] = {0.5}", "f32[] = {0.25}", "%y: f32[N,2,4] = conv(%a, %w, %b) ;\"\"", "const %b: f32[2] = {10, 20} "),
+              hoisted("f32[] = {0.125}",
+                      "%m: f32[N,2,4] = mul(%p, %c) ;\"\" %r: f32[2,1] = reshape(%b) dims=dims[\"2\", \"1\"] ;\"\" %y: f32[N,2,4] = add(%m, %r) ;\"\"",
+                      "const %b: f32[2] = {10, 20} "),
+              close);
 }
 
 TEST(HoistScales, WhatVariesOverTheSumStays) {
