@@ -43,19 +43,18 @@ int64_t times(int64_t a, int64_t b) { return static_cast<int64_t>(static_cast<ui
 
 }  // namespace
 
-Addressing::Addressing(const Map& symbolic, const Sizes& sizes, const std::vector<int64_t>& extents, const std::vector<int64_t>& dims)
-    : rank_in_(extents.size()) {
-  const tile::CoordMap<int64_t> map = tilewright::evaluate(symbolic, sizes);
-  ensure(map.rank_in() == static_cast<int>(extents.size()) && map.rank_out() == static_cast<int>(dims.size()), "a map's ranks");
+Addressing::Addressing(const Map& map, const Sizes& sizes, const std::vector<int64_t>& extents, const std::vector<int64_t>& dims) : rank_in_(extents.size()) {
+  const tile::CoordMap<int64_t> numbers = tilewright::evaluate(map, sizes);
+  ensure(numbers.rank_in() == static_cast<int>(extents.size()) && numbers.rank_out() == static_cast<int>(dims.size()), "a map's ranks");
   std::vector<Sum> slots;
   for (size_t d = 0; d < extents.size(); ++d) {
     ranges_.push_back({true, 0, std::max(0.0, static_cast<double>(extents[d]) - 1)});
     slots.push_back(extents[d] == 1 ? Sum{} : Sum{0, {{d, 1}}});
   }
-  for (const auto& t : map.transforms()) {
+  for (const auto& t : numbers.transforms()) {
     if (t.kind == tile::TransformKind::affine) {
       Sum sum{t.amount, {}};
-      for (int i = t.first_term; i < t.first_term + t.term_count; ++i) add(sum, slots[static_cast<size_t>(map.terms()[i].slot)], map.terms()[i].factor);
+      for (int i = t.first_term; i < t.first_term + t.term_count; ++i) add(sum, slots[static_cast<size_t>(numbers.terms()[i].slot)], numbers.terms()[i].factor);
       slots.push_back(std::move(sum));
       continue;
     }
@@ -65,7 +64,7 @@ Addressing::Addressing(const Map& symbolic, const Sizes& sizes, const std::vecto
     ranges_.push_back(range_of(derived_.back()));
     slots.push_back({0, {{ranges_.size() - 1, 1}}});
   }
-  for (const auto& c : map.conditions()) {
+  for (const auto& c : numbers.conditions()) {
     const Sum& value = slots[static_cast<size_t>(c.slot)];
     if (c.kind == tile::Condition<int64_t>::divisible)
       divisibilities_.push_back({value, c.high == 0 ? 1 : c.high});
@@ -74,7 +73,7 @@ Addressing::Addressing(const Map& symbolic, const Sizes& sizes, const std::vecto
   }
   const std::vector<int64_t> strides = row_major_strides(dims);
   for (size_t axis = 0; axis < dims.size(); ++axis) {
-    const Sum& value = slots[static_cast<size_t>(map.outputs()[static_cast<int>(axis)])];
+    const Sum& value = slots[static_cast<size_t>(numbers.outputs()[static_cast<int>(axis)])];
     add(sum_, value, strides[axis]);
     if (!inside(value, 0, dims[axis])) bounds_.push_back({value, 0, dims[axis]});
   }

@@ -230,7 +230,7 @@ void import_outputs(GraphImport& import, const GraphProto& graph) {
   }
 }
 
-Graph build(std::shared_ptr<const ModelProto> model, const std::filesystem::path& folder, const ImportOptions& options) {
+Graph build(const std::shared_ptr<const ModelProto>& model, const std::filesystem::path& folder, const ImportOptions& options) {
   check_texts(*model);
   if (!model->has_graph()) fail(ErrorKind::invalid_input, "the model has no graph: this is no ONNX model");
   if (model->graph().output_size() == 0) fail(ErrorKind::invalid_input, "the model has no outputs");
@@ -308,7 +308,7 @@ Graph import_onnx(const std::filesystem::path& model, const ImportOptions& optio
   return guarded([&] {
     std::shared_ptr<const ModelProto> parsed = parse(model, options.limits);
     const std::filesystem::path folder = model.parent_path().empty() ? std::filesystem::path(".") : model.parent_path();
-    return build(std::move(parsed), folder, options);
+    return build(parsed, folder, options);
   });
 }
 

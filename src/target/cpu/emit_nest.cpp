@@ -22,13 +22,16 @@ const char* const lane_symbol = "tilewright..lane";
 
 bool is_arg(ReduceOp op) { return op >= ReduceOp::arg_min; }
 
+bool may_reduce_nothing(const LoweredNest& nest) {
+  return std::any_of(nest.loops.begin(), nest.loops.end(), [](const Loop& loop) { return loop.reduced && loop.extent.as_constant().value_or(0) <= 0; });
+}
+
 class NestEmitter {
  public:
   NestEmitter(const KernelText& kernel, LoweredNest nest, Names names, const std::map<TensorId, std::string>& pointers, Writer& out)
-      : kernel_(kernel), nest_(std::move(nest)), out_(out), names_(std::move(names)), pointers_(pointers) {
+      : kernel_(kernel), nest_(std::move(nest)), out_(out), names_(std::move(names)), pointers_(pointers), reads_nothing_safely_(may_reduce_nothing(nest_)) {
     for (const Reduction& reduction : nest_.reductions) reduced_roots_.push_back(reduction.value);
     for (const Loop& loop : nest_.loops) (loop.reduced ? reduced_ : kept_).push_back(loop);
-    reads_nothing_safely_ = std::any_of(reduced_.begin(), reduced_.end(), [](const Loop& loop) { return loop.extent.as_constant().value_or(0) <= 0; });
     body_.emplace(nest_, names_, pointers_, out_);
   }
 
@@ -272,9 +275,9 @@ class NestEmitter {
   /// stretch runs without checks, as vectors; the ends run with them, or not at all when `skip`.
   void vector_loop(const std::string& symbol, const std::string& name, const std::string& from, const std::string& to, const std::string& pragma, bool skip,
                    const std::function<void()>& content) {
-    const auto loop = [&](const std::string& first, const std::string& last, bool vectors) {
+    const auto loop = [&](const std::string& begin, const std::string& end, bool vectors) {
       if (vectors && !pragma.empty()) out_.pragma(pragma);
-      out_.open(fmt::format("for (i64 {0} = {1}; {0} < {2}; ++{0})", name, first, last));
+      out_.open(fmt::format("for (i64 {0} = {1}; {0} < {2}; ++{0})", name, begin, end));
       body_->enter(symbol, name);
       content();
       body_->leave();
@@ -464,8 +467,8 @@ class NestEmitter {
   std::vector<Loop> kept_, reduced_, outer_, inner_;
   std::vector<ExprId> reduced_roots_;
   Mode mode_ = Mode::map;
-  bool reads_nothing_safely_ = false;  ///< a reduced loop may be empty: loads stay inside it
-  bool blocked_ = false;               ///< the vectorised loop is cut into blocks of lane_count
+  bool reads_nothing_safely_;  ///< a reduced loop may be empty: loads stay inside it
+  bool blocked_ = false;       ///< the vectorised loop is cut into blocks of lane_count
   Loop lane_;
   std::string lanes_, lane_name_;
   int64_t lane_size_ = 0;
