@@ -53,7 +53,7 @@ struct Model {
 /// One execution of a model in a context.
 class Run {
  public:
-  Run(const Model& model, int threads);
+  Run(const Model& model, int thread_count);
 
   const Model& model() const { return model_; }
   const void* input(int index) const { return inputs[static_cast<size_t>(index)].data; }

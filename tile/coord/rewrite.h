@@ -1,5 +1,7 @@
 #pragma once
 
+#include <utility>
+
 #include "tile/coord/map.h"
 
 namespace tile {
@@ -32,7 +34,7 @@ class Rewriter {
   }
 
   /// Goes on from a map: its transforms and conditions are there.
-  constexpr explicit Rewriter(const Map& start) : map_(start) {
+  constexpr explicit Rewriter(Map start) : map_(std::move(start)) {
     for (const Int& e : map_.extents_) ranges_.push_back({true, Int(0), e - Int(1)});
     for (int i = 0; i < map_.transforms_.size(); ++i) ranges_.push_back(range_of_transform(map_.transforms_[i]));
     for (const Condition<Int>& c : map_.conditions_)
