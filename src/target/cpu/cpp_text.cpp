@@ -6,6 +6,12 @@
 
 namespace tilewright::cpu {
 
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 32 || c == '\\') c = ' ';
+  return text;
+}
+
 std::string storage_type(DType dtype) {
   switch (dtype) {
     case DType::f64: return "double";

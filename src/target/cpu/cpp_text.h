@@ -9,6 +9,10 @@
 /// Pieces of C++ text that kernels are made of.
 namespace tilewright::cpu {
 
+/// `text` as it may stand in a `//` comment. Names come from model files: a line break in one, or a backslash at its end, would
+/// put what follows into the program.
+std::string one_line(std::string text);
+
 /// What memory holds for an element: "float", "tile::bfloat16", "int8_t". bool is held as uint8_t.
 std::string storage_type(DType);
 /// What expressions compute with: 16-bit and smaller floats compute in float.

@@ -30,12 +30,6 @@ void KernelText::declare_tensors(Writer& out) const {
 
 namespace {
 
-std::string one_line(std::string text) {
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 32 || c == '\\') c = ' ';
-  return text;
-}
-
 struct Description {
   std::string operator()(const pattern::Nest& nest) const {
     switch (pattern::classify(nest)) {
