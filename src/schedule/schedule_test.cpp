@@ -295,6 +295,13 @@ TEST(SplitPhases, StrideBecomesPhasesWithoutHoles) {
   }
 }
 
+TEST(SplitPhases, TakesNoLongerForMoreTaps) {
+  Program program = transposed_convolution(int64_t{1} << 40);
+  split_phases(program);
+  ASSERT_EQ(program.patterns.size(), 2u);
+  for (const pattern::Pattern& phase : program.patterns) EXPECT_EQ(std::get<Nest>(phase).space.back().as_constant(), int64_t{1} << 39);
+}
+
 TEST(FuseRows, SoftmaxIsOneKernel) {
   Writer w;
   w.program.outputs = {w.softmax(w.input({8, 100}))};

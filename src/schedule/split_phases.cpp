@@ -47,11 +47,11 @@ std::optional<Stride> find_stride(const Nest& nest) {
         int& which = d < kept ? stride.position : stride.tap;
         fits = fits && which < 0 && (d >= kept || *slope == 1);
         which = static_cast<int>(d);
-        if (d >= kept) stride.by_tap = *slope;
+        if (d >= kept) stride.by_tap = *slope % *step;
       }
       if (!fits || stride.position < 0 || !rest.is_constant()) continue;
       if (stride.tap >= 0 && !nest.space[at(stride.tap)].is_constant()) continue;
-      stride.rest = rest.constant();
+      stride.rest = rest.constant() % *step;
       return stride;
     }
   }
@@ -64,12 +64,15 @@ Nest phase_of(const Nest& nest, const Stride& stride, int64_t phase) {
   if (stride.tap < 0) {
     count = (phase + stride.rest) % stride.step == 0 ? 1 : 0;
   } else {
-    for (int64_t tap = 0; tap < nest.space[at(stride.tap)].constant(); ++tap) {
+    // Which taps meet these positions repeats every `step` taps, so the first two tell of all.
+    const int64_t taps = nest.space[at(stride.tap)].constant();
+    for (int64_t tap = 0; tap < std::min(taps, 2 * stride.step) && count < 2; ++tap) {
       if ((phase + tap * stride.by_tap + stride.rest) % stride.step != 0) continue;
       if (count == 0) first = tap;
       if (count == 1) distance = tap - first;
       ++count;
     }
+    if (count > 0) count = count == 1 ? 1 : (taps - 1 - first) / distance + 1;
   }
   Dims space = nest.space;
   space[at(stride.position)] = (nest.space[at(stride.position)] - phase + (stride.step - 1)) / Dim(stride.step);
