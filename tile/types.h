@@ -11,8 +11,15 @@
 #include <cstdint>
 #include <type_traits>
 
+#if defined(__CUDACC__) || defined(__HIPCC__)
+/// Code that also runs on a GPU.
+#define TILE_DEVICE __host__ __device__
 /// Small functions that loops must see through to become vector code.
+#define TILE_INLINE TILE_DEVICE __forceinline__
+#else
+#define TILE_DEVICE
 #define TILE_INLINE inline __attribute__((always_inline))
+#endif
 /// Large ones that are called from several places and seldom: one copy keeps compiling quick.
 #define TILE_NOINLINE __attribute__((noinline))
 

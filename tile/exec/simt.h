@@ -1,0 +1,52 @@
+#pragma once
+
+// What a kernel of a SIMT machine (a GPU) sees of it, and what is built on that for all of them.
+//
+// A kernel is a struct of its arguments with `template <class Exec> TILE_DEVICE void operator()(Exec& ex) const`, run once by
+// every thread of every block. `Exec` is the machine; tile/exec/cuda.h and tile/exec/emulator.h each have one:
+//
+//   Exec::warp_size                     threads that run in lockstep: 32, or 64 (AMD's wavefronts)
+//   ex.thread(), ex.threads()           this thread's number in its block; threads in a block
+//   ex.block(), ex.blocks()             this block's number (i64); blocks in the grid (i64)
+//   ex.lane(), ex.warp()                thread() % warp_size, thread() / warp_size
+//   ex.sync()                           waits for all threads of the block; what they wrote to memory before is visible after
+//   ex.sync_warp()                      the same for the threads of the warp
+//   ex.shuffle(value, lane)             `value` as that lane of the warp gave it; all lanes take part; trivially copyable, ≤ 16 bytes
+//   ex.global(T* data, i64 count)       a tensor in device memory
+//   ex.template shared<T>(int byte, int count)      part of the block's shared memory
+//   ex.template copy_async<bytes>(to, from)         begins to copy 4, 8 or 16 bytes from global to shared memory
+//   ex.commit_copies()                  the copies begun since the last commit by this thread become one group
+//   ex.template wait_copies<n>()        waits until at most the n youngest groups of this thread are under way. Other threads
+//                                       see the copies after a sync() that follows.
+//
+// global() and shared() give pointers: they index, add and compare as T* does, and a pointer to T becomes one to const T.
+// In the emulator they check every access; on a GPU they are T*.
+//
+// launch(kernel, Launch{blocks, threads, shared_bytes}, args) starts a grid.
+
+#include "tile/exec/args.h"
+#include "tile/types.h"
+
+namespace tile::simt {
+
+/// How many threads a kernel is started with, and what it needs.
+struct Launch {
+  i64 blocks = 1;
+  int threads = 256;     ///< of one block
+  int shared_bytes = 0;  ///< of one block
+};
+
+/// `value` of the lane whose number differs from this one's in the bits of `mask`.
+template <class Exec, class T>
+TILE_INLINE T shuffle_xor(Exec& ex, T value, int mask) {
+  return ex.shuffle(value, ex.lane() ^ mask);
+}
+
+/// combine(a, b) over the values of a warp's lanes, the same result in every lane. `combine` is associative and commutative.
+template <class Exec, class T, class F>
+TILE_INLINE T reduce_warp(Exec& ex, T value, F&& combine) {
+  for (int mask = Exec::warp_size / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(ex, value, mask));
+  return value;
+}
+
+}  // namespace tile::simt
