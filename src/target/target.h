@@ -8,13 +8,22 @@
 
 namespace tilewright {
 
+/// How kernels for a machine are written and built.
+enum class TargetKind {
+  cpu,
+  emulator,  ///< SIMT kernels, run on the CPU by tile/exec/emulator.h
+  cuda,
+};
+
 /// A machine that artifacts are made for, as data. Passes and emitters ask these fields, never the name.
 struct Target {
   std::string name;                        ///< "cpu:x86-64-v4"
-  std::string architecture;                ///< ELF machine: "x86_64", "aarch64"
+  TargetKind kind = TargetKind::cpu;
+  std::string architecture;                ///< ELF machine of the artifact: "x86_64", "aarch64"
   std::vector<std::string> compile_flags;  ///< machine flags for kernels
   std::vector<std::string> features;       ///< what the running machine must have, as __builtin_cpu_supports spells it
   int vector_bytes = 16;                   ///< widest SIMD register
+  int warp_size = 1;                       ///< threads that run in lockstep
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;
 };
 

@@ -36,6 +36,18 @@ struct Launch {
   int shared_bytes = 0;  ///< of one block
 };
 
+/// What a kernel is called with, copied to its threads: a kernel's struct begins with it.
+template <int tensors, int sizes>
+struct Arguments {
+  void* tensor[tensors > 0 ? tensors : 1];
+  i64 size[sizes > 0 ? sizes : 1];
+
+  explicit Arguments(const Args& a) {
+    for (int i = 0; i < tensors; ++i) tensor[i] = a.tensor[i];
+    for (int i = 0; i < sizes; ++i) size[i] = a.size[i];
+  }
+};
+
 /// `value` of the lane whose number differs from this one's in the bits of `mask`.
 template <class Exec, class T>
 TILE_INLINE T shuffle_xor(Exec& ex, T value, int mask) {

@@ -1,9 +1,9 @@
 // Matrix products: the operands as views, the epilogue as a lambda, and one call of the library.
 
 #include "base/error.h"
-#include "target/cpu/contract_shape.h"
-#include "target/cpu/kernel_text.h"
-#include "target/cpu/nest_body.h"
+#include "target/source/contract_shape.h"
+#include "target/cpu/kernel_emitters.h"
+#include "target/source/nest_body.h"
 
 namespace tilewright::cpu {
 namespace {

@@ -2,8 +2,8 @@
 #include <functional>
 
 #include "base/error.h"
-#include "target/cpu/kernel_text.h"
-#include "target/cpu/nest_body.h"
+#include "target/cpu/kernel_emitters.h"
+#include "target/source/reduction_text.h"
 
 namespace tilewright::cpu {
 namespace {
@@ -19,8 +19,6 @@ constexpr int64_t task_cost = 1 << 15;
 const char* const block_symbol = "tilewright..block";
 const char* const base_symbol = "tilewright..base";
 const char* const lane_symbol = "tilewright..lane";
-
-bool is_arg(ReduceOp op) { return op >= ReduceOp::arg_min; }
 
 bool may_reduce_nothing(const LoweredNest& nest) {
   return std::any_of(nest.loops.begin(), nest.loops.end(), [](const Loop& loop) { return loop.reduced && loop.extent.as_constant().value_or(0) <= 0; });
@@ -321,52 +319,7 @@ class NestEmitter {
     });
   }
 
-  static DType result_dtype(const Reduction& reduction) { return is_arg(reduction.op) ? DType::i64 : reduction.dtype; }
-
-  std::string start_value(const Reduction& reduction) const {
-    switch (reduction.op) {
-      case ReduceOp::sum: return literal(reduction.dtype, 0, 0);
-      case ReduceOp::product: return literal(reduction.dtype, 1, 1);
-      case ReduceOp::min: return highest(reduction.dtype);
-      case ReduceOp::max: return lowest(reduction.dtype);
-      default: return "-1";
-    }
-  }
-
   DType value_dtype(const Reduction& reduction) const { return nest_.nodes[static_cast<size_t>(reduction.value)].dtype; }
-
-  std::string combined(const Reduction& reduction, const std::string& sum) const {
-    const std::string value = converted(body_->value(reduction.value), reduction.dtype);
-    const bool floating = is_float(reduction.dtype);
-    switch (reduction.op) {
-      case ReduceOp::sum: return floating ? fmt::format("{} + {}", sum, value) : fmt::format("tile::wrapping_add({}, {})", sum, value);
-      case ReduceOp::product: return floating ? fmt::format("{} * {}", sum, value) : fmt::format("tile::wrapping_mul({}, {})", sum, value);
-      case ReduceOp::min: return fmt::format("tile::min({}, {})", sum, value);
-      default: return fmt::format("tile::max({}, {})", sum, value);
-    }
-  }
-
-  /// The first NaN wins over everything, as in numpy.
-  static std::string better(const Reduction& reduction, const std::string& value, const std::string& best) {
-    const bool least = reduction.op == ReduceOp::arg_min || reduction.op == ReduceOp::arg_min_last;
-    const bool last = reduction.op == ReduceOp::arg_min_last || reduction.op == ReduceOp::arg_max_last;
-    return fmt::format("({} {}{} {})", value, least ? "<" : ">", last ? "=" : "", best);
-  }
-
-  void write_combine(size_t r, const std::string& sum, const std::string& best) {
-    const Reduction& reduction = nest_.reductions[r];
-    if (!is_arg(reduction.op)) {
-      out_.line(fmt::format("{} = {};", sum, combined(reduction, sum)));
-      return;
-    }
-    const Operand value = body_->value(reduction.value);
-    std::string test = fmt::format("({} < 0) | {}", sum, better(reduction, value.text, best));
-    if (is_float(value.dtype)) test = fmt::format("({} == {}) & (({}) | ({} != {}))", best, best, test, value.text, value.text);
-    if (is_float(value.dtype)) test = fmt::format("({} < 0) | ({})", sum, test);
-    out_.line(fmt::format("const bool better{} = {};", r, test));
-    out_.line(fmt::format("{0} = better{1} ? {2} : {0};", best, r, value.text));
-    out_.line(fmt::format("{0} = better{1} ? {2} : {0};", sum, r, body_->index(nest_.reduced_index)));
-  }
 
   std::string clauses() const {
     std::string text;
@@ -409,7 +362,7 @@ class NestEmitter {
       if (is_arg(reduction.op)) out_.line(fmt::format("{} best{} = {{}};", value_type(value_dtype(reduction)), r));
     }
     reduce_loops(0, mode_ == Mode::reduce_inner, [&] {
-      for (size_t r = 0; r < nest_.reductions.size(); ++r) write_combine(r, fmt::format("sum{}", r), fmt::format("best{}", r));
+      for (size_t r = 0; r < nest_.reductions.size(); ++r) write_combine(nest_, r, fmt::format("sum{}", r), fmt::format("best{}", r), *body_);
     });
     finish(fmt::format("sum{{}}"), {});
     body_->want(nest_.stored_values);
@@ -419,12 +372,8 @@ class NestEmitter {
 
   /// Tells the body how the results are written: "sum{}" or "sum{}[lane]".
   void finish(const std::string& form, const std::set<std::string>& symbols) {
-    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
-      const Reduction& reduction = nest_.reductions[r];
-      const std::string sum = fmt::format(fmt::runtime(form), r);
-      const std::string value = is_arg(reduction.op) ? fmt::format("tile::max<i64>({}, 0)", sum) : sum;
-      body_->set_reduced(static_cast<int>(r), {value, result_dtype(reduction), !is_narrow_float(result_dtype(reduction))}, symbols);
-    }
+    for (size_t r = 0; r < nest_.reductions.size(); ++r)
+      body_->set_reduced(static_cast<int>(r), finished(nest_.reductions[r], fmt::format(fmt::runtime(form), r)), symbols);
   }
 
   void inside_lanes() {
@@ -441,7 +390,7 @@ class NestEmitter {
       vector_loop(lane_.symbol, lane_name_, "0", lanes_, vectorisable() ? "#pragma omp simd" : "", true, [&] {
         body_->write_known();
         for (size_t r = 0; r < nest_.reductions.size(); ++r)
-          write_combine(r, fmt::format("sum{}[{}]", r, lane_name_), fmt::format("best{}[{}]", r, lane_name_));
+          write_combine(nest_, r, fmt::format("sum{}[{}]", r, lane_name_), fmt::format("best{}[{}]", r, lane_name_), *body_);
       });
     });
     body_->want(nest_.stored_values);
@@ -475,14 +424,6 @@ class NestEmitter {
 };
 
 }  // namespace
-
-int64_t point_cost(const LoweredNest& nest, const std::vector<ExprId>& roots) {
-  const std::vector<bool> needed = closure(nest, roots);
-  int64_t cost = 0;
-  for (size_t id = 0; id < needed.size(); ++id)
-    if (needed[id]) cost += cost_of(nest.nodes[id]);
-  return std::max<int64_t>(cost, 1);
-}
 
 void emit_nest(const KernelText& kernel, const pattern::Nest& nest, Writer& out) {
   kernel.declare_sizes(out);

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "target/cpu/kernel_text.h"
+#include "target/cpu/kernel_emitters.h"
 
 namespace tilewright::cpu {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "target/cpu/emit_program.h"
+#include "target/emit_program.h"
 #include "target/target.h"
 
 namespace tilewright {

@@ -5,7 +5,7 @@
 
 #include "pattern/pattern.h"
 
-namespace tilewright::cpu {
+namespace tilewright::source {
 
 /// A value in the text: how it is written, its dtype, and whether it is representable in that dtype as it stands (16-bit and
 /// smaller floats are computed in float, and rounded where that can be observed: when stored, cast, compared or rounded to integers).
@@ -24,4 +24,4 @@ std::string converted(const Operand& value, DType to);
 /// What a node costs, in simple vector operations an element.
 int cost_of(const pattern::ExprNode& node);
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

@@ -13,7 +13,7 @@ namespace tilewright {
 std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
 
 /// What every file of kernels begins with.
-std::string kernel_includes();
+std::string kernel_includes(const Target& target);
 
 /// What two kernels must share to be served by one function.
 std::string kernel_signature(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);

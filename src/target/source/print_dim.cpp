@@ -1,4 +1,4 @@
-#include "target/cpu/print_dim.h"
+#include "target/source/print_dim.h"
 
 #include <set>
 

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/tensor.h"
-#include "target/cpu/emit_kernel.h"
+#include "target/emit_kernel.h"
 #include "tile/testing/teams.h"
 
 /// Compiles the kernels of blocks and runs them over plain memory, for tests: no runtime, no artifact.
@@ -22,14 +22,15 @@ class CompiledBlocks {
   /// Kernel k of block b becomes `b<b>_k<k>`.
   explicit CompiledBlocks(std::vector<schedule::Block> blocks, const std::string& target_name = "native") : blocks_(std::move(blocks)) {
     const Target& target = find_target(target_name);
-    std::string text = kernel_includes() + "extern \"C\" {\n";
+    std::string text = kernel_includes(target) + "namespace kernels {\n", entries;
     for (size_t b = 0; b < blocks_.size(); ++b)
       for (size_t k = 0; k < blocks_[b].kernels.size(); ++k) {
         schedule::Kernel kernel = blocks_[b].kernels[k];
         kernel.name = function_name(b, k);
         text += emit_kernel(blocks_[b], kernel, target) + "\n";
+        entries += fmt::format("extern \"C\" void {0}(const tile::Args& a) {{ kernels::{0}(a); }}\n", kernel.name);
       }
-    text += "}\n";
+    text += "}\n" + entries;
     const char* kept = std::getenv("TILEWRIGHT_TEST_KEEP");
     const std::filesystem::path folder =
         kept ? kept : std::filesystem::temp_directory_path() / ("tilewright_kernels_" + std::to_string(getpid()) + "_" + std::to_string(counter()++));
@@ -69,7 +70,7 @@ class CompiledBlocks {
   }
   static std::filesystem::path source_root() {
     std::filesystem::path here = std::filesystem::path(__FILE__).parent_path();
-    return here.is_absolute() ? here / "../../../.." : std::filesystem::current_path() / here / "../../../..";
+    return here.is_absolute() ? here / "../../.." : std::filesystem::current_path() / here / "../../..";
   }
 
   struct Run {

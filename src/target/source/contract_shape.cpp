@@ -1,10 +1,10 @@
-#include "target/cpu/contract_shape.h"
+#include "target/source/contract_shape.h"
 
 #include <algorithm>
 
-#include "target/cpu/cpp_text.h"
+#include "target/source/cpp_text.h"
 
-namespace tilewright::cpu {
+namespace tilewright::source {
 
 using schedule::Affine;
 using schedule::affine_in;
@@ -287,4 +287,4 @@ std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor
   return windows;
 }
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

@@ -1,14 +1,16 @@
-#include "target/cpu/nest_body.h"
+#include "target/source/nest_body.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 
-namespace tilewright::cpu {
+namespace tilewright::source {
 
-NestBody::NestBody(const LoweredNest& nest, Names names, std::map<TensorId, std::string> pointers, Writer& out, std::string prefix)
-    : nest_(nest), names_(std::move(names)), pointers_(std::move(pointers)), out_(out), prefix_(std::move(prefix)), symbols_(nest.symbols) {
+NestBody::NestBody(const LoweredNest& nest, Names names, std::map<TensorId, std::string> pointers, Writer& out, std::string prefix,
+                   std::map<TensorId, std::string> stores)
+    : nest_(nest), names_(std::move(names)), pointers_(std::move(pointers)), stores_(std::move(stores)), out_(out), prefix_(std::move(prefix)), symbols_(nest.symbols) {
   wanted_.assign(nest.nodes.size(), false);
+  stores_.insert(pointers_.begin(), pointers_.end());
   scopes_.push_back({});
 }
 
@@ -128,7 +130,7 @@ void NestBody::write_load(ExprId id, const Address& address, size_t access) {
     if (!indirect.clamp)
       conditions.push_back(fmt::format("static_cast<uint64_t>({}) < static_cast<uint64_t>({})", names_.at(indirect.symbol), index(indirect.extent)));
 
-  std::string text = loaded(address.dtype, element(load_places_, access, address));
+  std::string text = loaded(address.dtype, element(load_places_, access, address, pointers_));
   if (!conditions.empty()) {
     std::string all = conditions[0];
     if (conditions.size() > 1) {
@@ -144,14 +146,15 @@ void NestBody::write_load(ExprId id, const Address& address, size_t access) {
   for (const Indirect& indirect : address.indirect) names_.erase(indirect.symbol);
 }
 
-std::string NestBody::element(const std::map<size_t, Place>& places, size_t i, const Address& address) const {
+std::string NestBody::element(const std::map<size_t, Place>& places, size_t i, const Address& address,
+                              const std::map<TensorId, std::string>& bases) const {
   const auto found = places.find(i);
   if (found != places.end()) return fmt::format("{}[{}]", found->second.pointer, index(found->second.rest));
-  return fmt::format("{}[{}]", pointers_.at(address.tensor), index(address.offset));
+  return fmt::format("{}[{}]", bases.at(address.tensor), index(address.offset));
 }
 
 /// Splits `address` into what is known now and what depends on `symbol` or on data.
-std::string NestBody::prepare_pointer(const Address& address, const std::string& symbol, const std::string& name, Place& place) {
+std::string NestBody::prepare_pointer(const Address& address, const std::string& base, const std::string& symbol, const std::string& name, Place& place) {
   Dim known_part = 0, rest = 0;
   for (const Dim::Term& term : address.offset.terms()) {
     Dim factor = term.coefficient;
@@ -170,13 +173,12 @@ std::string NestBody::prepare_pointer(const Address& address, const std::string&
     (later ? rest : known_part) += factor;
   }
   place.rest = rest;
-  const std::string& base = pointers_.at(address.tensor);
   if (known_part == Dim(0)) {
     place.pointer = base;
     return "";
   }
   place.pointer = name;
-  return fmt::format("auto* const {} = {} + {};", name, base, factor(known_part));
+  return fmt::format("const auto {} = {} + {};", name, base, factor(known_part));
 }
 
 void NestBody::write_pointers(const std::string& symbol, const std::vector<size_t>& stores) {
@@ -189,7 +191,7 @@ void NestBody::write_pointers(const std::string& symbol, const std::vector<size_
     const Address& address = nest_.loads[access];
     Place& place = load_places_[access];
     scope.pointers.push_back(access);
-    const std::string text = prepare_pointer(address, symbol, fmt::format("{}p{}", prefix_, access), place);
+    const std::string text = prepare_pointer(address, pointers_.at(address.tensor), symbol, fmt::format("{}p{}", prefix_, access), place);
     if (!text.empty()) out_.line(text);
     std::vector<bool> covered(address.guards.size(), false);
     std::string all;
@@ -208,7 +210,7 @@ void NestBody::write_pointers(const std::string& symbol, const std::vector<size_
     scope.checks.push_back(access);
   }
   for (const size_t i : stores) {
-    const std::string text = prepare_pointer(nest_.stores[i], symbol, fmt::format("{}q{}", prefix_, i), store_places_[i]);
+    const std::string text = prepare_pointer(nest_.stores[i], stores_.at(nest_.stores[i].tensor), symbol, fmt::format("{}q{}", prefix_, i), store_places_[i]);
     scope.store_pointers.push_back(i);
     if (!text.empty()) out_.line(text);
   }
@@ -259,7 +261,7 @@ NestBody::Interior NestBody::interior(const std::string& symbol) const {
 void NestBody::write_store(size_t i) {
   const Address& address = nest_.stores[i];
   const Operand result = value(nest_.stored_values[i]);
-  out_.line(fmt::format("{} = {};", element(store_places_, i, address), stored(address.dtype, result.text, result.exact)));
+  out_.line(fmt::format("{} = {};", element(store_places_, i, address, stores_), stored(address.dtype, result.text, result.exact)));
 }
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

@@ -7,7 +7,7 @@
 #include "base/dtype.h"
 
 /// Pieces of C++ text that kernels are made of.
-namespace tilewright::cpu {
+namespace tilewright::source {
 
 /// `text` as it may stand in a `//` comment. Names come from model files: a line break in one, or a backslash at its end, would
 /// put what follows into the program.
@@ -54,4 +54,4 @@ std::string print_index(const Dim& e, const Names& names, const Bounds& bounds);
 /// The same in parentheses unless it is a name or a number.
 std::string print_factor(const Dim& e, const Names& names, const Bounds& bounds);
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

@@ -1,10 +1,10 @@
 #pragma once
 
-#include "target/cpu/lower_nest.h"
+#include "target/source/lower_nest.h"
 
 /// A Nest seen as a matrix product: which loops run over rows, columns, the sum and the batch, and how its two factors
 /// lie in memory.
-namespace tilewright::cpu {
+namespace tilewright::source {
 
 /// Loops that the product treats as one index: row-major over `loops`.
 struct LoopGroup {
@@ -61,4 +61,4 @@ struct WindowShape {
 std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer, const pattern::Nest& nest,
                                         const pattern::Program& program);
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

@@ -1,10 +1,10 @@
-#include "target/cpu/cpp_text.h"
+#include "target/source/cpp_text.h"
 
 #include <cmath>
 
 #include "base/error.h"
 
-namespace tilewright::cpu {
+namespace tilewright::source {
 
 std::string one_line(std::string text) {
   for (char& c : text)
@@ -161,4 +161,4 @@ std::string print_factor(const Dim& e, const Names& names, const Bounds& bounds)
   return simple ? text : "(" + text + ")";
 }
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

@@ -7,7 +7,7 @@
 
 /// A Nest brought into the form that loops are written from: addresses as expressions over loop indices, neighbouring
 /// loops that all addresses treat as one merged, loops ordered by how the result lies in memory.
-namespace tilewright::cpu {
+namespace tilewright::source {
 
 using pattern::ExprId;
 using pattern::ExprNode;
@@ -75,4 +75,7 @@ Address lower_access(const pattern::Access& access, int number, const Dims& poin
 /// Nodes that `roots` need, themselves included, as flags by id.
 std::vector<bool> closure(const LoweredNest& nest, const std::vector<ExprId>& roots);
 
-}  // namespace tilewright::cpu
+/// Sum of the costs of the nodes that `roots` need, of one point.
+int64_t point_cost(const LoweredNest& nest, const std::vector<ExprId>& roots);
+
+}  // namespace tilewright::source

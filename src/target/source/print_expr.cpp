@@ -1,9 +1,9 @@
-#include "target/cpu/print_expr.h"
+#include "target/source/print_expr.h"
 
 #include "base/error.h"
-#include "target/cpu/cpp_text.h"
+#include "target/source/cpp_text.h"
 
-namespace tilewright::cpu {
+namespace tilewright::source {
 namespace {
 
 using pattern::ExprNode;
@@ -190,4 +190,4 @@ int cost_of(const ExprNode& node) {
   }
 }
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

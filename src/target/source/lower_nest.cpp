@@ -1,10 +1,11 @@
-#include "target/cpu/lower_nest.h"
+#include "target/source/lower_nest.h"
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "target/source/print_expr.h"
 
-namespace tilewright::cpu {
+namespace tilewright::source {
 
 using schedule::affine_in;
 using schedule::coordinate_symbol;
@@ -237,4 +238,12 @@ LoweredNest lower_nest(const pattern::Nest& nest, const pattern::Program& progra
   return lowered;
 }
 
-}  // namespace tilewright::cpu
+int64_t point_cost(const LoweredNest& nest, const std::vector<ExprId>& roots) {
+  const std::vector<bool> needed = closure(nest, roots);
+  int64_t cost = 0;
+  for (size_t id = 0; id < needed.size(); ++id)
+    if (needed[id]) cost += cost_of(nest.nodes[id]);
+  return std::max<int64_t>(cost, 1);
+}
+
+}  // namespace tilewright::source

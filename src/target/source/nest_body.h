@@ -1,15 +1,17 @@
 #pragma once
 
-#include "target/cpu/cpp_text.h"
-#include "target/cpu/lower_nest.h"
-#include "target/cpu/print_expr.h"
+#include "target/source/cpp_text.h"
+#include "target/source/lower_nest.h"
+#include "target/source/print_expr.h"
 
-namespace tilewright::cpu {
+namespace tilewright::source {
 
 /// Writes what happens inside the loops of one nest: every node once, in the outermost loop where its value is known.
 class NestBody {
  public:
-  NestBody(const LoweredNest& nest, Names names, std::map<TensorId, std::string> pointers, Writer& out, std::string prefix = "");
+  /// `stores`: what tensors are called where they are written, when that is not what `pointers` say.
+  NestBody(const LoweredNest& nest, Names names, std::map<TensorId, std::string> pointers, Writer& out, std::string prefix = "",
+           std::map<TensorId, std::string> stores = {});
 
   // Loops. `symbol` gets a value called `name` in what follows, until leave().
   void enter(const std::string& symbol, const std::string& name);
@@ -61,14 +63,14 @@ class NestBody {
   bool known(ExprId id) const;
   void write_node(ExprId id);
   void write_load(ExprId id, const Address& address, size_t access);
-  std::string element(const std::map<size_t, Place>& places, size_t i, const Address& address) const;
+  std::string element(const std::map<size_t, Place>& places, size_t i, const Address& address, const std::map<TensorId, std::string>& bases) const;
   std::string check(const Guard& guard) const;
-  std::string prepare_pointer(const Address& address, const std::string& symbol, const std::string& name, Place& place);
+  std::string prepare_pointer(const Address& address, const std::string& base, const std::string& symbol, const std::string& name, Place& place);
   std::set<std::string> symbols_of(ExprId id) const;
 
   const LoweredNest& nest_;
   Names names_;
-  std::map<TensorId, std::string> pointers_;
+  std::map<TensorId, std::string> pointers_, stores_;
   Writer& out_;
   std::string prefix_;
   std::vector<bool> wanted_;
@@ -80,4 +82,4 @@ class NestBody {
   std::vector<std::set<std::string>> symbols_;  ///< of nodes, reductions' results included
 };
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

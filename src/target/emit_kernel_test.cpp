@@ -1,12 +1,12 @@
-#include "target/cpu/emit_kernel.h"
+#include "target/emit_kernel.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "pattern/interpreter.h"
-#include "target/cpu/testing/random_program.h"
-#include "target/cpu/testing/run_blocks.h"
+#include "target/testing/random_program.h"
+#include "target/testing/run_blocks.h"
 
 namespace tilewright {
 namespace {

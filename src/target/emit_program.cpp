@@ -1,4 +1,4 @@
-#include "target/cpu/emit_program.h"
+#include "target/emit_program.h"
 
 #include <algorithm>
 #include <map>
@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "runtime/memory.h"
-#include "target/cpu/cpp_text.h"
-#include "target/cpu/emit_kernel.h"
-#include "target/cpu/print_dim.h"
+#include "target/source/cpp_text.h"
+#include "target/emit_kernel.h"
+#include "target/source/print_dim.h"
 
 namespace tilewright {
 namespace {
@@ -79,7 +79,7 @@ class ModelWriter {
     collect_sizes(*model_.main);
     std::string blocks;
     const int main_block = write_block(*model_.main, true, blocks);
-    std::string text = fmt::format("namespace model_{} {{  // {}\n\nstruct Sizes {{\n", number_, cpu::one_line(model_.name));
+    std::string text = fmt::format("namespace model_{} {{  // {}\n\nstruct Sizes {{\n", number_, source::one_line(model_.name));
     for (const auto& [symbol, field] : sizes_) text += fmt::format("  i64 {} = 0;\n", field);
     text += "};\n\n" + blocks;
     text += "static void run(rt::Run& r) {\n  Sizes s;\n" + bind_inputs() + fmt::format("  block_{}(r, &s, nullptr, nullptr);\n}}\n\n", main_block);
@@ -238,7 +238,7 @@ class ModelWriter {
     text += fmt::format(
         "// {}\nstatic void block_{}(rt::Run& r, void* sizes, const rt::Tensor* in, rt::Tensor* out) {{\n"
         "  Sizes& s = *static_cast<Sizes*>(sizes);\n  (void)r, (void)s, (void)in, (void)out;\n",
-        cpu::one_line(program.name), number);
+        source::one_line(program.name), number);
     text += scope.code + "}\n\n";
     return number;
   }
@@ -315,7 +315,7 @@ class ModelWriter {
     std::string tensors, sizes;
     for (const TensorId id : kernel.tensors) tensors += (tensors.empty() ? "" : ", ") + pointer(scope, id);
     for (const std::string& symbol : kernel.sizes) sizes += (sizes.empty() ? "s." : ", s.") + sizes_.at(symbol);
-    scope.code += fmt::format("  {{  // {}\n    void* const tensors[] = {{{}}};\n", cpu::one_line(kernel.source), tensors);
+    scope.code += fmt::format("  {{  // {}\n    void* const tensors[] = {{{}}};\n", source::one_line(kernel.source), tensors);
     if (!sizes.empty()) scope.code += fmt::format("    const i64 sizes_of_kernel[] = {{{}}};\n", sizes);
     scope.code += fmt::format("    r.call({}, tensors, {});\n  }}\n", kernels_.size(), sizes.empty() ? "nullptr" : "sizes_of_kernel");
     kernels_.push_back({function, kernel.name, kernel.source});
@@ -459,7 +459,7 @@ EmittedSources emit_sources(const std::vector<ModelSource>& models, const Target
 
   const int count = static_cast<int>(pool.functions.size());
   const int files = std::clamp(units, 1, std::max(count, 1));
-  const std::string includes = kernel_includes();
+  const std::string includes = kernel_includes(target);
   for (int file = 0; file < files && count > 0; ++file) {
     std::string text = includes + "\nnamespace kernels {\n\n";
     for (int i = file; i < count; i += files) text += pool.functions[static_cast<size_t>(i)] + "\n";

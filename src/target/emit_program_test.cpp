@@ -1,11 +1,11 @@
-#include "target/cpu/emit_program.h"
+#include "target/emit_program.h"
 
 #include <gtest/gtest.h>
 
 #include <sstream>
 
 #include "base/error.h"
-#include "target/cpu/testing/random_program.h"
+#include "target/testing/random_program.h"
 
 namespace tilewright {
 namespace {

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "target/source/kernel_text.h"
+
+/// Kernels for CPUs: loops that compilers turn into vector code, and calls of tile/kernels.
+namespace tilewright::cpu {
+
+using namespace source;  // NOLINT: the text that all targets' kernels are made of
+
+/// The C++ function that runs the kernel's stages.
+std::string emit_function(const KernelText& kernel);
+/// Headers of tile/ that such functions need.
+std::span<const std::string_view> headers();
+
+// One function a kind of pattern: each writes a kernel's body.
+void emit_nest(const KernelText& kernel, const pattern::Nest& nest, Writer& out);
+void emit_rows(const KernelText& kernel, Writer& out);
+void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Writer& out);
+void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, Writer& out);
+void emit_select(const KernelText& kernel, const pattern::Select& select, Writer& out);
+/// False when the nest is no matrix product that the library has a kernel for.
+bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Writer& out);
+
+/// The loops of `nest` inside a row: its leading coordinates are the values of `shared_names`; nothing runs in parallel.
+void emit_stage(const KernelText& kernel, const pattern::Nest& nest, const RowContext& row, const Names& shared_names,
+                const std::map<TensorId, std::string>& pointers, Writer& out);
+
+}  // namespace tilewright::cpu

@@ -1,0 +1,62 @@
+#include "target/emit_kernel.h"
+
+#include "base/error.h"
+#include "target/cpu/kernel_emitters.h"
+#include "target/simt/kernel_emitters.h"
+
+namespace tilewright {
+namespace {
+
+using source::one_line;
+
+struct Description {
+  std::string operator()(const pattern::Nest& nest) const {
+    switch (pattern::classify(nest)) {
+      case pattern::NestKind::map: return "map over " + str(nest.space);
+      case pattern::NestKind::reduce: return fmt::format("reduce over {}, the last {} reduced", str(nest.space), nest.reduced_rank);
+      case pattern::NestKind::contract: return fmt::format("contract over {}, the last {} reduced", str(nest.space), nest.reduced_rank);
+    }
+    return "";
+  }
+  std::string operator()(const pattern::Scatter&) const { return "scatter"; }
+  std::string operator()(const pattern::Cumulate&) const { return "cumulate"; }
+  std::string operator()(const auto&) const { return "select"; }
+};
+
+std::string what(const schedule::Kernel& kernel) {
+  if (kernel.stages.size() > 1) return fmt::format("rows of {} stages", kernel.stages.size());
+  return std::visit(Description{}, kernel.stages.at(0));
+}
+
+std::string header(const schedule::Block& block, const schedule::Kernel& kernel) {
+  std::string text = fmt::format("// {}: {}\n// from: {}\n", kernel.name, one_line(what(kernel)), one_line(kernel.source));
+  for (size_t i = 0; i < kernel.tensors.size(); ++i) {
+    const pattern::TensorInfo& info = block.program.tensor(kernel.tensors[i]);
+    text += fmt::format("//   tensor {}: {} {}\n", i, one_line(info.name), one_line(str(info.type)));
+  }
+  for (size_t i = 0; i < kernel.sizes.size(); ++i) text += fmt::format("//   size {}: {}\n", i, kernel.sizes[i]);
+  return text;
+}
+
+}  // namespace
+
+std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
+  ensure(!kernel.stages.empty(), "a kernel has stages");
+  const source::KernelText text(block, kernel, target);
+  return (kernel.source.empty() ? "" : header(block, kernel)) + (target.kind == TargetKind::cpu ? cpu::emit_function(text) : simt::emit_function(text));
+}
+
+std::string kernel_includes(const Target& target) {
+  std::string text;
+  for (const std::string_view header : target.kind == TargetKind::cpu ? cpu::headers() : simt::headers(target)) text += fmt::format("#include \"tile/{}.h\"\n", header);
+  return text + "\nusing tile::i64;\n";
+}
+
+std::string kernel_signature(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
+  schedule::Kernel anonymous = kernel;
+  anonymous.name = "kernel_@";
+  anonymous.source = "";
+  return emit_kernel(block, anonymous, target);
+}
+
+}  // namespace tilewright

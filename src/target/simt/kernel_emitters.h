@@ -1,0 +1,69 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "target/source/kernel_text.h"
+#include "target/source/nest_body.h"
+
+/// Kernels for SIMT machines, over the interface of tile/exec/simt.h: the same text for GPUs and for their emulator.
+namespace tilewright::simt {
+
+using namespace source;  // NOLINT: the text that all targets' kernels are made of
+
+/// The C++ function that runs the kernel's stages: a struct that every thread of a grid runs, and its launch.
+std::string emit_function(const KernelText& kernel);
+/// Headers of tile/ that such functions need.
+std::span<const std::string_view> headers(const Target& target);
+
+/// A function being written: its launches, one after another.
+class Function {
+ public:
+  explicit Function(const KernelText& kernel) : kernel_(kernel) {}
+
+  struct Launch {
+    std::string blocks, threads, shared_bytes = "0";  ///< over the sizes' names
+  };
+  /// `body`: what a thread does; the tensors and sizes are declared before it. `when`: a condition on the arguments, or "".
+  void launch(const Writer& body, const Launch& launch, const std::string& when = "");
+  /// Lines that run on the host between launches.
+  void on_host(const Writer& lines) { host_ += lines.text(); }
+  std::string text() const;
+
+  static constexpr int body_depth = 2;
+
+ private:
+  void declare_views(Writer& out) const;
+
+  const KernelText& kernel_;
+  std::string structs_, host_;
+  int count_ = 0;
+};
+
+// One function a kind of pattern.
+void emit_nest(const KernelText& kernel, const pattern::Nest& nest, Function& function);
+void emit_rows(const KernelText& kernel, Function& function);
+void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Function& function);
+void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, Function& function);
+void emit_select(const KernelText& kernel, const pattern::Select& select, Function& function);
+/// False when the nest is no matrix product worth tiles.
+bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Function& function);
+
+/// Which threads share the points of a nest.
+enum class Sharing {
+  grid,   ///< all of the grid
+  block,  ///< those of a block: every block does the whole nest
+};
+
+/// The loops of a nest over its points, by the threads of a grid or a block; leaves it to the caller to wait for them.
+/// `loads`, `stores`: what tensors are called where they are read and written. Returns how many threads find work, over the
+/// sizes' names.
+Dim write_points(const KernelText& kernel, const LoweredNest& nest, const Names& names, const std::map<TensorId, std::string>& loads,
+                 const std::map<TensorId, std::string>& stores, Sharing sharing, Writer& out);
+
+/// `const i64 i1 = p / 56 % 56;` for each loop, from their joint index.
+void write_digits(const std::vector<Loop>& loops, const std::string& joint, const Names& names, const Bounds& bounds, Writer& out);
+/// What a loop's index is called.
+std::string loop_name(const Loop& loop);
+
+}  // namespace tilewright::simt
