@@ -83,5 +83,17 @@ TEST(FuzzFound, IndicesDeeperThanEveryTensor) {
   model.expect_refused("do not fit");
 }
 
+TEST(FuzzFound, AnNGramInAFarColumn) {
+  Model model("TfIdfVectorizer");
+  model.input("x", i64, {4});
+  for (const char* name : {"min_gram_length", "max_gram_length"}) model.attribute(name, AttributeProto::INT).set_i(1);
+  model.attribute("max_skip_count", AttributeProto::INT).set_i(0);
+  model.attribute("mode", AttributeProto::STRING).set_s("TF");
+  model.attribute("ngram_counts", AttributeProto::INTS).add_ints(0);
+  model.attribute("ngram_indexes", AttributeProto::INTS).add_ints(int64_t{1} << 30);
+  model.attribute("pool_int64s", AttributeProto::INTS).add_ints(7);
+  model.expect_refused("column");
+}
+
 }  // namespace
 }  // namespace tilewright::onnx

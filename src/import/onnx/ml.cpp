@@ -223,6 +223,9 @@ void tree_ensemble(NodeImport& n) {
   n.set(y);
 }
 
+/// Every column takes memory while compiling, used or not.
+constexpr int64_t most_columns = int64_t{1} << 22;
+
 /// Counts of the pool's n-grams in each row: items `skip` apart, for each skip up to max_skip_count + 1 (single items once).
 void tf_idf_vectorizer(NodeImport& n) {
   Builder& b = n.b;
@@ -239,7 +242,8 @@ void tf_idf_vectorizer(NodeImport& n) {
   const Dim batch = b.dims(x)[0], items = b.dims(x)[1];
   int64_t width = 0;
   for (int64_t c : columns) {
-    n.require(c >= 0 && c < (int64_t{1} << 31), "an n-gram's column is {}", c);
+    n.require(c >= 0, "an n-gram's column is {}", c);
+    if (c >= most_columns) n.unsupported("an n-gram's column is {}; at most {} are supported", c, most_columns);
     width = std::max(width, c + 1);
   }
   std::vector<int64_t> source(static_cast<size_t>(width), static_cast<int64_t>(columns.size()));  // of each column: its n-gram, or none
