@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <regex>
 
 #include "pattern/interpreter.h"
 #include "target/testing/random_program.h"
@@ -52,16 +53,37 @@ struct Case {
   std::vector<Tensor> inputs;
 };
 
+/// How often every kernel runs: threads of emulated machines take another order each time.
+int interleavings(const Target& target) {
+  const char* wanted = std::getenv("TILEWRIGHT_INTERLEAVINGS");
+  return target.kind == TargetKind::cpu ? 1 : wanted ? std::max(1, std::atoi(wanted)) : 2;
+}
+
+/// The kernels of the target that the parameter names, against the interpreter.
+class EmitKernel : public ::testing::TestWithParam<std::string> {
+ protected:
+  static void check(const std::vector<Case>& cases, const schedule::Options& options = {});
+};
+
+INSTANTIATE_TEST_SUITE_P(Targets, EmitKernel, ::testing::Values("native", "emulator:warp32", "emulator:warp64"), [](const auto& info) {
+  return std::regex_replace(info.param, std::regex(":"), "_");
+});
+
 /// Schedules, compiles (all in one file) and runs; every case must give what the interpreter gives.
-void check(const std::vector<Case>& cases, const schedule::Options& options = {}) {
+void EmitKernel::check(const std::vector<Case>& cases, const schedule::Options& options) {
   std::vector<schedule::Block> blocks;
   for (const Case& one : cases) {
     pattern::verify(one.program);
     blocks.push_back(schedule::schedule(one.program, entry_symbols(one.program), options));
   }
-  const CompiledBlocks compiled(std::move(blocks));
+  const CompiledBlocks compiled(std::move(blocks), GetParam());
   for (size_t i = 0; i < cases.size(); ++i) {
-    const std::vector<Tensor> expected = pattern::interpret(cases[i].program, cases[i].inputs), actual = compiled.run(i, cases[i].inputs);
+    const std::vector<Tensor> expected = pattern::interpret(cases[i].program, cases[i].inputs);
+    for (int run = 1; run < interleavings(find_target(GetParam())); ++run) {
+      const std::vector<Tensor> again = compiled.run(i, cases[i].inputs);
+      for (size_t k = 0; k < expected.size(); ++k) expect_close(again[k], expected[k], cases[i].name + " output " + std::to_string(k));
+    }
+    const std::vector<Tensor> actual = compiled.run(i, cases[i].inputs);
     ASSERT_EQ(actual.size(), expected.size());
     for (size_t k = 0; k < expected.size(); ++k) {
       expect_close(actual[k], expected[k], cases[i].name + " output " + std::to_string(k));
@@ -75,7 +97,7 @@ void check(const std::vector<Case>& cases, const schedule::Options& options = {}
 
 constexpr schedule::Options baseline{false, false, false, false, false};
 
-TEST(EmitKernel, RandomProgramsWithoutFusion) {
+TEST_P(EmitKernel, RandomProgramsWithoutFusion) {
   std::vector<Case> cases;
   for (unsigned seed = 0; seed < 60; ++seed) {
     RandomProgram random(seed);
@@ -85,7 +107,7 @@ TEST(EmitKernel, RandomProgramsWithoutFusion) {
   check(cases, baseline);
 }
 
-TEST(EmitKernel, RandomProgramsWithFusion) {
+TEST_P(EmitKernel, RandomProgramsWithFusion) {
   std::vector<Case> cases;
   for (unsigned seed = 100; seed < 180; ++seed) {
     RandomProgram random(seed);
@@ -128,7 +150,7 @@ Case elementwise(const std::string& name, const std::vector<Tensor>& inputs, F&&
   return one;
 }
 
-TEST(EmitKernel, EveryUnaryFunction) {
+TEST_P(EmitKernel, EveryUnaryFunction) {
   std::vector<Case> cases;
   for (int op = static_cast<int>(ExprOp::neg); op <= static_cast<int>(ExprOp::sigmoid); ++op) {
     const ExprOp function = static_cast<ExprOp>(op);
@@ -146,7 +168,7 @@ TEST(EmitKernel, EveryUnaryFunction) {
   check(cases, baseline);
 }
 
-TEST(EmitKernel, EveryBinaryFunction) {
+TEST_P(EmitKernel, EveryBinaryFunction) {
   std::vector<Case> cases;
   const auto operands = [](DType dtype) {
     // All pairs of interesting values; zero divisors among them.
@@ -173,7 +195,7 @@ TEST(EmitKernel, EveryBinaryFunction) {
   check(cases, baseline);
 }
 
-TEST(EmitKernel, EveryCast) {
+TEST_P(EmitKernel, EveryCast) {
   std::vector<Case> cases;
   for (int from = 0; from < dtype_count; ++from)
     for (int to = 0; to < dtype_count; ++to) {
@@ -275,7 +297,7 @@ Case convolution(const Conv& c) {
   return one;
 }
 
-TEST(EmitKernel, Convolutions) {
+TEST_P(EmitKernel, Convolutions) {
   std::vector<Case> cases;
   const std::vector<Conv> shapes = {
       {"3x3", 2, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
@@ -297,7 +319,8 @@ TEST(EmitKernel, Convolutions) {
   };
   for (const Conv& shape : shapes) cases.push_back(convolution(shape));
   check(cases, baseline);
-  // The library's kernels serve them: no plain loops.
+  // The library's kernels serve them on CPUs: no plain loops.
+  if (GetParam() != "native") return;
   for (const Case& one : cases) {
     const schedule::Block block = schedule::schedule(one.program, {}, baseline);
     const std::string text = emit_kernel(block, block.kernels.at(0), find_target("cpu:x86-64-v3"));

@@ -9,9 +9,11 @@
 //   ex.thread(), ex.threads()           this thread's number in its block; threads in a block
 //   ex.block(), ex.blocks()             this block's number (i64); blocks in the grid (i64)
 //   ex.lane(), ex.warp()                thread() % warp_size, thread() / warp_size
-//   ex.sync()                           waits for all threads of the block; what they wrote to memory before is visible after
+//   ex.sync()                           waits for all threads of the block, which must all come to this same sync(); what they
+//                                       wrote to memory before is visible after
 //   ex.sync_warp()                      the same for the threads of the warp
-//   ex.shuffle(value, lane)             `value` as that lane of the warp gave it; all lanes take part; trivially copyable, ≤ 16 bytes
+//   ex.shuffle(value, lane)             `value` as that lane of the warp gave it; all lanes take part; trivially copyable, ≤ 16 bytes;
+//                                       says nothing about memory
 //   ex.global(T* data, i64 count)       a tensor in device memory
 //   ex.template shared<T>(int byte, int count)      part of the block's shared memory
 //   ex.template copy_async<bytes>(to, from)         begins to copy 4, 8 or 16 bytes from global to shared memory
@@ -20,9 +22,13 @@
 //                                       see the copies after a sync() that follows.
 //
 // global() and shared() give pointers: they index, add and compare as T* does, and a pointer to T becomes one to const T.
-// In the emulator they check every access; on a GPU they are T*.
+// as<V>(pointer) looks at the same memory as elements of V, for vector access; what is accessed must be aligned for V.
+// In the emulator they check every access; on a GPU they are T*. Elements of shared memory are read and written whole:
+// `const T x = shared[i];` (not `auto`), `shared[i] = x;`, `shared[i] += x;`.
 //
 // launch(kernel, Launch{blocks, threads, shared_bytes}, args) starts a grid.
+
+#include <type_traits>
 
 #include "tile/exec/args.h"
 #include "tile/types.h"
@@ -47,6 +53,16 @@ struct Arguments {
     for (int i = 0; i < sizes; ++i) size[i] = a.size[i];
   }
 };
+
+/// V, const where T is.
+template <class V, class T>
+using Like = std::conditional_t<std::is_const_v<T>, const V, V>;
+
+/// The same memory as elements of V.
+template <class V, class T>
+TILE_INLINE Like<V, T>* as(T* data) {
+  return reinterpret_cast<Like<V, T>*>(data);
+}
 
 /// `value` of the lane whose number differs from this one's in the bits of `mask`.
 template <class Exec, class T>

@@ -15,6 +15,7 @@ const std::vector<Target>& table() {
        {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16", "amx-tile", "amx-bf16"},
        64,
        1,
+       {},
        48 << 10,
        2 << 20,
        32 << 20},
@@ -25,14 +26,15 @@ const std::vector<Target>& table() {
        {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "bmi2"},
        64,
        1,
+       {},
        32 << 10,
        1 << 20,
        32 << 20},
-      {"cpu:x86-64-v3", TargetKind::cpu, "x86_64", {"-march=x86-64-v3"}, {"avx2", "fma", "bmi2"}, 32, 1, 32 << 10, 512 << 10, 16 << 20},
-      {"cpu:aarch64", TargetKind::cpu, "aarch64", {"-march=armv8-a"}, {}, 16, 1, 32 << 10, 512 << 10, 8 << 20},
+      {"cpu:x86-64-v3", TargetKind::cpu, "x86_64", {"-march=x86-64-v3"}, {"avx2", "fma", "bmi2"}, 32, 1, {}, 32 << 10, 512 << 10, 16 << 20},
+      {"cpu:aarch64", TargetKind::cpu, "aarch64", {"-march=armv8-a"}, {}, 16, 1, {}, 32 << 10, 512 << 10, 8 << 20},
       // SIMT kernels on the machine at hand, checked at every step: slow, and never what "native" means.
-      {"emulator:warp32", TargetKind::emulator, "x86_64", {"-DTILE_EMULATED_WARP=32"}, {}, 16, 32},
-      {"emulator:warp64", TargetKind::emulator, "x86_64", {"-DTILE_EMULATED_WARP=64"}, {}, 16, 64},
+      {"emulator:warp32", TargetKind::emulator, "x86_64", {"-DTILE_EMULATED_WARP=32"}, {}, 16, 32, {"-Wl,-Bstatic", "-lboost_context", "-Wl,-Bdynamic"}},
+      {"emulator:warp64", TargetKind::emulator, "x86_64", {"-DTILE_EMULATED_WARP=64"}, {}, 16, 64, {"-Wl,-Bstatic", "-lboost_context", "-Wl,-Bdynamic"}},
   };
   return targets;
 }

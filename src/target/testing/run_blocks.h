@@ -42,6 +42,7 @@ class CompiledBlocks {
         "-shared", "-fPIC",      "-w",  "-I" + source_root().string()};
     command.insert(command.end(), target.compile_flags.begin(), target.compile_flags.end());
     command.insert(command.end(), {"-o", library.string(), source.string()});
+    command.insert(command.end(), target.link_flags.begin(), target.link_flags.end());
     const ProcessResult result = run_process(command);
     if (result.exit_code != 0) fail(ErrorKind::internal, "generated kernels do not compile ({}):\n{}", source.string(), result.output.substr(0, 6000));
     handle_ = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -1,0 +1,444 @@
+#pragma once
+
+// A SIMT machine on the CPU: runs a kernel's threads as fibers in a random order and checks what a GPU would not.
+//
+// It is for tests: the same kernels that run on GPUs, with every access in bounds and aligned, every barrier reached by all, and
+// no shared memory read before it was written and synchronised. Asynchronous copies land late and out of order. Equal seeds run
+// the threads of a block in equal orders.
+
+#include <algorithm>
+#include <atomic>
+#include <boost/context/fiber.hpp>
+#include <boost/context/protected_fixedsize_stack.hpp>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <source_location>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tile/exec/emulated_memory.h"
+#include "tile/exec/simt.h"
+
+/// Threads of a warp in launch().
+#ifndef TILE_EMULATED_WARP
+#define TILE_EMULATED_WARP 32
+#endif
+
+namespace tile::simt {
+
+namespace detail {
+
+/// How many launches this process has made.
+inline std::atomic<uint64_t> launches{0};
+
+/// SplitMix64.
+class Random {
+ public:
+  using result_type = uint64_t;
+  explicit Random(uint64_t seed) : state_(seed) {}
+  static constexpr uint64_t min() { return 0; }
+  static constexpr uint64_t max() { return ~uint64_t{0}; }
+  uint64_t operator()() {
+    uint64_t z = state_ += 0x9E3779B97F4A7C15;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+    return z ^ (z >> 31);
+  }
+  /// In [0, n); n below 2^32.
+  size_t below(size_t n) { return static_cast<size_t>(((*this)() >> 32) * n >> 32); }
+
+ private:
+  uint64_t state_;
+};
+
+/// Boost's stack allocator: the stacks of fibers that have ended are kept for the next ones of this OS thread.
+class FiberStacks {
+ public:
+  boost::context::stack_context allocate() {
+    if (kept().stacks.empty()) return source().allocate();
+    const boost::context::stack_context stack = kept().stacks.back();
+    kept().stacks.pop_back();
+    return stack;
+  }
+  void deallocate(boost::context::stack_context& stack) noexcept { kept().stacks.push_back(stack); }
+
+ private:
+  struct Kept {
+    std::vector<boost::context::stack_context> stacks;
+    ~Kept() {
+      for (boost::context::stack_context& stack : stacks) source().deallocate(stack);
+    }
+  };
+  static boost::context::protected_fixedsize_stack source() { return boost::context::protected_fixedsize_stack(64 << 10); }
+  static Kept& kept() {
+    static thread_local Kept kept;
+    return kept;
+  }
+};
+
+/// Runs the blocks of one launch, one after the other.
+class BlockRunner {
+ public:
+  /// `run(kernel, runner, thread)` runs the kernel as one thread.
+  BlockRunner(const Launch& launch, int warp_size, const void* kernel, void (*run)(const void* kernel, BlockRunner& runner, int thread))
+      : launch_(launch), warp_size_(warp_size), kernel_(kernel), run_(run), memory_(launch.shared_bytes, launch.threads, warp_size) {
+    threads_.resize(static_cast<size_t>(launch.threads));
+    fibers_.resize(threads_.size() + 1);
+    runnable_.reserve(threads_.size());
+    warps_.resize((threads_.size() - 1) / static_cast<size_t>(warp_size) + 1);
+  }
+
+  /// Throws the fault of a thread, and EmulationError when the threads wait for one another. Not to be used after that.
+  void run_block(i64 block, uint64_t seed) {
+    block_ = block;
+    random_ = Random(seed ^ Random(static_cast<uint64_t>(block))());
+    memory_.begin_block();
+    runnable_.resize(threads_.size());
+    std::iota(runnable_.begin(), runnable_.end(), 0);
+    finished_ = 0;
+    current_ = scheduler();
+    switch_away();
+    if (fault_ || finished_ < launch_.threads) {
+      for (boost::context::fiber& fiber : fibers_) fiber = {};  // unwinds what waits
+      if (fault_) std::rethrow_exception(fault_);
+      throw EmulationError(block_text() + ": threads wait for one another: " + waiting_text());
+    }
+  }
+
+  const Launch& launch() const { return launch_; }
+  i64 block() const { return block_; }
+  SharedMemory& memory() { return memory_; }
+  int lanes_of(int warp) const { return std::min(warp_size_, launch_.threads - warp * warp_size_); }
+
+  void sync(int thread, const std::source_location& site) {
+    if (arrive(block_barrier_, launch_.threads, thread, Wait::sync, site)) {
+      memory_.block_synced();
+      release(block_barrier_, 0, launch_.threads);
+    }
+    switch_away();
+  }
+  void sync_warp(int thread, const std::source_location& site) {
+    Warp& warp = warp_of(thread);
+    if (arrive(warp.barrier, lanes_of(thread / warp_size_), thread, Wait::sync_warp, site)) {
+      memory_.warp_synced(thread / warp_size_);
+      release_warp(thread);
+    }
+    switch_away();
+  }
+  template <class T>
+  T shuffle(int thread, const T& value, int lane, const std::source_location& site) {
+    Warp& warp = warp_of(thread);
+    const int lanes = lanes_of(thread / warp_size_);
+    if (lane < 0 || lane >= lanes) throw EmulationError("shuffles from lane " + std::to_string(lane) + " of a warp of " + std::to_string(lanes) + " threads");
+    auto& slots = warp.slots[warp.shuffles % 2];  // those of the shuffle before may not have been read by all
+    std::memcpy(slots[thread % warp_size_].bytes, &value, sizeof(T));
+    if (arrive(warp.barrier, lanes, thread, Wait::shuffle, site)) {
+      ++warp.shuffles;
+      release_warp(thread);
+    }
+    switch_away();
+    T result;
+    std::memcpy(static_cast<void*>(&result), slots[lane].bytes, sizeof(T));
+    return result;
+  }
+
+  void copy_async(int thread, int to, const void* from, int bytes) {
+    memory_.begin_copy(thread, to, bytes);
+    Thread& t = at(thread);
+    t.copies.push_back({to, from, bytes, t.groups, false});
+    ++flying_;
+  }
+  void commit_copies(int thread) { ++at(thread).groups; }
+  void wait_copies(int thread, int youngest) {
+    yield();
+    Thread& t = at(thread);
+    std::erase_if(t.copies, [&](Copy& copy) {
+      if (copy.group >= t.groups - youngest) return false;
+      land(copy);
+      memory_.end_copy(thread, copy.to, copy.bytes);
+      return true;
+    });
+  }
+
+ private:
+  enum class Wait : uint8_t { nothing, sync, sync_warp, shuffle };
+  struct Copy {
+    int to;
+    const void* from;
+    int bytes;
+    int group;
+    bool landed;
+  };
+  struct Thread {
+    Wait waits_at = Wait::nothing;
+    bool finished = false;
+    std::source_location site;
+    int groups = 0;  ///< committed
+    std::vector<Copy> copies;
+  };
+  struct Barrier {
+    int arrived = 0;
+    int first = 0;  ///< thread
+  };
+  struct Slot {
+    unsigned char bytes[16];
+  };
+  struct Warp {
+    Barrier barrier;
+    unsigned shuffles = 0;
+    Slot slots[2][64];
+  };
+
+  int scheduler() const { return launch_.threads; }  ///< run_block's own place among the fibers
+  Thread& at(int thread) { return threads_[static_cast<size_t>(thread)]; }
+  Warp& warp_of(int thread) { return warps_[static_cast<size_t>(thread / warp_size_)]; }
+
+  // ---- barriers
+
+  /// Whether `thread` is the last of `count` to come.
+  bool arrive(Barrier& barrier, int count, int thread, Wait wait, const std::source_location& site) {
+    if (barrier.arrived == 0) barrier.first = thread;
+    Thread& t = at(thread);
+    t.waits_at = wait;
+    t.site = site;
+    const Thread& first = at(barrier.first);
+    if (wait != first.waits_at || site.line() != first.site.line() || site.column() != first.site.column() || site.file_name() != first.site.file_name())
+      throw EmulationError("comes to " + wait_text(t) + ", but thread " + std::to_string(barrier.first) + " waits at " + wait_text(first));
+    return ++barrier.arrived == count;
+  }
+  void release(Barrier& barrier, int first, int count) {
+    barrier.arrived = 0;
+    for (int thread = first; thread < first + count; ++thread) {
+      at(thread).waits_at = Wait::nothing;
+      runnable_.push_back(thread);
+    }
+  }
+  void release_warp(int thread) {
+    const int warp = thread / warp_size_;
+    release(warp_of(thread).barrier, warp * warp_size_, lanes_of(warp));
+  }
+  void yield() {
+    runnable_.push_back(current_);
+    switch_away();
+  }
+
+  // ---- fibers: one for each thread that waits and one that runs; a thread that ends leaves its fiber to one that begins
+
+  /// Takes a random runnable thread, or the scheduler when there is none.
+  int pick() {
+    if (runnable_.empty()) return scheduler();
+    const size_t i = random_.below(runnable_.size());
+    const int thread = runnable_[i];
+    runnable_[i] = runnable_.back();
+    runnable_.pop_back();
+    return thread;
+  }
+  boost::context::fiber& fiber(int thread) { return fibers_[static_cast<size_t>(thread)]; }
+
+  /// Goes on with another thread until this one is picked again.
+  void switch_away() {
+    if (flying_ > 0) land_some_copy();
+    const int me = current_;
+    const int next = pick();
+    if (next == me) return;
+    if (!fiber(next)) {
+      fiber(next) = boost::context::fiber(std::allocator_arg, FiberStacks(), [this](boost::context::fiber&& from) {
+        fiber(left_) = std::move(from);
+        return run_threads();
+      });
+    }
+    left_ = me;
+    current_ = next;
+    boost::context::fiber from = std::move(fiber(next)).resume();
+    if (from) fiber(left_) = std::move(from);
+  }
+
+  /// Runs threads until the next one to run has a fiber of its own; returns that.
+  boost::context::fiber run_threads() {
+    for (;;) {
+      run_thread(current_);
+      current_ = fault_ ? scheduler() : pick();
+      if (fiber(current_)) return std::move(fiber(current_));
+    }
+  }
+
+  void run_thread(int thread) {
+    try {
+      Thread& t = at(thread);
+      t.finished = false;
+      t.groups = 0;
+      run_(kernel_, *this, thread);
+      if (!t.copies.empty()) throw EmulationError("ends with " + std::to_string(t.copies.size()) + " asynchronous copies that it has not waited for");
+      t.finished = true;
+      ++finished_;
+    } catch (const boost::context::detail::forced_unwind&) {
+      throw;
+    } catch (const std::exception& error) {
+      fault_ = std::make_exception_ptr(EmulationError(block_text() + ", thread " + std::to_string(thread) + ": " + error.what()));
+    }
+  }
+
+  // ---- copies
+
+  void land(Copy& copy) {
+    if (copy.landed) return;
+    memory_.land_copy(copy.to, copy.from, copy.bytes);
+    copy.landed = true;
+    --flying_;
+  }
+  void land_some_copy() {
+    Thread& t = threads_[random_.below(threads_.size())];
+    if (!t.copies.empty()) land(t.copies[random_.below(t.copies.size())]);
+  }
+
+  // ---- messages
+
+  std::string block_text() const { return "block " + std::to_string(block_); }
+  static std::string wait_text(const Thread& thread) {
+    if (thread.waits_at == Wait::nothing) return thread.finished ? "the kernel's end" : "nothing";
+    const std::string name = thread.waits_at == Wait::sync ? "sync()" : thread.waits_at == Wait::sync_warp ? "sync_warp()" : "shuffle()";
+    const std::string file = thread.site.file_name();
+    return name + " in " + file.substr(file.rfind('/') + 1) + ":" + std::to_string(thread.site.line());
+  }
+  /// Which threads stand where, neighbours at the same place together.
+  std::string waiting_text() const {
+    std::string text;
+    for (size_t first = 0, end = 0, groups = 0; first < threads_.size(); first = end) {
+      const std::string place = wait_text(threads_[first]);
+      for (end = first + 1; end < threads_.size() && wait_text(threads_[end]) == place; ++end) {
+      }
+      if (++groups > 8) return text + ", …";
+      text += (groups > 1 ? ", " : "") + std::to_string(first) + (end - first > 1 ? " to " + std::to_string(end - 1) : "") + " at " + place;
+    }
+    return text;
+  }
+
+  const Launch launch_;
+  const int warp_size_;
+  const void* const kernel_;
+  void (*const run_)(const void*, BlockRunner&, int);
+  SharedMemory memory_;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  Barrier block_barrier_;
+  std::vector<boost::context::fiber> fibers_;  ///< of the threads that wait, and the scheduler's
+  std::vector<int> runnable_;                  ///< threads that have not begun, or need not wait any longer
+  int current_ = 0, left_ = 0;                 ///< who runs, and who ran before
+  int finished_ = 0;
+  int flying_ = 0;  ///< copies that have not landed
+  i64 block_ = 0;
+  Random random_{0};
+  std::exception_ptr fault_;
+};
+
+}  // namespace detail
+
+/// The Exec of tile/exec/simt.h.
+template <int warp_threads = 32>
+class EmulatedThread {
+  static_assert(warp_threads == 32 || warp_threads == 64, "GPUs have warps of 32 or 64 threads");
+
+ public:
+  static constexpr int warp_size = warp_threads;
+
+  EmulatedThread(detail::BlockRunner& runner, int thread) : runner_(runner), thread_(thread) {}
+  EmulatedThread(const EmulatedThread&) = delete;
+  EmulatedThread& operator=(const EmulatedThread&) = delete;
+
+  int thread() const { return thread_; }
+  int threads() const { return runner_.launch().threads; }
+  i64 block() const { return runner_.block(); }
+  i64 blocks() const { return runner_.launch().blocks; }
+  int lane() const { return thread_ % warp_size; }
+  int warp() const { return thread_ / warp_size; }
+
+  void sync(const std::source_location& site = std::source_location::current()) { runner_.sync(thread_, site); }
+  void sync_warp(const std::source_location& site = std::source_location::current()) { runner_.sync_warp(thread_, site); }
+  template <class T>
+  T shuffle(const T& value, int lane, const std::source_location& site = std::source_location::current()) {
+    static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16, "a shuffle moves trivially copyable values of up to 16 bytes");
+    return runner_.shuffle(thread_, value, lane, site);
+  }
+
+  template <class T>
+  Pointer<T> global(T* data, i64 count) {
+    return {data, count};
+  }
+  template <class T>
+  SharedPointer<T> shared(int byte, int count) {
+    static_assert(std::is_trivially_copyable_v<T>, "shared memory holds trivially copyable values");
+    const i64 end = byte + count * static_cast<i64>(sizeof(T));
+    if (byte < 0 || count < 0 || end > runner_.memory().bytes())
+      throw EmulationError("wants " + detail::bytes_text(byte, end - byte) + " of shared memory; the launch has " + std::to_string(runner_.memory().bytes()));
+    return {&runner_.memory(), thread_, byte, byte, static_cast<int>(end)};
+  }
+
+  template <int bytes, class To, class From>
+  void copy_async(SharedPointer<To> to, Pointer<From> from) {
+    static_assert(bytes == 4 || bytes == 8 || bytes == 16, "asynchronous copies move 4, 8 or 16 bytes");
+    static_assert(!std::is_const_v<To>, "an asynchronous copy writes to shared memory");
+    runner_.copy_async(thread_, to.span(bytes), from.span(bytes), bytes);
+  }
+  void commit_copies() { runner_.commit_copies(thread_); }
+  template <int youngest>
+  void wait_copies() {
+    static_assert(youngest >= 0, "a thread waits until at most this many groups of copies are under way");
+    runner_.wait_copies(thread_, youngest);
+  }
+
+ private:
+  detail::BlockRunner& runner_;
+  const int thread_;
+};
+
+/// Runs the grid's blocks in an order that depends on `seed`, spread over `team`. Throws EmulationError for the first fault.
+template <int warp = 32, class Kernel>
+void launch_emulated(const Kernel& kernel, const Launch& launch, Team& team, uint64_t seed) {
+  constexpr int most_shared = 228 << 10;
+  if (launch.threads < 1 || launch.threads > 1024) throw EmulationError("a launch of " + std::to_string(launch.threads) + " threads a block; needs 1 to 1024");
+  if (launch.blocks < 0) throw EmulationError("a launch of " + std::to_string(launch.blocks) + " blocks");
+  if (launch.shared_bytes < 0 || launch.shared_bytes > most_shared)
+    throw EmulationError("a launch with " + std::to_string(launch.shared_bytes) + " bytes of shared memory; needs 0 to " + std::to_string(most_shared));
+
+  std::vector<i64> order(static_cast<size_t>(launch.blocks));
+  std::iota(order.begin(), order.end(), i64{0});
+  std::shuffle(order.begin(), order.end(), detail::Random(seed));
+
+  std::vector<std::unique_ptr<detail::BlockRunner>> runners(static_cast<size_t>(std::max(team.size, 1)));
+  std::atomic<bool> failed{false};
+  std::exception_ptr fault;
+  team.for_each(launch.blocks, [&](i64 index, int worker) {
+    if (failed) return;
+    try {
+      std::unique_ptr<detail::BlockRunner>& runner = runners[static_cast<size_t>(worker)];
+      if (!runner) {
+        runner = std::make_unique<detail::BlockRunner>(launch, warp, &kernel, [](const void* self, detail::BlockRunner& block, int thread) {
+          EmulatedThread<warp> exec(block, thread);
+          (*static_cast<const Kernel*>(self))(exec);
+        });
+      }
+      runner->run_block(order[static_cast<size_t>(index)], seed);
+    } catch (...) {
+      if (!failed.exchange(true)) fault = std::current_exception();
+    }
+  });
+  if (fault) std::rethrow_exception(fault);
+}
+
+/// The launch() of tile/exec/simt.h. Its order differs from launch to launch; TILEWRIGHT_EMULATOR_SEED in the environment, 1 by
+/// default, chooses which orders these are.
+template <class Kernel>
+void launch(const Kernel& kernel, const Launch& launch, const Args& args) {
+  const char* const chosen = std::getenv("TILEWRIGHT_EMULATOR_SEED");
+  const uint64_t seed = chosen ? std::strtoull(chosen, nullptr, 10) : 1;
+  launch_emulated<TILE_EMULATED_WARP>(kernel, launch, args.team, detail::Random(seed)() + detail::launches++);
+}
+
+}  // namespace tile::simt
