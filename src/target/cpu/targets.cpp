@@ -33,8 +33,8 @@ const std::vector<Target>& table() {
       {"cpu:x86-64-v3", TargetKind::cpu, "x86_64", {"-march=x86-64-v3"}, {"avx2", "fma", "bmi2"}, 32, 1, {}, 32 << 10, 512 << 10, 16 << 20},
       {"cpu:aarch64", TargetKind::cpu, "aarch64", {"-march=armv8-a"}, {}, 16, 1, {}, 32 << 10, 512 << 10, 8 << 20},
       // SIMT kernels on the machine at hand, checked at every step: slow, and never what "native" means.
-      {"emulator:warp32", TargetKind::emulator, "x86_64", {"-DTILE_EMULATED_WARP=32"}, {}, 16, 32, {"-Wl,-Bstatic", "-lboost_context", "-Wl,-Bdynamic"}},
-      {"emulator:warp64", TargetKind::emulator, "x86_64", {"-DTILE_EMULATED_WARP=64"}, {}, 16, 64, {"-Wl,-Bstatic", "-lboost_context", "-Wl,-Bdynamic"}},
+      {"emulator:warp32", TargetKind::emulator, "x86_64", {"-DTILE_EMULATED_WARP=32"}, {}, 16, 32, {"-lboost_context"}},
+      {"emulator:warp64", TargetKind::emulator, "x86_64", {"-DTILE_EMULATED_WARP=64"}, {}, 16, 64, {"-lboost_context"}},
   };
   return targets;
 }
