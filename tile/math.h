@@ -328,7 +328,7 @@ TILE_INLINE V max(V a, V b) {
   if constexpr (is_storage_float<V>) {
     return store_as<V>(max(to_float(a), to_float(b)));
   } else {
-    if (__builtin_constant_p(b) && b == b) return b > a ? b : a;
+    if (TILE_IS_CONSTANT(b) && b == b) return b > a ? b : a;
     const V larger = a > b ? a : b;
     return a != a ? a : larger;
   }
@@ -338,7 +338,7 @@ TILE_INLINE V min(V a, V b) {
   if constexpr (is_storage_float<V>) {
     return store_as<V>(min(to_float(a), to_float(b)));
   } else {
-    if (__builtin_constant_p(b) && b == b) return b < a ? b : a;
+    if (TILE_IS_CONSTANT(b) && b == b) return b < a ? b : a;
     const V smaller = a < b ? a : b;
     return a != a ? a : smaller;
   }

@@ -12,13 +12,16 @@
 #include <type_traits>
 
 #if defined(__CUDACC__) || defined(__HIPCC__)
-/// Code that also runs on a GPU.
-#define TILE_DEVICE __host__ __device__
+/// What threads of a SIMT machine run.
+#define TILE_DEVICE __device__
 /// Small functions that loops must see through to become vector code.
-#define TILE_INLINE TILE_DEVICE __forceinline__
+#define TILE_INLINE __host__ __device__ __forceinline__
+/// Whether the compiler sees the value while optimising.
+#define TILE_IS_CONSTANT(value) false
 #else
 #define TILE_DEVICE
 #define TILE_INLINE inline __attribute__((always_inline))
+#define TILE_IS_CONSTANT(value) __builtin_constant_p(value)
 #endif
 /// Large ones that are called from several places and seldom: one copy keeps compiling quick.
 #define TILE_NOINLINE __attribute__((noinline))

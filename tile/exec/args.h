@@ -66,6 +66,7 @@ struct Args {
   void* const* tensor;  ///< inputs and outputs, in the order that the kernel's header comment lists
   const i64* size;      ///< the sizes known only at run time
   Team& team;
+  void* queue = nullptr;  ///< of a device: what kernels are started on
 
   template <class T>
   T* at(int i) const {

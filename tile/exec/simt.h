@@ -66,13 +66,13 @@ TILE_INLINE Like<V, T>* as(T* data) {
 
 /// `value` of the lane whose number differs from this one's in the bits of `mask`.
 template <class Exec, class T>
-TILE_INLINE T shuffle_xor(Exec& ex, T value, int mask) {
+TILE_DEVICE T shuffle_xor(Exec& ex, T value, int mask) {
   return ex.shuffle(value, ex.lane() ^ mask);
 }
 
 /// combine(a, b) over the values of a warp's lanes, the same result in every lane. `combine` is associative and commutative.
 template <class Exec, class T, class F>
-TILE_INLINE T reduce_warp(Exec& ex, T value, F&& combine) {
+TILE_DEVICE T reduce_warp(Exec& ex, T value, F&& combine) {
   for (int mask = Exec::warp_size / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(ex, value, mask));
   return value;
 }

@@ -225,6 +225,7 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
   command.insert(command.end(), {"-Wl,-soname," + output.filename().string(), "-Wl,--version-script=" + (scratch.path() / "exports.map").string(), "-o",
                                  library.string(), (scratch.path() / "weights.S").string()});
   for (const Unit& unit : units) command.push_back(unit.object.string());
+  command.insert(command.end(), target.link_flags.begin(), target.link_flags.end());
   command.insert(command.end(), {"-lm", "-pthread"});
   if (const ProcessResult result = run_process(command); result.exit_code != 0)
     report_compiler_failure("linking " + output.filename().string(), result, compiler.command, scratch.path());

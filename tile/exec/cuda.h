@@ -1,0 +1,83 @@
+#pragma once
+
+// An NVIDIA GPU, as tile/exec/simt.h describes machines.
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "tile/exec/simt.h"
+
+namespace tile::simt {
+
+/// One thread of a grid.
+class CudaThread {
+ public:
+  static constexpr int warp_size = 32;
+
+  __device__ int thread() const { return static_cast<int>(threadIdx.x); }
+  __device__ int threads() const { return static_cast<int>(blockDim.x); }
+  __device__ i64 block() const { return blockIdx.x; }
+  __device__ i64 blocks() const { return gridDim.x; }
+  __device__ int lane() const { return thread() % warp_size; }
+  __device__ int warp() const { return thread() / warp_size; }
+
+  __device__ void sync() { __syncthreads(); }
+  __device__ void sync_warp() { __syncwarp(); }
+
+  template <class T>
+  __device__ T shuffle(T value, int lane) {
+    constexpr int words = (sizeof(T) + 3) / 4;
+    unsigned part[words] = {};
+    __builtin_memcpy(part, &value, sizeof value);
+    for (unsigned& word : part) word = __shfl_sync(0xffffffffu, word, lane);
+    __builtin_memcpy(&value, part, sizeof value);
+    return value;
+  }
+
+  template <class T>
+  __device__ T* global(T* data, i64) {
+    return data;
+  }
+  template <class T>
+  __device__ T* shared(int byte, int) {
+    extern __shared__ __align__(1024) unsigned char memory[];
+    return reinterpret_cast<T*>(memory + byte);
+  }
+
+  template <int bytes, class To, class From>
+  __device__ void copy_async(To* to, const From* from) {
+    static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async copies 4, 8 or 16 bytes");
+    const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    if constexpr (bytes == 16)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(from) : "memory");
+    else
+      asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(target), "l"(from), "n"(bytes) : "memory");
+  }
+  __device__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+  template <int pending>
+  __device__ void wait_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+  }
+};
+
+namespace detail {
+
+template <class Kernel>
+__global__ void __launch_bounds__(256) entry(const __grid_constant__ Kernel kernel) {
+  CudaThread thread;
+  kernel(thread);
+}
+
+}  // namespace detail
+
+/// Starts the grid on the arguments' queue. A failure of this or of an earlier launch is thrown as its text.
+template <class Kernel>
+void launch(const Kernel& kernel, const Launch& l, const Args& a) {
+  if (l.blocks <= 0) return;
+  detail::entry<<<static_cast<unsigned>(l.blocks), static_cast<unsigned>(l.threads), static_cast<size_t>(l.shared_bytes), static_cast<cudaStream_t>(a.queue)>>>(
+      kernel);
+  if (const cudaError_t failure = cudaGetLastError(); failure != cudaSuccess) throw std::string("cannot start a kernel: ") + cudaGetErrorString(failure);
+}
+
+}  // namespace tile::simt
