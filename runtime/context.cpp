@@ -2,9 +2,10 @@
 // gets an error and not an illegal instruction.
 #include "runtime/context.h"
 
-#include <cstring>
 #include <new>
 #include <string>
+
+#include "runtime/cpu_features.h"
 
 namespace tilewright::rt {
 namespace {
@@ -12,30 +13,8 @@ namespace {
 thread_local std::string creation_failure;
 
 const char* missing_feature(const Model& model) {
-#if defined(__x86_64__)
-  struct Known {
-    const char* name;
-    bool present;
-  };
-  const Known known[] = {
-      {"avx2", __builtin_cpu_supports("avx2") != 0},
-      {"fma", __builtin_cpu_supports("fma") != 0},
-      {"bmi2", __builtin_cpu_supports("bmi2") != 0},
-      {"avx512f", __builtin_cpu_supports("avx512f") != 0},
-      {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
-      {"avx512dq", __builtin_cpu_supports("avx512dq") != 0},
-      {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
-      {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
-      {"avx512bf16", __builtin_cpu_supports("avx512bf16") != 0},
-  };
-  for (const char* const* feature = model.features; *feature != nullptr; ++feature) {
-    bool found = false;
-    for (const Known& one : known) found |= one.present && std::strcmp(one.name, *feature) == 0;
-    if (!found) return *feature;
-  }
-#else
-  (void)model;
-#endif
+  for (const char* const* feature = model.features; *feature != nullptr; ++feature)
+    if (!has_cpu_feature(*feature)) return *feature;
   return nullptr;
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <system_error>
+#include <utility>
 
 #include "runtime/failure.h"
 
@@ -42,14 +44,24 @@ char* Buffer::reserve(size_t bytes) {
 }
 
 ThreadPool::ThreadPool(int threads) : scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)) {
-  for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { serve(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { serve(worker); });
+  } catch (const std::system_error& failure) {
+    const int started = size();
+    stop();
+    throw Failure{TILEWRIGHT_ENVIRONMENT, "only " + std::to_string(started) + " of " + std::to_string(threads) +
+                                              " threads can be started here (" + failure.what() + "); ask for fewer"};
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   ending_.store(true);
   epoch_.fetch_add(1);
   epoch_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
 }
 
 tile::Team ThreadPool::team() { return tile::Team{this, size(), &ThreadPool::run, &ThreadPool::scratch}; }
@@ -63,10 +75,16 @@ size_t ThreadPool::scratch_bytes() const {
 void* ThreadPool::scratch(void* self, int slot, size_t bytes) { return static_cast<ThreadPool*>(self)->scratch_[static_cast<size_t>(slot)].reserve(bytes); }
 
 void ThreadPool::work(int worker) {
-  for (;;) {
-    const tile::i64 index = next_.fetch_add(1, std::memory_order_relaxed);
-    if (index >= tasks_) return;
-    task_(state_, index, worker);
+  try {
+    for (;;) {
+      const tile::i64 index = next_.fetch_add(1, std::memory_order_relaxed);
+      if (index >= tasks_) return;
+      task_(state_, index, worker);
+    }
+  } catch (...) {
+    next_.store(tasks_);  // nobody begins another task
+    const std::lock_guard lock(failure_guard_);
+    if (!failure_) failure_ = std::current_exception();
   }
 }
 
@@ -83,6 +101,7 @@ void ThreadPool::run(void* self, tile::i64 tasks, Task task, void* state) {
   pool.work(0);
   pool.open_.store(false);
   while (pool.active_.load() != 0) relax();
+  if (pool.failure_) std::rethrow_exception(std::exchange(pool.failure_, nullptr));
 }
 
 void ThreadPool::serve(int worker) {

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <atomic>
+#include <exception>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -29,9 +31,10 @@ class Buffer {
 
 /// Persistent workers for one context. A parallel region costs one atomic increment when the workers are awake; they spin for a few
 /// tens of microseconds after a region and then sleep. The calling thread is worker 0. A worker that wakes late joins what is
-/// still open or finds it closed: nobody waits for sleepers.
+/// still open or finds it closed: nobody waits for sleepers. What a task throws ends the region and is thrown to its caller.
 class ThreadPool {
  public:
+  /// Throws Failure when the machine has no room for so many.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   tile::Team team();
@@ -44,6 +47,7 @@ class ThreadPool {
   static void* scratch(void* self, int slot, size_t bytes);
   void serve(int worker);
   void work(int worker);
+  void stop();
 
   std::vector<std::thread> workers_;
   std::unique_ptr<Buffer[]> scratch_;  ///< one a worker, and the kernel's shared one
@@ -56,6 +60,8 @@ class ThreadPool {
   alignas(64) std::atomic<uint32_t> epoch_{0};  ///< one more for every region, and for the end
   std::atomic<int> sleepers_{0};
   std::atomic<bool> ending_{false};
+  std::mutex failure_guard_;
+  std::exception_ptr failure_;  ///< the first that a task of the region threw
 };
 
 /// Cores this process may use: its affinity mask, cut by a container's CPU quota.

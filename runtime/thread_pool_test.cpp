@@ -1,9 +1,14 @@
 #include "runtime/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <numeric>
+
+#include "runtime/failure.h"
 
 namespace tilewright::rt {
 namespace {
@@ -45,6 +50,44 @@ TEST(thread_pool, scratch_of_different_slots_is_apart_and_aligned) {
   EXPECT_NE(a, b);
   EXPECT_NE(b, shared);
   EXPECT_EQ(team.scratch(team.pool, 0, 50), a);
+}
+
+TEST(thread_pool, what_a_task_throws_reaches_the_caller_and_the_pool_works_on) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    tile::Team team = pool.team();
+    for (const tile::i64 bad : {0, 17, 99}) {
+      std::atomic<int> begun{0};
+      EXPECT_THROW(team.for_each(100,
+                                 [&](tile::i64 index, int) {
+                                   ++begun;
+                                   if (index == bad) throw Failure{TILEWRIGHT_ENVIRONMENT, "no room"};
+                                 }),
+                   Failure);
+      EXPECT_GT(begun, 0);
+      std::atomic<int> done{0};
+      team.for_each(100, [&](tile::i64, int) { ++done; });
+      EXPECT_EQ(done, 100);
+    }
+  }
+}
+
+TEST(thread_pool, threads_that_cannot_be_started_are_an_error) {
+  if (std::getenv("TSAN_OPTIONS") != nullptr) GTEST_SKIP() << "the sanitizer needs the address space that this test takes away";
+  EXPECT_EXIT(
+      {
+        rlimit limit{};
+        limit.rlim_cur = limit.rlim_max = rlim_t{1} << 30;
+        setrlimit(RLIMIT_AS, &limit);  // room for about a hundred stacks
+        try {
+          ThreadPool pool(1000);
+        } catch (const Failure& failure) {
+          std::fprintf(stderr, "%s\n", failure.text.c_str());
+          std::_Exit(failure.status);
+        }
+        std::_Exit(0);
+      },
+      ::testing::ExitedWithCode(TILEWRIGHT_ENVIRONMENT), "of 1000 threads can be started");
 }
 
 TEST(usable_cores, is_at_least_one) { EXPECT_GE(usable_cores(), 1); }

@@ -8,7 +8,7 @@
 #include "base/process.h"
 #include "commands.h"
 #include "common.h"
-#include "target/cpu/toolchain.h"
+#include "target/toolchain.h"
 #include "target/target.h"
 
 namespace tilewright::tools {

@@ -44,10 +44,7 @@ std::optional<std::string> first_wrong_node(const Prepared& model, const Compile
       nodes.push_back(fmt::format("{} '{}' → {}", node.op, node.name, model.optimised.value(id).name));
     }
   pattern::Program program = lower(probe.optimised);
-  std::set<std::string> entry;
-  for (const pattern::TensorId id : program.inputs)
-    for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
-  probe.block = std::make_shared<schedule::Block>(schedule::schedule(std::move(program), {entry.begin(), entry.end()}));
+  probe.block = std::make_shared<schedule::Block>(schedule_model(std::move(program), options));
   const ScratchFolder folder(std::filesystem::temp_directory_path());
   const std::string library = (folder.path() / "probe.so").string();
   build_models({probe}, library, options);

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
@@ -70,13 +71,14 @@ MappedFile::~MappedFile() {
 
 FileWriter::FileWriter(fs::path goal)
     : goal_(std::move(goal)), beside_(goal_.string() + unique_suffix()), descriptor_(open(beside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) {
-  if (descriptor_ < 0) give_up("create");
+  if (descriptor_ >= 0) return;
+  beside_.clear();
+  give_up("create");
 }
 
 FileWriter::~FileWriter() {
-  if (descriptor_ < 0) return;
-  close(descriptor_);
-  unlink(beside_.c_str());
+  if (descriptor_ >= 0) close(descriptor_);
+  if (!beside_.empty()) unlink(beside_.c_str());
 }
 
 void FileWriter::write(const void* bytes, size_t count) {
@@ -88,10 +90,11 @@ void FileWriter::write(const void* bytes, size_t count) {
   }
 }
 
-void FileWriter::commit() {
+void FileWriter::commit(Durable durable) {
+  if (durable == Durable::yes && fsync(descriptor_) != 0) give_up("write");
+  if (close(std::exchange(descriptor_, -1)) != 0) give_up("write");
   if (rename(beside_.c_str(), goal_.c_str()) != 0) give_up("rename to");
-  close(descriptor_);
-  descriptor_ = -1;
+  beside_.clear();
 }
 
 void FileWriter::give_up(const char* what) const { fail(ErrorKind::environment, "cannot {} '{}': {}", what, goal_.string(), std::strerror(errno)); }
@@ -102,10 +105,13 @@ void write_file(const fs::path& path, std::string_view bytes) {
   writer.commit();
 }
 
-ScratchFolder::ScratchFolder(const fs::path& parent) : path_(parent / ("scratch" + unique_suffix())) {
+ScratchFolder::ScratchFolder(const fs::path& parent) {
   std::error_code failure;
-  fs::create_directories(path_, failure);
-  if (failure) fail(ErrorKind::environment, "cannot create folder '{}': {}", path_.string(), failure.message());
+  fs::create_directories(parent, failure);
+  if (failure) fail(ErrorKind::environment, "cannot create folder '{}': {}", parent.string(), failure.message());
+  std::string name = (parent / "scratch.XXXXXX").string();
+  if (mkdtemp(name.data()) == nullptr) fail(ErrorKind::environment, "cannot create a folder in '{}': {}", parent.string(), std::strerror(errno));
+  path_ = name;
 }
 
 ScratchFolder::~ScratchFolder() {

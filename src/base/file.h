@@ -22,7 +22,9 @@ class FileWriter {
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
   void write(const void* bytes, size_t count);
-  void commit();
+  /// Puts the file in its place. `yes`: its bytes are on the disk before, so that not even a power failure leaves half of it.
+  enum class Durable { no, yes };
+  void commit(Durable durable = Durable::no);
 
  private:
   [[noreturn]] void give_up(const char* what) const;

@@ -57,6 +57,20 @@ std::string manifest(const Prepared& model, const CompileOptions& options, const
 
 }  // namespace
 
+schedule::Block schedule_model(pattern::Program program, const CompileOptions& options) {
+  std::set<std::string> entry;
+  for (const pattern::TensorId id : program.inputs)
+    for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
+  const auto enabled = [&](const char* pass) { return options.disabled_passes.count(pass) == 0; };
+  return schedule::schedule(std::move(program), {entry.begin(), entry.end()},
+                            {.fuse_maps = enabled("fuse_maps"),
+                             .fuse_epilogues = enabled("fuse_epilogues"),
+                             .fuse_rows = enabled("fuse_rows"),
+                             .alias_views = enabled("alias_views"),
+                             .write_in_place = enabled("write_in_place"),
+                             .row_bytes = find_target(options.target).shared_bytes});
+}
+
 Prepared prepare(const std::filesystem::path& path, const CompileOptions& options) {
   if (options.policy != "fp32") fail(ErrorKind::unsupported, "precision policy '{}' is not available for CPU targets; use fp32", options.policy);
   Pipeline pipeline(options);
@@ -83,12 +97,7 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& option
   pipeline.after("lower", "patterns", [&] { return pattern::print(program); });
   if (pipeline.stopped()) return model;
   const size_t patterns = program.patterns.size();
-  std::set<std::string> entry;
-  for (const pattern::TensorId id : program.inputs)
-    for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
-  const schedule::Options switches{pipeline.enabled("fuse_maps"), pipeline.enabled("fuse_epilogues"), pipeline.enabled("fuse_rows"),
-                                   pipeline.enabled("alias_views"), pipeline.enabled("write_in_place")};
-  model.block = std::make_shared<schedule::Block>(schedule::schedule(std::move(program), {entry.begin(), entry.end()}, switches));
+  model.block = std::make_shared<schedule::Block>(schedule_model(std::move(program), options));
   pipeline.after("schedule", "schedule", [&] { return schedule::print(*model.block); });
   report(options, "schedule", fmt::format("{} patterns → {} kernels", patterns, model.block->kernels.size()), schedule_watch);
   return model;

@@ -10,7 +10,7 @@
 #include "graph/graph.h"
 #include "import/onnx/import.h"
 #include "schedule/schedule.h"
-#include "target/cpu/toolchain.h"
+#include "target/toolchain.h"
 #include "target/target.h"
 
 namespace tilewright {
@@ -49,6 +49,9 @@ struct Prepared {
 
 /// Import, passes, lowering and scheduling; no code yet.
 Prepared prepare(const std::filesystem::path& model, const CompileOptions& options);
+
+/// Fuses and places for the options' target, less what they switch off.
+schedule::Block schedule_model(pattern::Program program, const CompileOptions& options);
 
 /// Compiles one ONNX file into the shared library `output`. Throws Error.
 CompileReport compile(const std::filesystem::path& model, const std::filesystem::path& output, const CompileOptions& options);

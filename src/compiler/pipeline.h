@@ -6,7 +6,7 @@
 
 namespace tilewright {
 
-/// Runs stages one after the other: the off-switch, timing, verification and numbered dump of each live here and nowhere else.
+/// Runs stages one after the other: the off-switch, verification and numbered dump of each live here and nowhere else.
 class Pipeline {
  public:
   explicit Pipeline(const CompileOptions& options);

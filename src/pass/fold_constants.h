@@ -5,8 +5,8 @@
 namespace tilewright {
 
 /// Computes nodes whose operands are all constant with the reference interpreter, and turns known contents of small integer
-/// tensors into constants. What would be much larger than its operands (a filled tensor) stays a node. First of all passes: what the
-/// others match on (scalars, weights, axes) becomes plain constants here.
+/// tensors into constants. What would be much larger than its operands (a filled tensor) stays a node. What
+/// other passes match on (scalars, weights, axes) becomes plain constants here.
 void fold_constants(Graph& graph);
 
 }  // namespace tilewright

@@ -221,38 +221,6 @@ class Placer {
     return product(type.dims) * Dim(static_cast<int64_t>(size_of(type.dtype)));
   }
 
-  std::vector<std::pair<TensorId, TensorId>> replaceable(const Kernel& kernel) const {
-    if (kernel.stages.size() != 1) return {};
-    if (const auto* scatter = std::get_if<pattern::Scatter>(&kernel.stages[0])) {
-      for (const pattern::Access& access : scatter->accesses)
-        if (access.tensor == scatter->initial) return {};
-      return {{scatter->initial, scatter->output}};
-    }
-    const auto* nest = std::get_if<Nest>(&kernel.stages[0]);
-    if (!nest || nest->reduced_rank > 0 || nest->outputs.size() != 1) return {};
-    const pattern::Store& store = nest->outputs[0];
-    const Bounds bounds = space_bounds(nest->space);
-    const Dims point = coordinates_of(nest->space);
-    const auto address = [&](TensorId id, const pattern::Map& map) -> std::optional<Dim> {
-      if (map.rank_in() != static_cast<int>(point.size())) return std::nullopt;
-      const LoweredMap lowered = lower_map(map, point, bounds);
-      if (!lowered.guards.empty()) return std::nullopt;
-      return simplify(dot(lowered.coordinates, row_major(program_.tensor(id).type.dims)), bounds);
-    };
-    const std::optional<Dim> written = address(store.tensor, store.map);
-    std::map<TensorId, bool> same_place;
-    for (const pattern::Access& access : nest->accesses) {
-      const bool same = access.indirect.empty() && written && address(access.tensor, access.map) == written &&
-                        size_of(program_.tensor(access.tensor).type.dtype) == size_of(program_.tensor(store.tensor).type.dtype);
-      const auto [entry, added] = same_place.emplace(access.tensor, same);
-      if (!added) entry->second = entry->second && same;
-    }
-    std::vector<std::pair<TensorId, TensorId>> pairs;
-    for (const auto& [id, same] : same_place)
-      if (same && product(nest->space) == product(program_.tensor(id).type.dims)) pairs.push_back({id, store.tensor});
-    return pairs;
-  }
-
   bool in_arena(TensorId id) const {
     std::set<std::string> symbols;
     for (const Dim& dim : program_.tensor(id).type.dims) dim.collect_symbols(symbols);

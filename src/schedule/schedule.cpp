@@ -59,6 +59,7 @@ class Scheduler {
     pattern::verify(block_.program);
     std::vector<RowGroup> groups;
     if (options_.fuse_rows) groups = find_row_groups(block_.program);
+    if (options_.row_bytes > 0) std::erase_if(groups, [&](const RowGroup& group) { return row_bytes(group).value_or(options_.row_bytes + 1) > options_.row_bytes; });
     std::vector<const RowGroup*> group_of(block_.program.patterns.size(), nullptr);
     for (const RowGroup& group : groups)
       for (const int member : group.patterns) group_of[static_cast<size_t>(member)] = &group;
@@ -88,20 +89,37 @@ class Scheduler {
     return writers == 1;
   }
 
-  void add_rows(const RowGroup& group) {
-    Kernel kernel;
-    kernel.shared_rank = group.shared_rank;
+  /// Tensors that nothing outside of the group reads.
+  std::vector<TensorId> row_local(const RowGroup& group) const {
+    std::vector<TensorId> local;
     const Uses uses(block_.program);
-    for (const int member : group.patterns) {
-      const Pattern& stage = block_.program.patterns[static_cast<size_t>(member)];
-      for (const TensorId id : pattern::writes(stage)) {
+    for (const int member : group.patterns)
+      for (const TensorId id : pattern::writes(block_.program.patterns[static_cast<size_t>(member)])) {
         const std::vector<int>& readers = uses.readers_of(id);
         const bool inside = !readers.empty() && std::all_of(readers.begin(), readers.end(),
                                                             [&](int reader) { return std::count(group.patterns.begin(), group.patterns.end(), reader) > 0; });
-        if (inside && !uses.is_result(id)) add_once(kernel.row_local, id);
+        if (inside && !uses.is_result(id)) add_once(local, id);
       }
-      kernel.stages.push_back(stage);
+    return local;
+  }
+
+  /// What one row of them takes, each rounded up to 16 bytes; nothing when that depends on sizes learned later.
+  std::optional<int64_t> row_bytes(const RowGroup& group) const {
+    int64_t total = 0;
+    for (const TensorId id : row_local(group)) {
+      const Type& type = block_.program.tensor(id).type;
+      const auto elements = product(Dims(type.dims.begin() + group.shared_rank, type.dims.end())).as_constant();
+      if (!elements) return std::nullopt;
+      total += (*elements * static_cast<int64_t>(size_of(type.dtype)) + 15) / 16 * 16;
     }
+    return total;
+  }
+
+  void add_rows(const RowGroup& group) {
+    Kernel kernel;
+    kernel.shared_rank = group.shared_rank;
+    kernel.row_local = row_local(group);
+    for (const int member : group.patterns) kernel.stages.push_back(block_.program.patterns[static_cast<size_t>(member)]);
     add_kernel(std::move(kernel));
   }
 

@@ -74,9 +74,10 @@ struct Block {
   std::vector<std::string> entry_symbols;  ///< named sizes known when the block starts (of its inputs, or its caller's)
 };
 
-/// Options the fusion obeys; each is a pass that can be switched off by name.
+/// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
+  int64_t row_bytes = 0;  ///< memory of the tensors that stay in a row; what needs more, or has a size learned later, runs apart. 0: no limit
 };
 
 /// Fuses, groups, orders and places. Throws ErrorKind::internal on a program it cannot place.

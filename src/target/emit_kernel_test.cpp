@@ -74,7 +74,9 @@ void EmitKernel::check(const std::vector<Case>& cases, const schedule::Options& 
   std::vector<schedule::Block> blocks;
   for (const Case& one : cases) {
     pattern::verify(one.program);
-    blocks.push_back(schedule::schedule(one.program, entry_symbols(one.program), options));
+    schedule::Options for_target = options;
+    for_target.row_bytes = find_target(GetParam()).shared_bytes;
+    blocks.push_back(schedule::schedule(one.program, entry_symbols(one.program), for_target));
   }
   const CompiledBlocks compiled(std::move(blocks), GetParam());
   for (size_t i = 0; i < cases.size(); ++i) {

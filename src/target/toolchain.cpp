@@ -1,4 +1,4 @@
-#include "target/cpu/toolchain.h"
+#include "target/toolchain.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/process.h"
-#include "target/cpu/build_cache.h"
+#include "target/build_cache.h"
 #include "target/resources.h"
 #include "tilewright/checksum.h"
 
@@ -120,7 +120,6 @@ void append_footer(const fs::path& library) {
   std::ofstream out(library, std::ios::binary | std::ios::app);
   out.write(reinterpret_cast<const char*>(&footer), sizeof footer);
   if (!out.flush()) fail(ErrorKind::environment, "cannot write '{}'", library.string());
-  chmod(library.c_str(), 0755);
 }
 
 [[noreturn]] void report_compiler_failure(const std::string& what, const ProcessResult& result, const std::string& command, const fs::path& kept) {
@@ -232,15 +231,12 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
   append_footer(library);
   report.file_bytes = static_cast<int64_t>(fs::file_size(library));
 
-  // The cache may lie on another file system: copy beside the goal, then rename.
-  const fs::path beside = output.string() + fmt::format(".{}.part", getpid());
-  std::error_code failure;
-  fs::copy_file(library, beside, fs::copy_options::overwrite_existing, failure);
-  if (!failure) fs::rename(beside, output, failure);
-  if (failure) {
-    std::error_code ignored;
-    fs::remove(beside, ignored);
-    fail(ErrorKind::environment, "cannot write '{}': {}", output.string(), failure.message());
+  {
+    const MappedFile whole(library);
+    FileWriter writer(output);
+    writer.write(whole.data(), whole.size());
+    writer.commit(FileWriter::Durable::yes);
+    chmod(output.c_str(), 0755);
   }
   cache.trim();
   if (options.progress) options.progress(report.units + 1, report.units + 1);

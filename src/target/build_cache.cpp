@@ -1,5 +1,6 @@
-#include "target/cpu/build_cache.h"
+#include "target/build_cache.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,6 +44,10 @@ BuildCache::BuildCache(fs::path folder, bool enabled, int64_t limit_bytes)
   std::error_code failure;
   fs::create_directories(folder_ / "objects", failure);
   if (failure) fail(ErrorKind::environment, "cannot create the cache folder '{}': {}; set TILEWRIGHT_CACHE_DIR", folder_.string(), failure.message());
+  // Objects of the cache are linked and run: nobody else may have put them there.
+  struct stat folder_is {};
+  if (stat(folder_.c_str(), &folder_is) != 0 || (folder_is.st_uid != getuid() && folder_is.st_uid != 0) || (folder_is.st_mode & S_IWOTH) != 0)
+    fail(ErrorKind::environment, "the cache folder '{}' belongs to another user or is writable by all; set TILEWRIGHT_CACHE_DIR", folder_.string());
 }
 
 bool BuildCache::fetch(const std::string& key, const fs::path& object) const {

@@ -1,0 +1,39 @@
+#pragma once
+
+// What the machine at hand offers, under the names that compilers use. Shared by the compiler, which picks a target, and by
+// artifacts, which refuse machines that lack something.
+
+#include <cstring>
+
+namespace tilewright::rt {
+
+struct CpuFeature {
+  const char* name;
+  bool (*present)();
+};
+
+#if defined(__x86_64__)
+#define TILEWRIGHT_CPU_FEATURE(name) CpuFeature{name, [] { return __builtin_cpu_supports(name) != 0; }}
+inline constexpr CpuFeature cpu_features[] = {
+    TILEWRIGHT_CPU_FEATURE("avx2"),       TILEWRIGHT_CPU_FEATURE("fma"),      TILEWRIGHT_CPU_FEATURE("bmi2"),
+    TILEWRIGHT_CPU_FEATURE("avx512f"),    TILEWRIGHT_CPU_FEATURE("avx512bw"), TILEWRIGHT_CPU_FEATURE("avx512dq"),
+    TILEWRIGHT_CPU_FEATURE("avx512vl"),   TILEWRIGHT_CPU_FEATURE("avx512vnni"), TILEWRIGHT_CPU_FEATURE("avx512bf16"),
+};
+#undef TILEWRIGHT_CPU_FEATURE
+#else
+inline constexpr CpuFeature cpu_features[] = {{"", [] { return false; }}};
+#endif
+
+/// nullptr when there is no feature of that name.
+inline const CpuFeature* find_cpu_feature(const char* name) {
+  for (const CpuFeature& one : cpu_features)
+    if (std::strcmp(one.name, name) == 0) return &one;
+  return nullptr;
+}
+
+inline bool has_cpu_feature(const char* name) {
+  const CpuFeature* found = find_cpu_feature(name);
+  return found != nullptr && found->present();
+}
+
+}  // namespace tilewright::rt
