@@ -59,7 +59,7 @@ void print_profile(const Context& context) {
 
 int run(const Choice& choice) {
   const Model model = open_model(choice.artifact);
-  Context context(model, choice.threads);
+  Context context = open_context(model, choice.threads);
   const std::vector<Tensor> inputs = make_inputs(inputs_of(model), choice.input);
   run_model(context, model, inputs);  // checks and binds the inputs
   for (const auto start = Clock::now(); since(start) < choice.warm_up && !interrupted();) context.run();

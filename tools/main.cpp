@@ -1,6 +1,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "artifact/run.h"
 #include "base/error.h"
 #include "commands.h"
 #include "common.h"
@@ -33,7 +34,7 @@ int main(int argc, char** argv) {
   std::signal(SIGTERM, tools::note_interrupt);
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    app.parse(argc, argv);
+    translate_errors([&] { app.parse(argc, argv); });
   } catch (const CLI::ParseError& problem) {
     const int code = app.exit(problem);
     return code == 0 ? 0 : 1;

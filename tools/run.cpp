@@ -50,7 +50,7 @@ std::vector<std::string> read_labels(const std::string& file) {
 
 int run(const Choice& choice) {
   const Model model = open_model(choice.artifact);
-  Context context(model, choice.threads);
+  Context context = open_context(model, choice.threads);
   const std::vector<Tensor> inputs = make_inputs(inputs_of(model), choice.input);
   const std::vector<Tensor> outputs = run_model(context, model, inputs);
   const std::vector<std::string> labels = read_labels(choice.labels);

@@ -55,7 +55,7 @@ int run(const Choice& choice) {
   }
   const Model loaded = open_model(library);
   if (!choice.artifact.empty()) warn_of_another_source(loaded, model);
-  Context context(loaded, choice.threads);
+  Context context = open_context(loaded, choice.threads);
   const std::vector<Tensor> actual = run_model(context, loaded, inputs);
 
   struct Reference {
