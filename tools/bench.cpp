@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "commands.h"
 #include "common.h"
+#include "inputs.h"
 
 namespace tilewright::tools {
 namespace {
@@ -113,7 +114,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   const auto choice = std::make_shared<Choice>();
   command->add_option("artifact", choice->artifact, "the .so file")->required();
   command->add_option("-i,--input", choice->input.files, "[name=]file.npy; inputs without a file get random values");
-  command->add_option("--shape", choice->input.shapes, "dims of an input without a file");
+  command->add_option("--shape", choice->input.shapes, "sizes of an input without a file: input=2x3x224x224; repeatable");
   command->add_option("--threads", choice->threads, "0: all cores")->check(CLI::Range(0, 1024));
   command->add_option("--warm-up", choice->warm_up, "seconds before measuring")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
   command->add_option("--duration", choice->duration, "seconds to measure at least")->capture_default_str()->check(CLI::Range(0.0, 86400.0));

@@ -79,7 +79,8 @@ void add_compile(CLI::App& app, int& exit_code) {
   command->add_flag("-q,--quiet", choice->quiet, "say nothing");
   command->add_flag("--json", choice->json, "print the report as JSON");
   std::string passes =
-      "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n"
+      "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n  tilewright compile model.onnx "
+      "--size batch=8 --constant axes=axes.npy\n"
       "  tilewright compile model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after "
       "schedule\nPasses:\n";
   for (const auto& [name, summary] : pass_names()) passes += "  " + name + std::string(name.size() < 22 ? 22 - name.size() : 1, ' ') + summary + "\n";

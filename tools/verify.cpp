@@ -3,10 +3,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "arguments.h"
 #include "base/file.h"
 #include "base/npy.h"
 #include "commands.h"
 #include "common.h"
+#include "inputs.h"
 #include "op/rounding.h"
 #include "reference.h"
 
@@ -135,10 +137,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->footer(
       "--shape applies to the compile and to random inputs.\nExamples:\n  tilewright verify model.onnx\n  tilewright verify model.onnx --artifact model.so "
       "--input in.npy --expected out.npy");
-  command->callback([choice, &exit_code] {
-    choice->input.shapes = choice->compile.shapes;
-    exit_code = run(*choice);
-  });
+  command->callback([choice, &exit_code] { exit_code = run(*choice); });
 }
 
 }  // namespace tilewright::tools
