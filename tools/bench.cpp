@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "base/process.h"
+#include "base/units.h"
 #include "commands.h"
 #include "common.h"
 #include "inputs.h"
@@ -98,8 +99,7 @@ int run(const Choice& choice) {
   std::printf("latency     min %.3f  max %.3f  mean %.3f  median %.3f  p90 %.3f  p95 %.3f  p99 %.3f ms\n", s.min * 1e3, s.max * 1e3, s.mean * 1e3,
               s.median * 1e3, s.p90 * 1e3, s.p95 * 1e3, s.p99 * 1e3);
   std::printf("throughput  %.2f runs/s\n", throughput);
-  std::printf("memory      %.1f MB working memory, %.1f MB peak resident with weights\n", static_cast<double>(context.memory_bytes()) / 1e6,
-              static_cast<double>(peak) / 1e6);
+  fmt::print("memory      {} working memory, {} peak resident with weights\n", megabytes(static_cast<int64_t>(context.memory_bytes())), megabytes(peak));
   if (s.variation > 0.1)
     std::printf("note        latency varies by %.0f %% (coefficient of variation): the machine is busy; compare medians, or measure longer\n",
                 s.variation * 100);

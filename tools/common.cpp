@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <optional>
 
 #include "arguments.h"
 
@@ -12,16 +13,32 @@ namespace {
 
 std::atomic<int> signals{0};
 
+struct ExitCode {
+  int number;
+  std::optional<ErrorKind> kind;
+  const char* meaning;
+};
+constexpr ExitCode table_of_exit_codes[] = {
+    {exit_done, std::nullopt, "done"},
+    {1, ErrorKind::invalid_input, "a model, a file or an option is wrong"},
+    {2, ErrorKind::unsupported, "not supported"},
+    {3, ErrorKind::environment, "the environment: compiler, disk, memory, machine"},
+    {4, ErrorKind::internal, "our bug"},
+    {exit_differs, std::nullopt, "verify: results differ"},
+};
+
 }  // namespace
 
 int exit_code_of(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::invalid_input: return 1;
-    case ErrorKind::unsupported: return 2;
-    case ErrorKind::environment: return 3;
-    case ErrorKind::internal: return 4;
-  }
-  return 4;
+  for (const ExitCode& code : table_of_exit_codes)
+    if (code.kind == kind) return code.number;
+  return exit_code_of(ErrorKind::internal);
+}
+
+std::string exit_codes() {
+  std::string text = "Exit codes:\n";
+  for (const ExitCode& code : table_of_exit_codes) text += fmt::format("  {}  {}\n", code.number, code.meaning);
+  return text;
 }
 
 void note_interrupt(int signal) {

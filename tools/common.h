@@ -9,7 +9,10 @@
 
 namespace tilewright::tools {
 
+/// How a command ends, for scripts.
+inline constexpr int exit_done = 0, exit_differs = 5;
 int exit_code_of(ErrorKind kind);
+std::string exit_codes();  ///< the table, for --help
 
 /// Signal handler: the next check of interrupted() is true; a second signal ends the process at once.
 void note_interrupt(int signal);
