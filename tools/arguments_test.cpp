@@ -29,7 +29,7 @@ std::string refusal(const std::function<void()>& call) {
   return "nothing was refused";
 }
 
-TEST(Arguments, read_shapes_of_numbers_and_names) {
+TEST(Arguments, ReadShapesOfNumbersAndNames) {
   EXPECT_EQ(shape("x=1x3x224x224"), "x [1,3,224,224]");
   EXPECT_EQ(shape("x=1,3,224"), "x [1,3,224]");
   EXPECT_EQ(shape("ids=batch,max_len"), "ids [batch,max_len]");
@@ -39,7 +39,7 @@ TEST(Arguments, read_shapes_of_numbers_and_names) {
   EXPECT_EQ(shape("a=b=2,3"), "a=b [2,3]");
 }
 
-TEST(Arguments, refuse_shapes_that_are_none) {
+TEST(Arguments, RefuseShapesThatAreNone) {
   for (const auto& [text, problem] : std::vector<std::pair<std::string, std::string>>{{"1x3", "wants NAME=VALUE"},
                                                                                       {"=1x3", "wants NAME=VALUE"},
                                                                                       {"x=", "a size is missing"},
@@ -53,14 +53,14 @@ TEST(Arguments, refuse_shapes_that_are_none) {
     EXPECT_THAT(refusal([&, &given = text] { parse_shape(given); }), HasSubstr(problem)) << text;
 }
 
-TEST(Arguments, read_sizes) {
+TEST(Arguments, ReadSizes) {
   EXPECT_EQ(parse_size("batch=8"), std::pair(std::string("batch"), int64_t{8}));
   EXPECT_THAT(refusal([] { parse_size("batch=-8"); }), HasSubstr("'-8' is no size"));
   EXPECT_THAT(refusal([] { parse_size("batch=8x"); }), HasSubstr("'8x' is no size"));
   EXPECT_THAT(refusal([] { parse_size("8"); }), HasSubstr("as in batch=8"));
 }
 
-TEST(Arguments, read_constants) {
+TEST(Arguments, ReadConstants) {
   EXPECT_EQ(std::get<int64_t>(parse_constant("axis=-1").second), -1);
   EXPECT_EQ(std::get<double>(parse_constant("scale=0.5").second), 0.5);
   const ScratchFolder folder(testing::TempDir());

@@ -36,7 +36,7 @@ std::string refusal(const InputChoice& choice) {
   return "nothing was refused";
 }
 
-TEST(Inputs, say_which_sizes_nothing_tells) {
+TEST(Inputs, SayWhichSizesNothingTells) {
   const Made made = make({});
   EXPECT_EQ(made.tensors[0].dims(), (std::vector<int64_t>{1, 3, 1}));
   EXPECT_EQ(made.said,
@@ -44,14 +44,14 @@ TEST(Inputs, say_which_sizes_nothing_tells) {
             "tilewright: input 'mask': using bool[1] (N is 1; set it with --shape mask=8)\n");
 }
 
-TEST(Inputs, share_the_sizes_of_shapes_that_are_given) {
+TEST(Inputs, ShareTheSizesOfShapesThatAreGiven) {
   const Made made = make({{}, {"x=4x3x2"}});
   EXPECT_EQ(made.tensors[0].dims(), (std::vector<int64_t>{4, 3, 2}));
   EXPECT_EQ(made.tensors[1].dims(), (std::vector<int64_t>{4}));
   EXPECT_EQ(made.said, "");
 }
 
-TEST(Inputs, share_the_sizes_of_files) {
+TEST(Inputs, ShareTheSizesOfFiles) {
   const ScratchFolder folder(testing::TempDir());
   const std::string file = (folder.path() / "mask.npy").string();
   write_npy(file, Tensor(DType::boolean, {5}));
@@ -60,7 +60,7 @@ TEST(Inputs, share_the_sizes_of_files) {
   EXPECT_THAT(made.said, HasSubstr("using f32[5x3x1] (L is 1; set it with --shape x=5x3x8)"));
 }
 
-TEST(Inputs, refuse_names_and_shapes_that_are_not_the_models) {
+TEST(Inputs, RefuseNamesAndShapesThatAreNotTheModels) {
   EXPECT_THAT(refusal({{}, {"y=1x3x1"}}), HasSubstr("no input 'y'; inputs: x, mask"));
   EXPECT_THAT(refusal({{}, {"x=1x4x1"}}), HasSubstr("[1,4,1] does not fit x[N,3,L]"));
   EXPECT_THAT(refusal({{}, {"x=Nx3x1"}}), HasSubstr("[Nx3x1] does not fit x[N,3,L]"));
