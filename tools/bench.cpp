@@ -9,8 +9,10 @@
 #include <numeric>
 
 #include "base/process.h"
+#include "base/units.h"
 #include "commands.h"
 #include "common.h"
+#include "inputs.h"
 
 namespace tilewright::tools {
 namespace {
@@ -59,7 +61,7 @@ void print_profile(const Context& context) {
 
 int run(const Choice& choice) {
   const Model model = open_model(choice.artifact);
-  Context context(model, choice.threads);
+  Context context = open_context(model, choice.threads);
   const std::vector<Tensor> inputs = make_inputs(inputs_of(model), choice.input);
   run_model(context, model, inputs);  // checks and binds the inputs
   for (const auto start = Clock::now(); since(start) < choice.warm_up && !interrupted();) context.run();
@@ -97,8 +99,7 @@ int run(const Choice& choice) {
   std::printf("latency     min %.3f  max %.3f  mean %.3f  median %.3f  p90 %.3f  p95 %.3f  p99 %.3f ms\n", s.min * 1e3, s.max * 1e3, s.mean * 1e3,
               s.median * 1e3, s.p90 * 1e3, s.p95 * 1e3, s.p99 * 1e3);
   std::printf("throughput  %.2f runs/s\n", throughput);
-  std::printf("memory      %.1f MB working memory, %.1f MB peak resident with weights\n", static_cast<double>(context.memory_bytes()) / 1e6,
-              static_cast<double>(peak) / 1e6);
+  fmt::print("memory      {} working memory, {} peak resident with weights\n", megabytes(static_cast<int64_t>(context.memory_bytes())), megabytes(peak));
   if (s.variation > 0.1)
     std::printf("note        latency varies by %.0f %% (coefficient of variation): the machine is busy; compare medians, or measure longer\n",
                 s.variation * 100);
@@ -113,7 +114,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   const auto choice = std::make_shared<Choice>();
   command->add_option("artifact", choice->artifact, "the .so file")->required();
   command->add_option("-i,--input", choice->input.files, "[name=]file.npy; inputs without a file get random values");
-  command->add_option("--shape", choice->input.shapes, "dims of an input without a file");
+  command->add_option("--shape", choice->input.shapes, "sizes of an input without a file: input=2x3x224x224; repeatable");
   command->add_option("--threads", choice->threads, "0: all cores")->check(CLI::Range(0, 1024));
   command->add_option("--warm-up", choice->warm_up, "seconds before measuring")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
   command->add_option("--duration", choice->duration, "seconds to measure at least")->capture_default_str()->check(CLI::Range(0.0, 86400.0));

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/process.h"
+#include "base/units.h"
 #include "commands.h"
 #include "common.h"
 
@@ -18,10 +19,11 @@ struct Choice {
   bool quiet = false, json = false;
 };
 
-int64_t peak_megabytes() {
+/// The largest resident set of this process or of a compiler it started.
+int64_t peak_compile_bytes() {
   rusage children{};
   getrusage(RUSAGE_CHILDREN, &children);
-  return std::max(peak_resident_bytes() / 1024, int64_t{children.ru_maxrss}) / 1024;
+  return std::max(peak_resident_bytes(), int64_t{children.ru_maxrss} * 1024);
 }
 
 int run(const Choice& choice) {
@@ -32,7 +34,7 @@ int run(const Choice& choice) {
   if (talk)
     options.on_stage = [&](const std::string& stage, const std::string& result, double seconds) {
       if (terminal) std::fputs("\r\033[K", stderr);
-      std::printf("%-10s %-84s %6.1f s\n", stage.c_str(), result.c_str(), seconds);
+      fmt::print("{:<10} {:<84} {:6.1f} s\n", stage, result, seconds);  // counts code points, not bytes
       std::fflush(stdout);
     };
   if (talk && terminal)
@@ -53,7 +55,7 @@ int run(const Choice& choice) {
                                        {"files", report.build.units},
                                        {"files_from_cache", report.build.from_cache},
                                        {"artifact_bytes", report.build.file_bytes},
-                                       {"peak_compile_megabytes", peak_megabytes()}}
+                                       {"peak_compile_bytes", peak_compile_bytes()}}
                             .dump()
                             .c_str());
   } else if (talk && !options.stop_after.empty()) {
@@ -61,8 +63,8 @@ int run(const Choice& choice) {
   } else if (talk && !choice.emit_source.empty()) {
     std::printf("wrote      %s: run make there\n", choice.emit_source.c_str());
   } else if (talk) {
-    std::printf("wrote      %s, %.1f MB, %s, policy %s; peak memory of this compile %ld MB\n", output.c_str(),
-                static_cast<double>(report.build.file_bytes) / 1e6, report.target.c_str(), options.policy.c_str(), peak_megabytes());
+    fmt::print("wrote      {}, {}, {}, policy {}; peak memory of this compile {}\n", output.string(), megabytes(report.build.file_bytes), report.target,
+               options.policy, megabytes(peak_compile_bytes()));
   }
   return 0;
 }
@@ -79,10 +81,11 @@ void add_compile(CLI::App& app, int& exit_code) {
   command->add_flag("-q,--quiet", choice->quiet, "say nothing");
   command->add_flag("--json", choice->json, "print the report as JSON");
   std::string passes =
-      "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n"
+      "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n  tilewright compile model.onnx "
+      "--size batch=8 --constant axes=axes.npy\n"
       "  tilewright compile model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after "
       "schedule\nPasses:\n";
-  for (const auto& [name, summary] : pass_names()) passes += "  " + name + std::string(name.size() < 22 ? 22 - name.size() : 1, ' ') + summary + "\n";
+  for (const auto& [name, summary] : pass_names()) passes += fmt::format("  {:<21} {}\n", name, summary);
   command->footer(passes);
   command->callback([choice, &exit_code] { exit_code = run(*choice); });
 }

@@ -50,7 +50,7 @@ int run(bool json) {
     if (!json) std::printf("%s %s%s%s\n", finding.good ? "ok  " : "miss", finding.what.c_str(), finding.advice.empty() ? "" : "; ", finding.advice.c_str());
   }
   if (json) std::printf("%s\n", list.dump().c_str());
-  return usable ? 0 : 3;
+  return usable ? exit_done : exit_code_of(ErrorKind::environment);
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ int run(const Choice& choice) {
   if (choice.full) {
     std::printf("\n%s\n", schedule::print(*model.block).c_str());
   } else if (choice.kernels) {
-    for (const schedule::Kernel& kernel : model.block->kernels) std::printf("  %-12s %s\n", kernel.name.c_str(), kernel.source.c_str());
+    for (const schedule::Kernel& kernel : model.block->kernels) fmt::print("  {:<12} {}\n", kernel.name, kernel.source);
   }
   return 0;
 }

@@ -49,7 +49,7 @@ std::optional<std::string> first_wrong_node(const Prepared& model, const Compile
   const std::string library = (folder.path() / "probe.so").string();
   build_models({probe}, library, options);
   const Model loaded = open_model(library);
-  Context context(loaded, threads);
+  Context context = open_context(loaded, threads);
   const auto difference =
       first_difference(run_model(context, loaded, inputs), interpret_graph(probe.optimised, inputs, false), rounding_steps(probe.optimised));
   if (!difference) return std::nullopt;

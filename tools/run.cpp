@@ -9,6 +9,7 @@
 #include "base/npy.h"
 #include "commands.h"
 #include "common.h"
+#include "inputs.h"
 
 namespace tilewright::tools {
 namespace {
@@ -50,7 +51,7 @@ std::vector<std::string> read_labels(const std::string& file) {
 
 int run(const Choice& choice) {
   const Model model = open_model(choice.artifact);
-  Context context(model, choice.threads);
+  Context context = open_context(model, choice.threads);
   const std::vector<Tensor> inputs = make_inputs(inputs_of(model), choice.input);
   const std::vector<Tensor> outputs = run_model(context, model, inputs);
   const std::vector<std::string> labels = read_labels(choice.labels);
@@ -94,7 +95,7 @@ void add_run(CLI::App& app, int& exit_code) {
   const auto choice = std::make_shared<Choice>();
   command->add_option("artifact", choice->artifact, "the .so file")->required();
   command->add_option("-i,--input", choice->input.files, "[name=]file.npy, file.npz or file.pb; repeatable; inputs without a file get random values");
-  command->add_option("--shape", choice->input.shapes, "dims of an input without a file, e.g. input=2x3x224x224");
+  command->add_option("--shape", choice->input.shapes, "sizes of an input without a file: input=2x3x224x224; repeatable");
   command->add_option("--seed", choice->input.seed, "of the random values")->capture_default_str();
   command->add_option("-o,--output-dir", choice->output_dir, "write each output there as .npy");
   command->add_option("--top", choice->top, "print the largest entries of each output's last axis")->check(CLI::Range(1, 1000));

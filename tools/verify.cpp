@@ -3,10 +3,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "arguments.h"
 #include "base/file.h"
 #include "base/npy.h"
 #include "commands.h"
 #include "common.h"
+#include "inputs.h"
 #include "op/rounding.h"
 #include "reference.h"
 
@@ -30,12 +32,21 @@ void warn_of_another_source(const Model& artifact, const Prepared& model) {
     std::fprintf(stderr, "tilewright: the artifact was compiled from another file than %s.onnx\n", model.name.c_str());
 }
 
+std::string output_names(const Graph& graph) {
+  std::vector<std::string> names;
+  for (const ValueId id : graph.outputs) names.push_back(graph.value(id).name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
 int run(const Choice& choice) {
   const CompileOptions options = choice.compile.finish();
   if (!options.stop_after.empty())
     fail(ErrorKind::invalid_input, "verify wants the whole way; leave --stop-after '{}' to compile and inspect", options.stop_after);
   if (choice.no_interpreter && choice.expected.empty()) fail(ErrorKind::invalid_input, "--no-interpreter leaves nothing to compare with; give --expected");
   const Prepared model = prepare(choice.model, options);
+  if (!choice.expected.empty() && choice.expected.size() != model.imported.outputs.size())
+    fail(ErrorKind::invalid_input, "--expected gives {} file{}; the model's outputs, each of which wants one in this order: {}", choice.expected.size(),
+         choice.expected.size() == 1 ? "" : "s", output_names(model.imported));
   const std::vector<Tensor> inputs = make_inputs(inputs_of(model.imported), choice.input);
   if (!choice.reference_out.empty()) {
     const std::vector<Tensor> reference = interpret_graph(model.imported, inputs, choice.float64);
@@ -55,7 +66,7 @@ int run(const Choice& choice) {
   }
   const Model loaded = open_model(library);
   if (!choice.artifact.empty()) warn_of_another_source(loaded, model);
-  Context context(loaded, choice.threads);
+  Context context = open_context(loaded, choice.threads);
   const std::vector<Tensor> actual = run_model(context, loaded, inputs);
 
   struct Reference {
@@ -76,8 +87,6 @@ int run(const Choice& choice) {
   nlohmann::json json = nlohmann::json::array();
   const double steps = rounding_steps(model.imported);
   for (const Reference& reference : references) {
-    if (reference.outputs.size() > actual.size())
-      fail(ErrorKind::invalid_input, "{} reference outputs were given; the model has {}", reference.outputs.size(), actual.size());
     for (size_t i = 0; i < reference.outputs.size(); ++i) {
       Tensor expected = reference.outputs[i];
       if (reference.name == "float64" && expected.dtype() != actual[i].dtype())
@@ -111,7 +120,7 @@ int run(const Choice& choice) {
     std::fflush(stdout);
     std::printf("first      %s\n", locate_difference(model, options, inputs, choice.threads, !choice.artifact.empty()).c_str());
   }
-  return good ? 0 : 1;
+  return good ? exit_done : exit_differs;
 }
 
 }  // namespace
@@ -122,7 +131,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_option("model", choice->model, "the .onnx file")->required();
   command->add_option("--artifact", choice->artifact, "the library to check (default: compile one)");
   command->add_option("-i,--input", choice->input.files, "[name=]file.npy, .npz or .pb; inputs without a file get random values");
-  command->add_option("--expected", choice->expected, "reference outputs in the model's order (.npy or .pb); repeatable");
+  command->add_option("--expected", choice->expected, "reference outputs, all, in the model's order (.npy or .pb); repeatable");
   choice->compile.add_to(*command);
   command->add_option("--seed", choice->input.seed, "of the random values")->capture_default_str();
   command->add_option("--relative", choice->relative, "allowed relative difference (default: from dtype and depth)");
@@ -134,11 +143,9 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_flag("--json", choice->json, "print the comparisons as JSON");
   command->footer(
       "--shape applies to the compile and to random inputs.\nExamples:\n  tilewright verify model.onnx\n  tilewright verify model.onnx --artifact model.so "
-      "--input in.npy --expected out.npy");
-  command->callback([choice, &exit_code] {
-    choice->input.shapes = choice->compile.shapes;
-    exit_code = run(*choice);
-  });
+      "--input in.npy --expected out.npy\n" +
+      exit_codes());
+  command->callback([choice, &exit_code] { exit_code = run(*choice); });
 }
 
 }  // namespace tilewright::tools

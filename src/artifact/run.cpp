@@ -2,8 +2,6 @@
 
 #include <cstring>
 
-#include "base/error.h"
-
 namespace tilewright {
 namespace {
 
@@ -16,23 +14,20 @@ ErrorKind kind_of(tilewright_status status) {
   }
 }
 
-template <class F>
-auto translated(F&& body) {
-  try {
-    return body();
-  } catch (const ModelError& failure) {
-    throw Error(kind_of(failure.status()), failure.what());
-  }
-}
-
 }  // namespace
 
+Error error_of(const ModelError& failure) { return {kind_of(failure.status()), failure.what()}; }
+
 Model open_model(const std::string& path, int index) {
-  return translated([&] { return Model(path, index); });
+  return translate_errors([&] { return Model(path, index); });
+}
+
+Context open_context(const Model& model, int threads) {
+  return translate_errors([&] { return Context(model, threads); });
 }
 
 std::vector<Tensor> run_model(Context& context, const Model& model, const std::vector<Tensor>& inputs) {
-  return translated([&] {
+  return translate_errors([&] {
     const tilewright_model_api& api = model.api();
     if (inputs.size() != static_cast<size_t>(api.input_count))
       fail(ErrorKind::invalid_input, "the model has {} inputs; {} were given", api.input_count, inputs.size());

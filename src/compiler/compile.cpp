@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/units.h"
 #include "compiler/pipeline.h"
 #include "op/op.h"
 #include "pass/editor.h"
@@ -34,8 +35,6 @@ int64_t constant_bytes(const Graph& graph) {
     if (value.constant && seen.insert(value.constant.get()).second) bytes += static_cast<int64_t>(value.constant->byte_size());
   return bytes;
 }
-
-std::string mebibytes(int64_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6); }
 
 std::string manifest(const Prepared& model, const CompileOptions& options, const Target& target) {
   nlohmann::json json = {{"name", model.name},
@@ -82,7 +81,7 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& option
   model.imported_nodes = static_cast<int>(model.imported.nodes.size());
   pipeline.after("import", "graph", [&] { return print(model.imported); });
   report(options, "import",
-         fmt::format("{}: {} core operators, {} of weights", path.filename().string(), model.imported_nodes, mebibytes(constant_bytes(model.imported))),
+         fmt::format("{}: {} core operators, {} of weights", path.filename().string(), model.imported_nodes, megabytes(constant_bytes(model.imported))),
          import_watch);
 
   Stopwatch optimise_watch;
@@ -121,8 +120,8 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.arena_bytes = emitted.arena_bytes;
   result.peak_live_bytes = emitted.peak_live_bytes;
   report(options, "emit",
-         fmt::format("{} kernels ({} distinct), weights {}, {}", result.kernels, result.distinct_kernels, mebibytes(result.weight_bytes),
-                     result.arena_bytes > 0 ? fmt::format("arena {} (live peak {})", mebibytes(result.arena_bytes), mebibytes(result.peak_live_bytes))
+         fmt::format("{} kernels ({} distinct), weights {}, {}", result.kernels, result.distinct_kernels, megabytes(result.weight_bytes),
+                     result.arena_bytes > 0 ? fmt::format("arena {} (live peak {})", megabytes(result.arena_bytes), megabytes(result.peak_live_bytes))
                                             : std::string("arena laid out for each run's sizes")),
          emit_watch);
   if (options.stop_after == "emit") return result;

@@ -153,7 +153,7 @@ TEST(Passes, EachCanBeSwitchedOffAlone) {
   build_models(prepared, library, {});
   for (size_t i = 0; i < checked.size(); ++i) {
     const Model model = open_model(library, static_cast<int>(i));
-    Context context(model, 1);
+    Context context = open_context(model, 1);
     const std::vector<Tensor> actual = run_model(context, model, checked[i].inputs);
     ASSERT_EQ(actual.size(), checked[i].expected.size()) << checked[i].what;
     const double steps = rounding_steps(checked[i].imported);

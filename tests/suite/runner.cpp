@@ -49,7 +49,7 @@ double largest_magnitude(const Tensor& tensor) {
 
 /// "" when every data set comes out right.
 std::string run_data(const Case& one, const Model& model, double steps, DType weakest) {
-  Context context(model, 1);
+  Context context = open_context(model, 1);
   for (const DataSet& data : one.data) {
     std::vector<Tensor> inputs;
     for (const fs::path& file : data.inputs) inputs.push_back(read_tensor(file));

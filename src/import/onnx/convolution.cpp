@@ -37,7 +37,7 @@ void conv(NodeImport& n) { n.set(convolve(n, n.in(0), n.in(1), n.in_or(2))); }
 void pad_to_output(NodeImport& n, Window& window, std::vector<int64_t>& output_padding, const Dims& spatial, const std::vector<int64_t>& wanted) {
   const bool upper = n.text("auto_pad", "NOTSET") == "SAME_UPPER";
   for (size_t i = 0; i < window.rank(); ++i) {
-    if (!spatial[i].is_constant()) n.unsupported("output_shape and auto_pad need a known image size, not {}; give --shape", str(spatial));
+    if (!spatial[i].is_constant()) n.unsupported("output_shape and auto_pad need a known image size, not {}; give --shape or --size", str(spatial));
     const int64_t natural = ((spatial[i] - 1) * Dim(window.strides[i]) + Dim(window.extent(i) + output_padding[i])).constant();
     int64_t total = natural - wanted[i];
     if (total < 0) {
@@ -67,7 +67,7 @@ void conv_transpose(NodeImport& n) {
   } else if (auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER") {
     std::vector<int64_t> wanted;
     for (size_t i = 0; i < spatial.size(); ++i) {
-      if (!spatial[i].is_constant()) n.unsupported("auto_pad needs a known image size, not {}; give --shape", str(spatial));
+      if (!spatial[i].is_constant()) n.unsupported("auto_pad needs a known image size, not {}; give --shape or --size", str(spatial));
       wanted.push_back((spatial[i] * Dim(window.strides[i])).constant());
     }
     pad_to_output(n, window, output_padding, spatial, wanted);

@@ -71,13 +71,48 @@ void check_texts(const ModelProto& model) {
   }
 }
 
-/// Names of run-time sizes: letters, digits, '_' and '.'; different names stay different.
-class SizeNames {
+std::string listed(const std::set<std::string>& names) { return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")); }
+
+/// Run-time sizes: the symbol of each (letters, digits, '_' and '.'; different names stay different), or the value given for it.
+class Sizes {
  public:
-  /// The symbol of a name that the model gives; the same one each time.
-  std::string of(const std::string& name) {
-    if (const auto found = known_.find(name); found != known_.end()) return found->second;
-    return known_[name] = unused(name);
+  explicit Sizes(const std::map<std::string, int64_t>& given) : given_(given) {}
+
+  /// Of a name that the model gives; the same each time.
+  Dim of(const std::string& name) {
+    if (!symbols_.count(name)) symbols_[name] = unused(name);
+    return value(symbols_[name], name);
+  }
+  Dim unnamed(const std::string& wish) {
+    const std::string symbol = unused(wish);
+    return value(symbol, symbol);
+  }
+  /// A shape that the user gives, in symbols.
+  Dims of(const Dims& dims) {
+    std::set<std::string> symbols;
+    for (const Dim& dim : dims) dim.collect_symbols(symbols);
+    std::map<std::string, Dim> values;
+    for (const std::string& symbol : symbols) values[symbol] = value(symbol, symbol);
+    Dims result;
+    for (const Dim& dim : dims) result.push_back(dim.substitute(values));
+    return result;
+  }
+
+  /// Throws when a value is given for none of them.
+  void check_given() const {
+    for (const auto& [name, size] : given_)
+      if (!names_.count(name)) fail(ErrorKind::invalid_input, "a size is given for '{}'; the inputs' run-time sizes are: {}", name, listed(names_));
+  }
+
+ private:
+  Dim value(const std::string& symbol, const std::string& name) {
+    names_.insert(name);
+    auto given = given_.find(name);
+    if (given == given_.end()) given = given_.find(symbol);
+    if (given == given_.end()) return Dim::symbol(symbol);
+    names_.insert(given->first);
+    if (given->second < 0) fail(ErrorKind::invalid_input, "size '{}' is given as {}; sizes cannot be negative", given->first, given->second);
+    return given->second;
   }
   std::string unused(const std::string& wish) {
     std::string symbol;
@@ -88,19 +123,18 @@ class SizeNames {
     for (int i = 2; !used_.insert(candidate).second; ++i) candidate = symbol + "_" + std::to_string(i);
     return candidate;
   }
-
- private:
   /// "…_s12" is how the builder names sizes of its own.
   static bool ends_as_fresh(const std::string& symbol) {
     const size_t at = symbol.rfind("_s");
     return at != std::string::npos && at + 2 < symbol.size() && symbol.find_first_not_of("0123456789", at + 2) == std::string::npos;
   }
 
-  std::map<std::string, std::string> known_;
-  std::set<std::string> used_;
+  const std::map<std::string, int64_t>& given_;
+  std::map<std::string, std::string> symbols_;  ///< by the model's name
+  std::set<std::string> used_, names_;
 };
 
-Dims stated_dims(const ValueInfoProto& input, const ImportOptions& options, SizeNames& names) {
+Dims stated_dims(const ValueInfoProto& input, Sizes& sizes) {
   const TypeProto::Tensor& type = input.type().tensor_type();
   Dims dims;
   for (int axis = 0; axis < type.shape().dim_size(); ++axis) {
@@ -108,19 +142,16 @@ Dims stated_dims(const ValueInfoProto& input, const ImportOptions& options, Size
     if (dim.has_dim_value()) {
       if (dim.dim_value() < 0) fail(ErrorKind::invalid_input, "input '{}': dim {} is {}", input.name(), axis, dim.dim_value());
       dims.emplace_back(dim.dim_value());
-    } else if (const auto given = options.sizes.find(dim.dim_param()); !dim.dim_param().empty() && given != options.sizes.end()) {
-      if (given->second < 0) fail(ErrorKind::invalid_input, "size '{}' is given as {}", given->first, given->second);
-      dims.emplace_back(given->second);
     } else if (!dim.dim_param().empty()) {
-      dims.push_back(Dim::symbol(names.of(dim.dim_param())));
+      dims.push_back(sizes.of(dim.dim_param()));
     } else {
-      dims.push_back(Dim::symbol(names.unused(input.name() + "_dim" + std::to_string(axis))));
+      dims.push_back(sizes.unnamed(input.name() + "_dim" + std::to_string(axis)));
     }
   }
   return dims;
 }
 
-Type input_type(const ValueInfoProto& input, const ImportOptions& options, SizeNames& names) {
+Type input_type(const ValueInfoProto& input, const ImportOptions& options, Sizes& sizes) {
   const std::string what = "input '" + input.name() + "'";
   const TypeProto& type = input.type();
   if (type.has_sequence_type() || type.has_map_type() || type.has_optional_type() || type.has_sparse_tensor_type()) {
@@ -132,26 +163,25 @@ Type input_type(const ValueInfoProto& input, const ImportOptions& options, SizeN
   if (!type.tensor_type().has_shape() && given == options.shapes.end()) {
     fail(ErrorKind::unsupported, "{} has no shape in the model, not even a rank: give it one with --shape {}=…", what, input.name());
   }
-  if (given == options.shapes.end()) return {dtype, stated_dims(input, options, names)};
-  for (const Dim& dim : given->second) {
-    if (dim.is_constant() && dim.constant() < 0) fail(ErrorKind::invalid_input, "{}: the given shape {} has a negative dim", what, str(given->second));
+  if (given == options.shapes.end()) return {dtype, stated_dims(input, sizes)};
+  const Dims dims = sizes.of(given->second);
+  for (const Dim& dim : dims) {
+    if (dim.is_constant() && dim.constant() < 0) fail(ErrorKind::invalid_input, "{}: the given shape {} has a negative dim", what, str(dims));
   }
   if (type.tensor_type().has_shape()) {
-    const Dims stated = stated_dims(input, options, names);
-    bool fits = stated.size() == given->second.size();
-    for (size_t i = 0; fits && i < stated.size(); ++i) {
-      fits = !stated[i].is_constant() || !given->second[i].is_constant() || stated[i] == given->second[i];
-    }
-    if (!fits) fail(ErrorKind::invalid_input, "{} is {} in the model; the given shape {} does not fit it", what, str(stated), str(given->second));
+    const Dims stated = stated_dims(input, sizes);
+    bool fits = stated.size() == dims.size();
+    for (size_t i = 0; fits && i < stated.size(); ++i) fits = !stated[i].is_constant() || !dims[i].is_constant() || stated[i] == dims[i];
+    if (!fits) fail(ErrorKind::invalid_input, "{} is {} in the model; the given shape {} does not fit it", what, str(stated), str(dims));
   }
-  return {dtype, given->second};
+  return {dtype, dims};
 }
 
-/// The constant given for an input, checked against what the model says of it.
-Operand fixed_input(GraphImport& import, const ValueInfoProto& input, const Tensor& value, const ImportOptions& options, SizeNames& names) {
+/// The value given for an input, checked against what the model says of it.
+Tensor checked_value(const ValueInfoProto& input, const Tensor& value, Sizes& sizes) {
   const std::string what = "input '" + input.name() + "'";
   const TypeProto::Tensor& stated = input.type().tensor_type();
-  const Dims dims = stated_dims(input, options, names);
+  const Dims dims = stated_dims(input, sizes);
   bool fits = checked_dtype(stated.elem_type(), what) == value.dtype() && (!stated.has_shape() || dims.size() == value.rank());
   for (size_t i = 0; fits && i < dims.size(); ++i) fits = !dims[i].is_constant() || dims[i].constant() == value.dims()[i];
   if (!fits) {
@@ -159,25 +189,65 @@ Operand fixed_input(GraphImport& import, const ValueInfoProto& input, const Tens
     fail(ErrorKind::invalid_input, "{} is {}{} in the model; the given value {} does not fit it", what, data_type_name(stated.elem_type()), str(dims),
          str(given));
   }
+  return value;
+}
+
+/// A tensor of the input's type, all of one number: int64_t or double.
+Tensor filled(const ValueInfoProto& input, const FixedValue& number, const ImportOptions& options, Sizes& sizes) {
+  const Type type = input_type(input, options, sizes);
+  const std::string what = fmt::format("input '{}' is {}", input.name(), str(type));
+  std::vector<int64_t> dims;
+  for (const Dim& dim : type.dims) {
+    if (!dim.is_constant())
+      fail(ErrorKind::invalid_input, "{}: a number cannot fill a run-time size; give --shape or --size too, or a file instead of the number", what);
+    dims.push_back(dim.constant());
+  }
+  if (product(type.dims).constant() > options.limits.tensor_bytes / static_cast<int64_t>(size_of(type.dtype)))
+    fail(ErrorKind::invalid_input, "{}: too large for a constant (limit: {} bytes)", what, options.limits.tensor_bytes);
+  Tensor tensor(type.dtype, dims);
+  const int64_t* whole = std::get_if<int64_t>(&number);
+  if (is_float(type.dtype)) {
+    const double value = whole ? static_cast<double>(*whole) : std::get<double>(number);
+    for (int64_t i = 0; i < tensor.element_count(); ++i) tensor.set_float(i, value);
+    return tensor;
+  }
+  if (!whole) fail(ErrorKind::invalid_input, "{}: needs a whole number, not {}", what, std::get<double>(number));
+  for (int64_t i = 0; i < tensor.element_count(); ++i) {
+    tensor.set_int(i, *whole);
+    if (tensor.int_at(i) != *whole) fail(ErrorKind::invalid_input, "{}: cannot hold {}", what, *whole);
+  }
+  return tensor;
+}
+
+/// The constant given for an input.
+Operand fixed_input(GraphImport& import, const ValueInfoProto& input, const FixedValue& value, const ImportOptions& options, Sizes& sizes) {
+  const Tensor* tensor = std::get_if<Tensor>(&value);
   Operand operand;
-  operand.tensor = import.builder().constant(value, input.name());
+  operand.tensor = import.builder().constant(tensor ? checked_value(input, *tensor, sizes) : filled(input, value, options, sizes), input.name());
   return operand;
 }
 
+/// Throws when `given` names what is no input of the model. `what` is given: "a shape".
+template <class Value>
+void check_names(const std::map<std::string, Value>& given, const std::set<std::string>& inputs, std::string_view what) {
+  for (const auto& [name, value] : given)
+    if (!inputs.count(name)) fail(ErrorKind::invalid_input, "{} is given for '{}', which is no input of the model; inputs: {}", what, name, listed(inputs));
+}
+
 void import_inputs(GraphImport& import, const GraphProto& graph, const ImportOptions& options) {
-  SizeNames names;
+  Sizes sizes(options.sizes);
   std::set<std::string> inputs;
   for (const ValueInfoProto& input : graph.input()) {
     if (import.knows(input.name()) && !inputs.count(input.name())) continue;  // an initialiser: older models list them as inputs too
     if (input.name().empty()) fail(ErrorKind::invalid_input, "an input of the model has no name");
     inputs.insert(input.name());
     if (const auto fixed = options.constants.find(input.name()); fixed != options.constants.end()) {
-      import.define(input.name(), fixed_input(import, input, fixed->second, options, names));
+      import.define(input.name(), fixed_input(import, input, fixed->second, options, sizes));
       continue;
     }
     Operand operand;
     try {
-      operand.tensor = import.builder().input(input.name(), input_type(input, options, names));
+      operand.tensor = import.builder().input(input.name(), input_type(input, options, sizes));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::unsupported) throw;
       import.model().add_failure(error.what());
@@ -185,12 +255,9 @@ void import_inputs(GraphImport& import, const GraphProto& graph, const ImportOpt
     }
     import.define(input.name(), operand);
   }
-  for (const auto& [name, dims] : options.shapes) {
-    if (!inputs.count(name)) fail(ErrorKind::invalid_input, "a shape is given for '{}', which is no input of the model", name);
-  }
-  for (const auto& [name, value] : options.constants) {
-    if (!inputs.count(name)) fail(ErrorKind::invalid_input, "a value is given for '{}', which is no input of the model", name);
-  }
+  check_names(options.shapes, inputs, "a shape");
+  check_names(options.constants, inputs, "a value");
+  sizes.check_given();
 }
 
 /// A Squeeze without axes drops whatever is 1 at run time; ranks are fixed here. Where the stated output has fewer axes than were

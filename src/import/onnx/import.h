@@ -5,6 +5,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <variant>
 
 #include "graph/graph.h"
 
@@ -20,12 +21,16 @@ struct ImportLimits {
   int nesting = 24;                               ///< sub-graphs and function calls inside each other
 };
 
+/// A tensor, or a number that fills the input's own shape, converted to its dtype.
+using FixedValue = std::variant<Tensor, int64_t, double>;
+
 struct ImportOptions {
-  std::map<std::string, Dims> shapes;    ///< input name → dims, instead of those the model states
-  std::map<std::string, int64_t> sizes;  ///< value of a named dim (dim_param)
+  std::map<std::string, Dims> shapes;  ///< input name → dims, instead of those the model states
+  /// Value of a run-time size of the inputs: under the model's name for it (dim_param), the one that the graph prints, or one of `shapes`.
+  std::map<std::string, int64_t> sizes;
   /// Input name → a value fixed at compile time; it is no input of the result then. For operators that must know a value, an axis
   /// or a scale, which the model leaves to its caller.
-  std::map<std::string, Tensor> constants;
+  std::map<std::string, FixedValue> constants;
   ImportLimits limits;
 };
 

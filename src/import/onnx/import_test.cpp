@@ -284,6 +284,13 @@ TEST(ImportOnnx, names_run_time_sizes) {
   options.sizes["batch size"] = 4;
   graph = model.import(options);
   EXPECT_EQ(str(graph.type(graph.outputs[0])), "f32[4,x_dim1]");
+  options.sizes = {{"batch_size", 5}, {"x_dim1", 6}};
+  graph = model.import(options);
+  EXPECT_EQ(str(graph.type(graph.outputs[0])), "f32[5,6]");
+  options.sizes = {{"M", 7}};
+  options.shapes["x"] = {Dim::symbol("M"), Dim::symbol("L")};
+  graph = model.import(options);
+  EXPECT_EQ(str(graph.type(graph.inputs[0])), "f32[7,L]");
   options.sizes.clear();
   options.shapes["x"] = {Dim(8), Dim(3)};
   graph = model.import(options);
@@ -301,6 +308,57 @@ TEST(ImportOnnx, fixes_an_input_to_a_given_value) {
   EXPECT_EQ(str(graph.type(graph.outputs[0])), "f32[2,1]");
   options.constants["axes"] = Tensor::from_ints({1, 0});
   EXPECT_THAT(model.refusal(ErrorKind::invalid_input, options), HasSubstr("the given value i64[2] does not fit it"));
+}
+
+TEST(ImportOnnx, fixes_an_input_to_a_number_of_its_own_type) {
+  TestModel model;
+  *model.graph.add_input() = TestModel::tensor_info("k", 7, {2});
+  *model.graph.add_input() = TestModel::tensor_info("scale", 1, {});
+  model.node("Expand", {"scale", "k"}, {"wide"});
+  model.node("Add", {"wide", "wide"}, {"y"});
+  ImportOptions options;
+  options.constants = {{"k", int64_t{3}}, {"scale", 0.5}};
+  const Graph graph = model.import(options);
+  EXPECT_EQ(graph.inputs.size(), 1u);
+  EXPECT_EQ(str(graph.type(graph.outputs[0])), "f32[3,3]");
+}
+
+TEST(ImportOnnx, refuses_numbers_that_an_input_cannot_hold) {
+  TestModel model;
+  *model.graph.add_input() = TestModel::tensor_info("k", 3, {2});
+  model.node("Relu", {"x"}, {"y"});
+  ImportOptions options;
+  options.constants["k"] = 0.5;
+  EXPECT_THAT(model.refusal(ErrorKind::invalid_input, options), HasSubstr("input 'k' is i8[2]: needs a whole number, not 0.5"));
+  options.constants["k"] = int64_t{128};
+  EXPECT_THAT(model.refusal(ErrorKind::invalid_input, options), HasSubstr("input 'k' is i8[2]: cannot hold 128"));
+  model.graph.mutable_input(1)->mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim(0)->set_dim_param("N");
+  EXPECT_THAT(model.refusal(ErrorKind::invalid_input, options), HasSubstr("a number cannot fill a run-time size; give --shape or --size"));
+}
+
+TEST(ImportOnnx, lists_the_known_names_when_it_refuses_one) {
+  TestModel model;
+  model.graph.mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim(0)->set_dim_param("N");
+  *model.graph.add_input() = TestModel::tensor_info("axes", 7, {1});
+  model.node("ReduceSum", {"x", "axes"}, {"y"});
+  ImportOptions size, shape, constant;
+  size.sizes["M"] = 4;
+  size.constants["axes"] = int64_t{1};
+  shape.shapes["z"] = {Dim(8)};
+  constant.constants["axis"] = int64_t{1};
+  EXPECT_THAT(model.refusal(ErrorKind::invalid_input, size), HasSubstr("'M'; the inputs' run-time sizes are: N"));
+  EXPECT_THAT(model.refusal(ErrorKind::invalid_input, shape), HasSubstr("'z', which is no input of the model; inputs: axes, x"));
+  EXPECT_THAT(model.refusal(ErrorKind::invalid_input, constant), HasSubstr("'axis', which is no input of the model; inputs: axes, x"));
+}
+
+TEST(ImportOnnx, names_the_option_that_fixes_an_input) {
+  TestModel model;
+  *model.graph.add_input() = TestModel::tensor_info("training", 9, {});
+  model.node("Dropout", {"x", "", "training"}, {"y"});
+  EXPECT_THAT(model.refusal(ErrorKind::unsupported), HasSubstr("fix its value with --constant training=…"));
+  ImportOptions options;
+  options.constants["training"] = int64_t{0};
+  EXPECT_EQ(model.import(options).inputs.size(), 1u);
 }
 
 TEST(ImportOnnx, refuses_given_shapes_that_do_not_fit) {

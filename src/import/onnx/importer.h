@@ -58,7 +58,7 @@ class NodeImport {
   const Operand& operand(int i) const;      ///< for operators on sequences and optionals
   const std::vector<ValueId>& sequence(int i) const;
   std::shared_ptr<const Tensor> constant(int i) const;           ///< null when not constant
-  Tensor required_constant(int i, std::string_view what) const;  ///< unsupported when not constant
+  Tensor required_constant(int i, std::string_view what) const;  ///< must_be_known when not constant
   const Dims& dims(int i) const { return b.dims(in(i)); }
   int rank(int i) const { return b.rank(in(i)); }
   DType dtype(int i) const { return b.dtype(in(i)); }
@@ -119,6 +119,8 @@ class NodeImport {
   [[noreturn]] void unsupported(fmt::format_string<A...> f, A&&... a) const {
     fail(ErrorKind::unsupported, f, std::forward<A>(a)...);
   }
+  /// unsupported: input i, `what` it means, is computed or given at run time.
+  [[noreturn]] void must_be_known(int i, std::string_view what) const;
   std::string describe() const;  ///< "Conv 'layer1.conv'"
 
  private:

@@ -74,8 +74,12 @@ std::shared_ptr<const Tensor> NodeImport::constant(int i) const { return b.const
 
 Tensor NodeImport::required_constant(int i, std::string_view what) const {
   const auto value = constant(i);
-  if (!value) unsupported("its {} (input {}) must be known at compile time; if it is an input of the model, fix its value", what, i);
+  if (!value) must_be_known(i, what);
   return *value;
+}
+
+void NodeImport::must_be_known(int i, std::string_view what) const {
+  unsupported("its {} (input {}) must be known at compile time; if it is an input of the model, fix its value with --constant {}=…", what, i, node_.input(i));
 }
 
 const AttributeProto* NodeImport::find(std::string_view name) const {

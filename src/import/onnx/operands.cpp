@@ -26,7 +26,7 @@ std::optional<std::vector<int64_t>> integers_if_known(NodeImport& n, int i) {
 
 std::vector<int64_t> known_integers(NodeImport& n, int i, std::string_view what) {
   const auto values = integers_if_known(n, i);
-  if (!values) n.unsupported("its {} (input {}) must be known at compile time; if it is an input of the model, fix its value", what, i);
+  if (!values) n.must_be_known(i, what);
   return *values;
 }
 
@@ -40,7 +40,7 @@ Axes axes_of_input(NodeImport& n, int i, int at_most) {
   if (const auto known = integers_if_known(n, i)) return {true, *known, no_value};
   const Dims dims = n.dims(i);
   n.require(dims.size() <= 1, "its axes must be a list, not {}", str(n.b.type(n.in(i))));
-  if (!product(dims).is_constant()) n.unsupported("the number of its axes must be known at compile time");
+  if (!product(dims).is_constant()) n.unsupported("the number of its axes must be known at compile time; give --shape or --size");
   n.require(product(dims).constant() <= at_most, "{} axes are named; there are {}", product(dims).constant(), at_most);
   return {true, {}, n.b.reshape(as_i64(n.b, n.in(i)), {product(dims)})};
 }

@@ -16,7 +16,7 @@ Window pool_window(NodeImport& n) {
 }
 
 void require_known(NodeImport& n, const Window& window) {
-  if (!window.is_known()) n.unsupported("its padding depends on a size known only at run time, or is negative; give --shape");
+  if (!window.is_known()) n.unsupported("its padding depends on a size known only at run time, or is negative; give --shape or --size");
 }
 
 Attributes attributes_of(NodeImport& n, const Window& window) {
@@ -67,7 +67,7 @@ double norm_of(NodeImport& n) {
 void pad_to_ceil(NodeImport& n, Window& window, const Dims& spatial) {
   for (size_t i = 0; i < window.rank(); ++i) {
     const Dim room = spatial[i] + window.before[i] + window.after[i] - Dim(window.extent(i));
-    if (!room.is_constant()) n.unsupported("ceil_mode needs a known image size, not {}; give --shape", str(spatial));
+    if (!room.is_constant()) n.unsupported("ceil_mode needs a known image size, not {}; give --shape or --size", str(spatial));
     const int64_t begin = (spatial[i] + window.before[i]).constant();
     int64_t last = divide_up(room, window.strides[i]).constant();
     // A window that would start behind the image does not count.

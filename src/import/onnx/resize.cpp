@@ -28,7 +28,7 @@ Dim scaled_size(NodeImport& n, const Dim& size, float scale) {
     const float times = scale * static_cast<float>(divisor);
     if (times == std::round(times) && times < 1048576.0f) return size * Dim(static_cast<int64_t>(times)) / Dim(divisor);
   }
-  n.unsupported("scale {} of the run-time size {} is no simple fraction; give --shape", scale, size.str());
+  n.unsupported("scale {} of the run-time size {} is no simple fraction; give --shape or --size", scale, size.str());
 }
 
 struct Geometry {
@@ -64,7 +64,7 @@ Geometry sized_geometry(NodeImport& n, const Dims& sizes, const std::vector<int6
   double common = 0;
   for (size_t i = 0; i < axes.size(); ++i) {
     const Dim& from = geometry.dims[static_cast<size_t>(axes[i])];
-    if (!sizes[i].is_constant() || !from.is_constant()) n.unsupported("keep_aspect_ratio_policy needs known sizes; give --shape");
+    if (!sizes[i].is_constant() || !from.is_constant()) n.unsupported("keep_aspect_ratio_policy needs known sizes; give --shape or --size");
     n.require(from.constant() > 0, "cannot keep the aspect ratio of {}", str(geometry.dims));
     const double scale = static_cast<double>(sizes[i].constant()) / static_cast<double>(from.constant());
     common = i == 0 ? scale : policy == "not_larger" ? std::min(common, scale) : std::max(common, scale);
@@ -166,7 +166,7 @@ void resize(NodeImport& n) {
   n.require(!crops || n.has(1), "coordinate mode tf_crop_and_resize needs a roi");
   const bool keeps_ratio = is_given(n, 3) && n.text("keep_aspect_ratio_policy", "stretch") != "stretch";
   if (!known_or_absent(n, 2) || (crops && !n.constant(1)) || (keeps_ratio && !integers_if_known(n, 3))) {
-    if (n.flag("antialias", false)) n.unsupported("antialias needs scales known at compile time; if they are an input of the model, fix their value");
+    if (n.flag("antialias", false)) n.must_be_known(is_given(n, 3) ? 3 : 2, "scales or sizes, with antialias,");
     RunTimeResize resize;
     resize.coordinate = coordinate;
     resize.nearest = nearest;

@@ -59,7 +59,7 @@ void split_to_sequence(NodeImport& n) {
   const ValueId x = n.in(0);
   const int axis = n.axis(n.integer("axis", 0), n.b.rank(x));
   const Dim total = n.b.dims(x)[static_cast<size_t>(axis)];
-  if (!total.is_constant()) n.unsupported("the size of the split axis must be known, not {}; give --shape", total.str());
+  if (!total.is_constant()) n.unsupported("the size of the split axis must be known, not {}; give --shape or --size", total.str());
   std::vector<int64_t> sizes;
   const bool listed = n.has(1) && n.rank(1) == 1;
   if (listed) {

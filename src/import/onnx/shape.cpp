@@ -26,7 +26,7 @@ Dims resolved_at_run_time(NodeImport& n, ValueId x, ValueId shape, bool zero_cop
   Builder& b = n.b;
   n.require(b.rank(shape) == 1, "the shape is {}; needs a vector", str(b.type(shape)));
   const Dim count = b.dims(shape)[0];
-  if (!count.is_constant()) n.unsupported("the rank of its result must be known at compile time");
+  if (!count.is_constant()) n.unsupported("the rank of its result must be known at compile time; give --shape or --size");
   n.require(count.constant() <= 64, "a shape of {} axes", count.constant());
   const ValueId zero = b.scalar(DType::i64, 0);
   const ValueId one = b.scalar(DType::i64, 1);

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "base/dim.h"
+#include "base/tensor.h"
+#include "import/onnx/import.h"
+
+/// Texts of options, NAME=VALUE each, read strictly. Throws invalid_input that says what is wrong.
+namespace tilewright::tools {
+
+/// "x=1x3x224x224": numbers, separated by 'x' or ','. "x=batch,3,max_len": names, [A-Za-z_][A-Za-z0-9_.]*, are separated by ','.
+/// "x=[]": a scalar.
+std::pair<std::string, Dims> parse_shape(const std::string& text);
+
+/// "max_len=128".
+std::pair<std::string, int64_t> parse_size(const std::string& text);
+
+/// "axes=axes.npy", "axes=axes.pb", "axis=1", "scale=0.5"; reads the file.
+std::pair<std::string, onnx::FixedValue> parse_constant(const std::string& text);
+
+/// A tensor of a .npy or .pb file.
+Tensor read_tensor(const std::string& file);
+
+}  // namespace tilewright::tools
