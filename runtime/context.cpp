@@ -100,7 +100,7 @@ void run_once(Run& run) {
     Pool& pool;
     ~Finish() { pool.finish_run(); }
   } finish{run.pool};
-  run.model().run(run);
+  run.execute();
 }
 
 }  // namespace
@@ -112,6 +112,7 @@ tilewright_status create(const Model& model, const tilewright_options* options, 
     if (const char* feature = missing_feature(model))
       throw Failure{TILEWRIGHT_ENVIRONMENT, std::string("model '") + model.name + "' was compiled for a machine with " + feature +
                                                 ", which this one lacks; compile it again with --target native here"};
+    device::open();
     int threads = 0;
     if (options != nullptr) {
       if (options->struct_size < sizeof(tilewright_options))
@@ -173,6 +174,8 @@ size_t memory_bytes(const tilewright_context* context) {
   const Run& run = context->run;
   size_t total = run.pool.held_bytes() + run.threads.scratch_bytes();
   for (const Arena& arena : run.arenas) total += arena.capacity();
+  for (const auto* buffers : {&run.device_inputs, &run.device_outputs})
+    for (const DeviceBuffer& buffer : *buffers) total += buffer.capacity();
   for (const Buffer& buffer : run.output_memory) total += buffer.capacity();
   return total;
 }

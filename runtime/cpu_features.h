@@ -4,6 +4,9 @@
 // artifacts, which refuse machines that lack something.
 
 #include <cstring>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace tilewright::rt {
 
@@ -13,11 +16,26 @@ struct CpuFeature {
 };
 
 #if defined(__x86_64__)
-#define TILEWRIGHT_CPU_FEATURE(name) CpuFeature{name, [] { return __builtin_cpu_supports(name) != 0; }}
+#define TILEWRIGHT_CPU_FEATURE(name)                       \
+  CpuFeature {                                             \
+    name, [] { return __builtin_cpu_supports(name) != 0; } \
+  }
 inline constexpr CpuFeature cpu_features[] = {
-    TILEWRIGHT_CPU_FEATURE("avx2"),       TILEWRIGHT_CPU_FEATURE("fma"),      TILEWRIGHT_CPU_FEATURE("bmi2"),
-    TILEWRIGHT_CPU_FEATURE("avx512f"),    TILEWRIGHT_CPU_FEATURE("avx512bw"), TILEWRIGHT_CPU_FEATURE("avx512dq"),
-    TILEWRIGHT_CPU_FEATURE("avx512vl"),   TILEWRIGHT_CPU_FEATURE("avx512vnni"), TILEWRIGHT_CPU_FEATURE("avx512bf16"),
+    TILEWRIGHT_CPU_FEATURE("avx2"),
+    TILEWRIGHT_CPU_FEATURE("fma"),
+    TILEWRIGHT_CPU_FEATURE("bmi2"),
+    TILEWRIGHT_CPU_FEATURE("avx512f"),
+    TILEWRIGHT_CPU_FEATURE("avx512bw"),
+    TILEWRIGHT_CPU_FEATURE("avx512dq"),
+    TILEWRIGHT_CPU_FEATURE("avx512vl"),
+    TILEWRIGHT_CPU_FEATURE("avx512vnni"),
+    TILEWRIGHT_CPU_FEATURE("avx512bf16"),
+    // Compilers came to know this name late, so the bit itself: CPUID leaf 7, EDX bit 23.
+    {"avx512fp16",
+     [] {
+       unsigned a = 0, b = 0, c = 0, d = 0;
+       return __builtin_cpu_supports("avx512f") != 0 && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 23 & 1) != 0;
+     }},
 };
 #undef TILEWRIGHT_CPU_FEATURE
 #else

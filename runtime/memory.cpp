@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "runtime/device.h"
 #include "runtime/failure.h"
 
 namespace tilewright::rt {
@@ -70,9 +71,9 @@ char* const* Arena::place(const Lifetime* lifetimes, const i64* bytes, size_t co
 }
 
 Pool::~Pool() {
-  for (const auto& [memory, bytes] : live_) std::free(memory);
+  for (const auto& [memory, bytes] : live_) device::release(memory);
   for (const auto& [bytes, list] : free_)
-    for (void* memory : list) std::free(memory);
+    for (void* memory : list) device::release(memory);
 }
 
 void* Pool::allocate(i64 bytes) {
@@ -82,8 +83,7 @@ void* Pool::allocate(i64 bytes) {
     memory = list->second.back();
     list->second.pop_back();
   } else {
-    memory = std::aligned_alloc(static_cast<size_t>(tensor_alignment), size);
-    if (memory == nullptr) throw Failure{TILEWRIGHT_ENVIRONMENT, "out of memory: a tensor of " + std::to_string(bytes) + " bytes"};
+    memory = device::allocate(size);
     held_ += size;
   }
   live_.emplace(memory, size);
@@ -103,7 +103,7 @@ void Pool::release(void* memory) {
 void Pool::finish_run() {
   while (!live_.empty()) release(live_.begin()->first);
   for (auto list = free_.rbegin(); list != free_.rend() && held_ > 2 * peak_live_; ++list)
-    for (; !list->second.empty() && held_ > 2 * peak_live_; list->second.pop_back(), held_ -= list->first) std::free(list->second.back());
+    for (; !list->second.empty() && held_ > 2 * peak_live_; list->second.pop_back(), held_ -= list->first) device::release(list->second.back());
   peak_live_ = 0;
 }
 

@@ -48,7 +48,7 @@ class Arena {
   };
   std::list<Entry> recent_;  ///< most recent first
   std::vector<char*> pointers_;
-  Buffer memory_;
+  DeviceBuffer memory_;
 };
 
 /// Memory of tensors whose size is learned during the run: free lists by size class, trimmed between runs.

@@ -1,7 +1,6 @@
 #include "runtime/program.h"
 
 #include <chrono>
-#include <cstring>
 
 namespace tilewright::rt {
 
@@ -23,11 +22,26 @@ Run::Run(const Model& model, int thread_count)
       outputs(static_cast<size_t>(model.output_count)),
       destinations(outputs.size()),
       output_memory(outputs.size()),
+      device_inputs(device::is_host() ? 0 : inputs.size()),
+      device_outputs(device::is_host() ? 0 : outputs.size()),
       arenas(static_cast<size_t>(model.block_count)),
       threads(thread_count),
       team(threads.team()),
       timings(static_cast<size_t>(model.kernel_count)),
-      model_(model) {}
+      model_(model),
+      weights_(device::weights(model.weights, static_cast<size_t>(model.weights_end - model.weights))),
+      kernel_inputs_(inputs.size()) {}
+
+void Run::execute() {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    kernel_inputs_[i] = inputs[i].data;
+    if (device::is_host()) continue;
+    kernel_inputs_[i] = device_inputs[i].reserve(static_cast<size_t>(inputs[i].bytes));
+    device::copy(kernel_inputs_[i], inputs[i].data, static_cast<size_t>(inputs[i].bytes));
+  }
+  model_.run(*this);
+  for (size_t i = 0; i < device_outputs.size(); ++i) device::copy(outputs[i].data, device_outputs[i].data(), static_cast<size_t>(outputs[i].bytes));
+}
 
 void* Run::output(int index, i64 bytes, std::initializer_list<i64> dims) {
   Tensor& out = outputs[static_cast<size_t>(index)];
@@ -43,6 +57,7 @@ void* Run::output(int index, i64 bytes, std::initializer_list<i64> dims) {
   } else {
     out.data = output_memory[static_cast<size_t>(index)].reserve(static_cast<size_t>(bytes));
   }
+  if (!device::is_host()) return device_outputs[static_cast<size_t>(index)].reserve(static_cast<size_t>(bytes));
   return out.data;
 }
 
@@ -53,11 +68,12 @@ Tensor Run::new_tensor(i64 element_bytes, std::initializer_list<i64> dims) {
 }
 
 void Run::call(int kernel, void* const* tensors, const i64* sizes) {
-  const tile::Args args{tensors, sizes, team};
+  const tile::Args args{tensors, sizes, team, device::queue()};
   const KernelInfo& info = model_.kernels[kernel];
   if (!profiling) return info.function(args);
   const auto start = std::chrono::steady_clock::now();
   info.function(args);
+  device::wait();
   Timing& timing = timings[static_cast<size_t>(kernel)];
   timing.calls += 1;
   timing.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -94,12 +110,12 @@ struct Stack {
     if (used + slice.bytes > capacity) {
       const i64 larger = max(2 * capacity, max(used + slice.bytes, 4096));
       char* moved = static_cast<char*>(run.allocate(larger));
-      if (used > 0) std::memcpy(moved, data, static_cast<size_t>(used));
+      device::copy(moved, data, static_cast<size_t>(used));
       run.release(data);
       data = moved;
       capacity = larger;
     }
-    if (slice.bytes > 0) std::memcpy(data + used, slice.data, static_cast<size_t>(slice.bytes));
+    device::copy(data + used, slice.data, static_cast<size_t>(slice.bytes));
     used += slice.bytes;
   }
 };
@@ -107,7 +123,7 @@ struct Stack {
 Tensor copy(Run& run, const Tensor& from) {
   Tensor to = from;
   to.data = run.allocate(from.bytes);
-  if (from.bytes > 0) std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes));
+  device::copy(to.data, from.data, static_cast<size_t>(from.bytes));
   return to;
 }
 
@@ -120,14 +136,16 @@ i64 run_loop(Run& run, void* sizes, const LoopCounts& counts, const Tensor* oper
   bool condition = counts.condition;
   std::vector<Tensor> in(2 + carried + static_cast<size_t>(counts.invariants)), out(1 + carried + scanned);
   std::vector<Stack> stacks(scanned);
-  in[0] = view(&iteration, sizeof iteration, {});
-  in[1] = view(&condition, sizeof condition, {});
+  in[0] = run.new_tensor(sizeof iteration, {});
+  in[1] = run.new_tensor(sizeof condition, {});
   for (size_t i = 0; i < carried; ++i) in[2 + i] = copy(run, operands[i]);
   for (size_t i = 0; i < static_cast<size_t>(counts.invariants); ++i) in[2 + carried + i] = operands[carried + i];
   for (; (counts.trip_count < 0 || iteration < counts.trip_count) && condition; ++iteration) {
+    device::copy(in[0].data, &iteration, sizeof iteration);
+    device::copy(in[1].data, &condition, sizeof condition);
     if (before_body != nullptr) before_body(sizes, &in[2]);
     body(run, sizes, in.data(), out.data());
-    condition = *static_cast<const bool*>(out[0].data);
+    condition = device::read<bool>(out[0].data);
     run.release(out[0].data);
     for (size_t i = 0; i < carried; ++i) {
       run.release(in[2 + i].data);
@@ -138,6 +156,8 @@ i64 run_loop(Run& run, void* sizes, const LoopCounts& counts, const Tensor* oper
       run.release(out[1 + carried + i].data);
     }
   }
+  run.release(in[0].data);
+  run.release(in[1].data);
   for (size_t i = 0; i < carried; ++i) results[i] = in[2 + i];
   for (size_t i = 0; i < scanned; ++i) {
     const Tensor& element = iteration > 0 ? stacks[i].element : scanned_element[i];

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/device.h"
 #include "runtime/failure.h"
 #include "runtime/memory.h"
 #include "runtime/thread_pool.h"
@@ -45,8 +46,9 @@ struct Model {
   int output_count;
   const KernelInfo* kernels;
   int kernel_count;
-  int block_count;              ///< arenas a context holds
-  const char* const* features;  ///< what the machine must have; ends with nullptr
+  int block_count;                    ///< arenas a context holds
+  const char *weights, *weights_end;  ///< of all the library's models
+  const char* const* features;        ///< what the machine must have; ends with nullptr
   void (*run)(Run&);
 };
 
@@ -56,9 +58,11 @@ class Run {
   Run(const Model& model, int thread_count);
 
   const Model& model() const { return model_; }
-  const void* input(int index) const { return inputs[static_cast<size_t>(index)].data; }
+  /// Where kernels read the input.
+  void* input(int index) const { return kernel_inputs_[static_cast<size_t>(index)]; }
   i64 input_dim(int index, int axis) const { return inputs[static_cast<size_t>(index)].dims[axis]; }
-  /// Memory for an output of these dims: the caller's when it gave enough, the context's otherwise.
+  void* weight(i64 offset) const { return const_cast<char*>(weights_) + offset; }
+  /// Where kernels write an output of these dims. It goes to the caller's memory when that is large enough, to the context's otherwise.
   void* output(int index, i64 bytes, std::initializer_list<i64> dims);
 
   /// Memory of block `block`'s tensors: laid out here (sizes known at run time) or by the compiler.
@@ -76,6 +80,9 @@ class Run {
   /// Element of an integer tensor that becomes a size; negative ones are refused.
   i64 size_from(i64 value, const char* source) const;
 
+  /// The whole model, once: brings inputs to the device, and outputs back.
+  void execute();
+
   // A context's state, used by context.cpp
   std::vector<Tensor> inputs, outputs;
   struct Destination {
@@ -84,6 +91,7 @@ class Run {
   };
   std::vector<Destination> destinations;
   std::vector<Buffer> output_memory;
+  std::vector<DeviceBuffer> device_inputs, device_outputs;  ///< unused where kernels work on the caller's memory
   std::vector<Arena> arenas;
   Pool pool;
   ThreadPool threads;
@@ -97,6 +105,8 @@ class Run {
 
  private:
   const Model& model_;
+  const char* weights_;
+  std::vector<void*> kernel_inputs_;
 };
 
 /// Borrowed view for a block's input.

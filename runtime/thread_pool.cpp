@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "runtime/device.h"
 #include "runtime/failure.h"
 
 namespace tilewright::rt {
@@ -28,7 +29,7 @@ inline void relax() {
 Buffer::~Buffer() { release(); }
 
 void Buffer::release() {
-  std::free(data_);
+  if (data_ != nullptr) place_ == Place::device ? device::release(data_) : std::free(data_);
   data_ = nullptr;
   capacity_ = 0;
 }
@@ -37,7 +38,7 @@ char* Buffer::reserve(size_t bytes) {
   if (bytes <= capacity_ && data_ != nullptr) return data_;
   const size_t rounded = (std::max<size_t>(bytes, 64) + 4095) / 4096 * 4096;
   release();
-  data_ = static_cast<char*>(std::aligned_alloc(4096, rounded));
+  data_ = static_cast<char*>(place_ == Place::device ? device::allocate(rounded) : std::aligned_alloc(4096, rounded));
   if (data_ == nullptr) throw Failure{TILEWRIGHT_ENVIRONMENT, "out of memory: " + std::to_string(rounded) + " bytes of working memory"};
   capacity_ = rounded;
   return data_;
@@ -49,8 +50,8 @@ ThreadPool::ThreadPool(int threads) : scratch_(std::make_unique<Buffer[]>(static
   } catch (const std::system_error& failure) {
     const int started = size();
     stop();
-    throw Failure{TILEWRIGHT_ENVIRONMENT, "only " + std::to_string(started) + " of " + std::to_string(threads) +
-                                              " threads can be started here (" + failure.what() + "); ask for fewer"};
+    throw Failure{TILEWRIGHT_ENVIRONMENT, "only " + std::to_string(started) + " of " + std::to_string(threads) + " threads can be started here (" +
+                                              failure.what() + "); ask for fewer"};
   }
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <atomic>
-#include <exception>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -13,20 +13,32 @@
 
 namespace tilewright::rt {
 
+/// Where a Buffer's bytes lie.
+enum class Place {
+  host,
+  device,  ///< where kernels work, see device.h
+};
+
 /// A 64-byte aligned block that grows and never shrinks by itself.
 class Buffer {
  public:
-  Buffer() = default;
+  explicit Buffer(Place place = Place::host) : place_(place) {}
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer();
   char* reserve(size_t bytes);  ///< at least `bytes`; earlier contents are lost when it grows. Throws Failure when memory is short.
   void release();
   size_t capacity() const { return capacity_; }
+  char* data() const { return data_; }
 
  private:
+  Place place_;
   char* data_ = nullptr;
   size_t capacity_ = 0;
+};
+
+struct DeviceBuffer : Buffer {
+  DeviceBuffer() : Buffer(Place::device) {}
 };
 
 /// Persistent workers for one context. A parallel region costs one atomic increment when the workers are awake; they spin for a few

@@ -59,7 +59,8 @@ class Scheduler {
     pattern::verify(block_.program);
     std::vector<RowGroup> groups;
     if (options_.fuse_rows) groups = find_row_groups(block_.program);
-    if (options_.row_bytes > 0) std::erase_if(groups, [&](const RowGroup& group) { return row_bytes(group).value_or(options_.row_bytes + 1) > options_.row_bytes; });
+    if (options_.row_bytes > 0)
+      std::erase_if(groups, [&](const RowGroup& group) { return row_bytes(group).value_or(options_.row_bytes + 1) > options_.row_bytes; });
     std::vector<const RowGroup*> group_of(block_.program.patterns.size(), nullptr);
     for (const RowGroup& group : groups)
       for (const int member : group.patterns) group_of[static_cast<size_t>(member)] = &group;

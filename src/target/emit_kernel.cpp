@@ -48,7 +48,8 @@ std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& ke
 
 std::string kernel_includes(const Target& target) {
   std::string text;
-  for (const std::string_view header : target.kind == TargetKind::cpu ? cpu::headers() : simt::headers(target)) text += fmt::format("#include \"tile/{}.h\"\n", header);
+  for (const std::string_view header : target.kind == TargetKind::cpu ? cpu::headers() : simt::headers(target))
+    text += fmt::format("#include \"tile/{}.h\"\n", header);
   return text + "\nusing tile::i64;\n";
 }
 

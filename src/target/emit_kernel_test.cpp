@@ -65,9 +65,8 @@ class EmitKernel : public ::testing::TestWithParam<std::string> {
   static void check(const std::vector<Case>& cases, const schedule::Options& options = {});
 };
 
-INSTANTIATE_TEST_SUITE_P(Targets, EmitKernel, ::testing::Values("native", "emulator:warp32", "emulator:warp64"), [](const auto& target) {
-  return std::regex_replace(target.param, std::regex(":"), "_");
-});
+INSTANTIATE_TEST_SUITE_P(Targets, EmitKernel, ::testing::Values("native", "emulator:warp32", "emulator:warp64"),
+                         [](const auto& target) { return std::regex_replace(target.param, std::regex(":"), "_"); });
 
 /// Schedules, compiles (all in one file) and runs; every case must give what the interpreter gives.
 void EmitKernel::check(const std::vector<Case>& cases, const schedule::Options& options) {

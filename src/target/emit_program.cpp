@@ -90,8 +90,10 @@ class ModelWriter {
     text += "static const char manifest[] =";
     for (size_t at = 0; at == 0 || at < model_.manifest.size(); at += 1000) text += "\n    " + quoted(model_.manifest.substr(at, 1000));
     const pattern::Program& program = model_.main->program;
-    text += fmt::format(";\n\nstatic const rt::Model model = {{{}, manifest, inputs, {}, outputs, {}, kernels, {}, {}, features, run}};\n", quoted(model_.name),
-                        program.inputs.size(), program.outputs.size(), kernels_.size(), block_count_);
+    text += fmt::format(
+        ";\n\nstatic const rt::Model model = {{{}, manifest, inputs, {}, outputs, {}, kernels, {}, {}, tilewright_weights, tilewright_weights_end, features, "
+        "run}};\n",
+        quoted(model_.name), program.inputs.size(), program.outputs.size(), kernels_.size(), block_count_);
     text +=
         "static tilewright_status create(const tilewright_options* options, tilewright_context** context) {\n"
         "  return rt::create(model, options, context);\n}\n"
@@ -222,11 +224,10 @@ class ModelWriter {
     const int number = block_count_++;
     Scope scope{block, main, {}, {}};
     const pattern::Program& program = block.program;
-    for (size_t i = 0; i < program.inputs.size(); ++i)
-      scope.pointers[program.inputs[i]] = main ? fmt::format("const_cast<void*>(r.input({}))", i) : fmt::format("in[{}].data", i);
+    for (size_t i = 0; i < program.inputs.size(); ++i) scope.pointers[program.inputs[i]] = main ? fmt::format("r.input({})", i) : fmt::format("in[{}].data", i);
     for (size_t id = 0; id < program.tensors.size(); ++id)
       if (block.placements[id].storage == Storage::constant)
-        scope.pointers[static_cast<TensorId>(id)] = fmt::format("weight({})", pool_.constant_offset(program.tensors[id].constant));
+        scope.pointers[static_cast<TensorId>(id)] = fmt::format("r.weight({})", pool_.constant_offset(program.tensors[id].constant));
     place_arena(scope, number);
     for (size_t step = 0; step < block.steps.size(); ++step) {
       std::visit([&](const auto& one) { write_step(scope, static_cast<int>(step), one, text); }, block.steps[step]);
@@ -326,7 +327,7 @@ class ModelWriter {
     define(scope, step);
     const pattern::TensorInfo& info = scope.block.program.tensor(bind.bind.tensor);
     for (size_t i = 0; i < bind.bind.symbols.size(); ++i)
-      scope.code += fmt::format("  s.{} = r.size_from(static_cast<const {}*>({})[{}], {});\n", sizes_.at(bind.bind.symbols[i]),
+      scope.code += fmt::format("  s.{} = r.size_from(rt::device::read<{}>({}, {}), {});\n", sizes_.at(bind.bind.symbols[i]),
                                 info.type.dtype == DType::i32 ? "int32_t" : "i64", pointer(scope, bind.bind.tensor), i, quoted(bind.bind.source));
   }
 
@@ -338,8 +339,8 @@ class ModelWriter {
 
   void write_step(Scope& scope, int step, const schedule::CopyTensor& copy, std::string&) {
     define(scope, step);
-    scope.code += fmt::format("  if (const i64 n = {}; n > 0) std::memcpy({}, {}, static_cast<size_t>(n));\n", bytes(scope.block.program.tensor(copy.to).type),
-                              pointer(scope, copy.to), pointer(scope, copy.from));
+    scope.code += fmt::format("  rt::device::copy({}, {}, static_cast<size_t>({}));\n", pointer(scope, copy.to), pointer(scope, copy.from),
+                              bytes(scope.block.program.tensor(copy.to).type));
   }
 
   /// Takes over the tensors that a called block returned in `results`.
@@ -356,7 +357,7 @@ class ModelWriter {
       }
       if (placement.storage != Storage::unused) {
         if (!scope.pointers.count(id)) allocate(scope, id);
-        scope.code += fmt::format("  if ({0}.bytes > 0) std::memcpy({1}, {0}.data, static_cast<size_t>({0}.bytes));\n", result, pointer(scope, id));
+        scope.code += fmt::format("  rt::device::copy({1}, {0}.data, static_cast<size_t>({0}.bytes));\n", result, pointer(scope, id));
       }
       scope.code += fmt::format("  r.release({}.data);\n", result);
     }
@@ -375,7 +376,7 @@ class ModelWriter {
     const std::string results = fmt::format("results_{}", step), inputs = fmt::format("operands_{}", step);
     scope.code += operands(scope, inputs, call.pattern.inputs, {});
     scope.code += fmt::format("  rt::Tensor {}[{}];\n", results, call.pattern.outputs.size() + 1);
-    scope.code += fmt::format("  if (*static_cast<const bool*>({})) block_{}(r, sizes, {}, {});\n  else block_{}(r, sizes, {}, {});\n",
+    scope.code += fmt::format("  if (rt::device::read<bool>({})) block_{}(r, sizes, {}, {});\n  else block_{}(r, sizes, {}, {});\n",
                               pointer(scope, call.pattern.condition), then_number, inputs, results, else_number, inputs, results);
     receive(scope, call.pattern.outputs, call.pattern.bound, results);
   }
@@ -410,8 +411,8 @@ class ModelWriter {
         before += fmt::format(" static_cast<Sizes*>(z)->{} = carried[{}].dims[{}];", sizes_.at(one.symbol), one.output, one.axis);
       before += " }";
     }
-    const std::string trip = loop.trip_count < 0 ? "-1" : fmt::format("rt::max(0, *static_cast<const i64*>({}))", pointer(scope, loop.trip_count));
-    const std::string condition = loop.condition < 0 ? "true" : fmt::format("*static_cast<const bool*>({})", pointer(scope, loop.condition));
+    const std::string trip = loop.trip_count < 0 ? "-1" : fmt::format("rt::max(0, rt::device::read<i64>({}))", pointer(scope, loop.trip_count));
+    const std::string condition = loop.condition < 0 ? "true" : fmt::format("rt::device::read<bool>({})", pointer(scope, loop.condition));
     scope.code += fmt::format("  rt::run_loop(r, sizes, {{{}, {}, {}, {}, {}}}, {}, {}, block_{}, {}, {});\n", trip, condition, loop.carried.size(),
                               loop.invariants.size(), scanned, inputs, results, body, before, elements);
     receive(scope, loop.outputs, loop.bound, results);
@@ -451,8 +452,8 @@ EmittedSources emit_sources(const std::vector<ModelSource>& models, const Target
 
   std::string program =
       "// The host program: sizes, memory and the order of kernels. Written by tilewright.\n#include <cstring>\n\n#include \"runtime/context.h\"\n\n"
-      "namespace rt = tilewright::rt;\nusing rt::i64;\nextern \"C\" const char tilewright_weights[];\n"
-      "static inline void* weight(i64 offset) { return const_cast<char*>(tilewright_weights) + offset; }\n\nnamespace kernels {\n";
+      "namespace rt = tilewright::rt;\nusing rt::i64;\nextern \"C\" const char tilewright_weights[], tilewright_weights_end[];\n"
+      "\nnamespace kernels {\n";
   for (size_t i = 0; i < pool.functions.size(); ++i) program += fmt::format("void kernel_{}(const tile::Args& a);\n", i);
   program += "}  // namespace kernels\n\n" + bodies + exports(models);
   pool.out.program.push_back({"model.cpp", std::move(program)});
@@ -463,7 +464,7 @@ EmittedSources emit_sources(const std::vector<ModelSource>& models, const Target
   for (int file = 0; file < files && count > 0; ++file) {
     std::string text = includes + "\nnamespace kernels {\n\n";
     for (int i = file; i < count; i += files) text += pool.functions[static_cast<size_t>(i)] + "\n";
-    pool.out.kernels.push_back({fmt::format("kernels_{}.cpp", file), text + "}  // namespace kernels\n"});
+    pool.out.kernels.push_back({fmt::format("kernels_{}.{}", file, target.kind == TargetKind::cuda ? "cu" : "cpp"), text + "}  // namespace kernels\n"});
   }
   pool.out.distinct_kernel_count = count;
   return std::move(pool.out);

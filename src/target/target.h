@@ -17,12 +17,12 @@ enum class TargetKind {
 
 /// A machine that artifacts are made for, as data. Passes and emitters ask these fields, never the name.
 struct Target {
-  std::string name;                        ///< "cpu:x86-64-v4"
+  std::string name;  ///< "cpu:x86-64-v4"
   TargetKind kind = TargetKind::cpu;
-  std::string architecture;                ///< ELF machine of the artifact: "x86_64", "aarch64"
-  std::vector<std::string> compile_flags;  ///< machine flags for kernels
-  std::vector<std::string> features;       ///< what the running machine must have, as __builtin_cpu_supports spells it
-  int vector_bytes = 16;                   ///< widest SIMD register
+  std::string architecture;                  ///< ELF machine of the artifact: "x86_64", "aarch64"
+  std::vector<std::string> compile_flags;    ///< machine flags for kernels
+  std::vector<std::string> features;         ///< what the running machine must have, as __builtin_cpu_supports spells it
+  int vector_bytes = 16;                     ///< widest SIMD register
   int64_t shared_bytes = 0;                  ///< memory that the threads of a block share; 0: the machine has none
   int warp_size = 1;                         ///< threads that run in lockstep
   std::vector<std::string> link_flags = {};  ///< what its kernels need beside the C library

@@ -36,7 +36,10 @@ void write_source_folder(const EmittedSources& sources, const Target& target, co
 /// The compiler `build_library` would run: its command, and the first line of its --version ("" when it cannot be run).
 struct CompilerInfo {
   std::string command, version;
+  std::string library_folder;  ///< of nvcc: where the CUDA runtime's static library lies
 };
 CompilerInfo find_compiler(const Target& target, const BuildOptions& options);
+/// nvcc: $TILEWRIGHT_NVCC, or the one in the path. Throws environment when it or its libraries are missing.
+CompilerInfo find_cuda_compiler();
 
 }  // namespace tilewright

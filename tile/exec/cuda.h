@@ -4,7 +4,11 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
+#include <initializer_list>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "tile/exec/simt.h"
 
@@ -77,7 +81,27 @@ void launch(const Kernel& kernel, const Launch& l, const Args& a) {
   if (l.blocks <= 0) return;
   detail::entry<<<static_cast<unsigned>(l.blocks), static_cast<unsigned>(l.threads), static_cast<size_t>(l.shared_bytes), static_cast<cudaStream_t>(a.queue)>>>(
       kernel);
-  if (const cudaError_t failure = cudaGetLastError(); failure != cudaSuccess) throw std::string("cannot start a kernel: ") + cudaGetErrorString(failure);
+  if (const cudaError_t failure = cudaGetLastError(); failure != cudaSuccess)
+    throw std::runtime_error(std::string("cannot start a kernel: ") + cudaGetErrorString(failure));
+}
+
+/// f(args) with copies of the tensors, of so many bytes each, in the host's memory; what f leaves in them goes back.
+template <class F>
+void on_host(const Args& a, std::initializer_list<i64> bytes, F&& f) {
+  const auto copy = [&](void* to, const void* from, size_t count) {
+    cudaError_t failure = cudaMemcpyAsync(to, from, count, cudaMemcpyDefault, static_cast<cudaStream_t>(a.queue));
+    if (failure == cudaSuccess) failure = cudaStreamSynchronize(static_cast<cudaStream_t>(a.queue));
+    if (failure != cudaSuccess) throw std::runtime_error(std::string("cannot copy to or from the GPU: ") + cudaGetErrorString(failure));
+  };
+  std::vector<std::vector<std::byte>> copies;
+  std::vector<void*> tensors;
+  for (const i64 size : bytes) {
+    copies.emplace_back(static_cast<size_t>(size) + 64);
+    copy(copies.back().data(), a.tensor[tensors.size()], static_cast<size_t>(size));
+    tensors.push_back(copies.back().data());
+  }
+  f(Args{tensors.data(), a.size, a.team, a.queue});
+  for (size_t i = 0; i < tensors.size(); ++i) copy(a.tensor[i], tensors[i], copies[i].size() - 64);
 }
 
 }  // namespace tile::simt

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -439,6 +440,12 @@ void launch(const Kernel& kernel, const Launch& launch, const Args& args) {
   const char* const chosen = std::getenv("TILEWRIGHT_EMULATOR_SEED");
   const uint64_t seed = chosen ? std::strtoull(chosen, nullptr, 10) : 1;
   launch_emulated<TILE_EMULATED_WARP>(kernel, launch, args.team, detail::Random(seed)() + detail::launches++);
+}
+
+/// f(args) with the tensors, of so many bytes each, in memory that the host can read and write.
+template <class F>
+void on_host(const Args& a, std::initializer_list<i64>, F&& f) {
+  f(a);
 }
 
 }  // namespace tile::simt

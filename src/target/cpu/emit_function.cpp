@@ -4,8 +4,9 @@
 namespace tilewright::cpu {
 
 std::span<const std::string_view> headers() {
-  static constexpr std::string_view names[] = {"cast",           "exec/args",      "kernels/contract", "kernels/conv_windows", "kernels/cumulate",
-                                               "kernels/depthwise", "kernels/select", "kernels/suppress", "math",                 "reduce"};
+  static constexpr std::string_view names[] = {
+      "cast", "exec/args", "kernels/contract", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/select", "kernels/suppress",
+      "math", "reduce"};
   return names;
 }
 

@@ -5,7 +5,7 @@ namespace tilewright::simt {
 
 std::span<const std::string_view> headers(const Target& target) {
   static constexpr std::string_view emulated[] = {"cast", "exec/emulator", "kernels/select", "kernels/simt_contract", "kernels/suppress", "math"};
-  static constexpr std::string_view cuda[] = {"cast", "exec/cuda", "kernels/simt_contract", "math"};
+  static constexpr std::string_view cuda[] = {"cast", "exec/cuda", "kernels/select", "kernels/simt_contract", "kernels/suppress", "math"};
   if (target.kind == TargetKind::cuda) return cuda;
   return emulated;
 }
@@ -15,8 +15,8 @@ void Function::declare_views(Writer& out) const {
   for (size_t i = 0; i < kernel_.kernel.tensors.size(); ++i) {
     const Type& type = kernel_.program().tensor(kernel_.kernel.tensors[i]).type;
     const std::string& name = kernel_.pointers.at(kernel_.kernel.tensors[i]);
-    out.line(fmt::format("const auto {} = ex.global(static_cast<{}{}*>(this->tensor[{}]), {});", name, name[0] == 'x' ? "const " : "",
-                         storage_type(type.dtype), i, print_index(product(type.dims), kernel_.sizes, {})));
+    out.line(fmt::format("const auto {} = ex.global(static_cast<{}{}*>(this->tensor[{}]), {});", name, name[0] == 'x' ? "const " : "", storage_type(type.dtype),
+                         i, print_index(product(type.dims), kernel_.sizes, {})));
   }
 }
 

@@ -66,8 +66,7 @@ class PointsWriter {
       const pattern::Reduction& reduction = nest_.reductions[r];
       roots.push_back(reduction.value);
       out_.line(fmt::format("{} sum{} = {};", value_type(result_dtype(reduction)), r, start_value(reduction)));
-      if (is_arg(reduction.op))
-        out_.line(fmt::format("{} best{} = {{}};", value_type(nest_.nodes[static_cast<size_t>(reduction.value)].dtype), r));
+      if (is_arg(reduction.op)) out_.line(fmt::format("{} best{} = {{}};", value_type(nest_.nodes[static_cast<size_t>(reduction.value)].dtype), r));
     }
     body_.want(roots);
     const bool may_be_empty = sum_length_.as_constant().value_or(0) <= 0;

@@ -15,7 +15,8 @@ void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Fun
   };
   const Dim count = product(kernel.program().tensor(scatter.output).type.dims);
   Writer copy(Function::body_depth);
-  copy.open(fmt::format("for (i64 p = ex.block() * ex.threads() + ex.thread(); p < {}; p += ex.blocks() * ex.threads())", print_index(count, kernel.sizes, {})));
+  copy.open(
+      fmt::format("for (i64 p = ex.block() * ex.threads() + ex.thread(); p < {}; p += ex.blocks() * ex.threads())", print_index(count, kernel.sizes, {})));
   copy.line(fmt::format("{}[p] = {}[p];", kernel.pointers.at(scatter.output), kernel.pointers.at(scatter.initial)));
   copy.close();
   function.launch(copy, {fmt::format("tile::min<i64>({}, 1024)", print_index((count + 255) / Dim(256), kernel.sizes, {})), "256"},
@@ -49,8 +50,15 @@ void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, 
 
 void emit_select(const KernelText& kernel, const pattern::Select& select, Function& function) {
   Writer lines(1);
+  std::string bytes;
+  for (const TensorId id : kernel.kernel.tensors) {
+    const Type& type = kernel.program().tensor(id).type;
+    bytes += fmt::format("{}{} * i64{{{}}}", bytes.empty() ? "" : ", ", print_factor(product(type.dims), kernel.sizes, {}), size_of(type.dtype));
+  }
+  lines.open(fmt::format("tile::simt::on_host(a, {{{}}}, [&](const tile::Args& a)", bytes));
   kernel.declare_tensors(lines);
   write_select(kernel, select, lines);
+  lines.close(");");
   function.on_host(lines);
 }
 

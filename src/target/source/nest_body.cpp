@@ -8,7 +8,13 @@ namespace tilewright::source {
 
 NestBody::NestBody(const LoweredNest& nest, Names names, std::map<TensorId, std::string> pointers, Writer& out, std::string prefix,
                    std::map<TensorId, std::string> stores)
-    : nest_(nest), names_(std::move(names)), pointers_(std::move(pointers)), stores_(std::move(stores)), out_(out), prefix_(std::move(prefix)), symbols_(nest.symbols) {
+    : nest_(nest),
+      names_(std::move(names)),
+      pointers_(std::move(pointers)),
+      stores_(std::move(stores)),
+      out_(out),
+      prefix_(std::move(prefix)),
+      symbols_(nest.symbols) {
   wanted_.assign(nest.nodes.size(), false);
   stores_.insert(pointers_.begin(), pointers_.end());
   scopes_.push_back({});
@@ -146,8 +152,7 @@ void NestBody::write_load(ExprId id, const Address& address, size_t access) {
   for (const Indirect& indirect : address.indirect) names_.erase(indirect.symbol);
 }
 
-std::string NestBody::element(const std::map<size_t, Place>& places, size_t i, const Address& address,
-                              const std::map<TensorId, std::string>& bases) const {
+std::string NestBody::element(const std::map<size_t, Place>& places, size_t i, const Address& address, const std::map<TensorId, std::string>& bases) const {
   const auto found = places.find(i);
   if (found != places.end()) return fmt::format("{}[{}]", found->second.pointer, index(found->second.rest));
   return fmt::format("{}[{}]", bases.at(address.tensor), index(address.offset));
