@@ -8,8 +8,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <boost/context/fiber.hpp>
-#include <boost/context/protected_fixedsize_stack.hpp>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -25,6 +23,7 @@
 #include <vector>
 
 #include "tile/exec/emulated_memory.h"
+#include "tile/exec/fibers.h"
 #include "tile/exec/simt.h"
 
 /// Threads of a warp in launch().
@@ -59,41 +58,23 @@ class Random {
   uint64_t state_;
 };
 
-/// Boost's stack allocator: the stacks of fibers that have ended are kept for the next ones of this OS thread.
-class FiberStacks {
- public:
-  boost::context::stack_context allocate() {
-    if (kept().stacks.empty()) return source().allocate();
-    const boost::context::stack_context stack = kept().stacks.back();
-    kept().stacks.pop_back();
-    return stack;
-  }
-  void deallocate(boost::context::stack_context& stack) noexcept { kept().stacks.push_back(stack); }
-
- private:
-  struct Kept {
-    std::vector<boost::context::stack_context> stacks;
-    ~Kept() {
-      for (boost::context::stack_context& stack : stacks) source().deallocate(stack);
-    }
-  };
-  static boost::context::protected_fixedsize_stack source() { return boost::context::protected_fixedsize_stack(64 << 10); }
-  static Kept& kept() {
-    static thread_local Kept kept;
-    return kept;
-  }
-};
+/// Unwinds a thread of a block that has failed.
+struct Abandoned {};
 
 /// Runs the blocks of one launch, one after the other.
 class BlockRunner {
  public:
   /// `run(kernel, runner, thread)` runs the kernel as one thread.
   BlockRunner(const Launch& launch, int warp_size, const void* kernel, void (*run)(const void* kernel, BlockRunner& runner, int thread))
-      : launch_(launch), warp_size_(warp_size), kernel_(kernel), run_(run), memory_(launch.shared_bytes, launch.threads, warp_size) {
-    threads_.resize(static_cast<size_t>(launch.threads));
-    fibers_.resize(threads_.size() + 1);
+      : launch_(launch),
+        warp_size_(warp_size),
+        kernel_(kernel),
+        run_(run),
+        memory_(launch.shared_bytes, launch.threads, warp_size),
+        threads_(static_cast<size_t>(launch.threads)),
+        warps_((threads_.size() - 1) / static_cast<size_t>(warp_size) + 1),
+        fibers_(launch.threads, [this] { return run_threads(); }) {
     runnable_.reserve(threads_.size());
-    warps_.resize((threads_.size() - 1) / static_cast<size_t>(warp_size) + 1);
   }
 
   /// Throws the fault of a thread, and EmulationError when the threads wait for one another. Not to be used after that.
@@ -104,13 +85,13 @@ class BlockRunner {
     runnable_.resize(threads_.size());
     std::iota(runnable_.begin(), runnable_.end(), 0);
     finished_ = 0;
-    current_ = scheduler();
-    switch_away();
-    if (fault_ || finished_ < launch_.threads) {
-      for (boost::context::fiber& fiber : fibers_) fiber = {};  // unwinds what waits
-      if (fault_) std::rethrow_exception(fault_);
-      throw EmulationError(block_text() + ": threads wait for one another: " + waiting_text());
+    fibers_.go(pick());
+    if (finished_ == launch_.threads) return;
+    if (!fault_) fault_ = std::make_exception_ptr(EmulationError(block_text() + ": threads wait for one another: " + waiting_text()));
+    for (int thread = 0; thread < launch_.threads; ++thread) {
+      if (fibers_.waits(thread)) fibers_.go(thread);
     }
+    std::rethrow_exception(fault_);
   }
 
   const Launch& launch() const { return launch_; }
@@ -197,7 +178,6 @@ class BlockRunner {
     Slot slots[2][64];
   };
 
-  int scheduler() const { return launch_.threads; }  ///< run_block's own place among the fibers
   Thread& at(int thread) { return threads_[static_cast<size_t>(thread)]; }
   Warp& warp_of(int thread) { return warps_[static_cast<size_t>(thread / warp_size_)]; }
 
@@ -226,47 +206,38 @@ class BlockRunner {
     release(warp_of(thread).barrier, warp * warp_size_, lanes_of(warp));
   }
   void yield() {
-    runnable_.push_back(current_);
+    runnable_.push_back(fibers_.current());
     switch_away();
   }
 
   // ---- fibers: one for each thread that waits and one that runs; a thread that ends leaves its fiber to one that begins
 
-  /// Takes a random runnable thread, or the scheduler when there is none.
+  /// Takes a random runnable thread; run_block's own place when there is none.
   int pick() {
-    if (runnable_.empty()) return scheduler();
+    if (runnable_.empty()) return fibers_.caller();
     const size_t i = random_.below(runnable_.size());
     const int thread = runnable_[i];
     runnable_[i] = runnable_.back();
     runnable_.pop_back();
     return thread;
   }
-  boost::context::fiber& fiber(int thread) { return fibers_[static_cast<size_t>(thread)]; }
 
   /// Goes on with another thread until this one is picked again.
   void switch_away() {
     if (flying_ > 0) land_some_copy();
-    const int me = current_;
     const int next = pick();
-    if (next == me) return;
-    if (!fiber(next)) {
-      fiber(next) = boost::context::fiber(std::allocator_arg, FiberStacks(), [this](boost::context::fiber&& from) {
-        fiber(left_) = std::move(from);
-        return run_threads();
-      });
-    }
-    left_ = me;
-    current_ = next;
-    boost::context::fiber from = std::move(fiber(next)).resume();
-    if (from) fiber(left_) = std::move(from);
+    if (next == fibers_.current()) return;
+    fibers_.go(next);
+    if (fault_) throw Abandoned();
   }
 
   /// Runs threads until the next one to run has a fiber of its own; returns that.
-  boost::context::fiber run_threads() {
+  int run_threads() {
     for (;;) {
-      run_thread(current_);
-      current_ = fault_ ? scheduler() : pick();
-      if (fiber(current_)) return std::move(fiber(current_));
+      run_thread(fibers_.current());
+      const int next = fault_ ? fibers_.caller() : pick();
+      if (fibers_.waits(next)) return next;
+      fibers_.move_to(next);
     }
   }
 
@@ -279,8 +250,7 @@ class BlockRunner {
       if (!t.copies.empty()) throw EmulationError("ends with " + std::to_string(t.copies.size()) + " asynchronous copies that it has not waited for");
       t.finished = true;
       ++finished_;
-    } catch (const boost::context::detail::forced_unwind&) {
-      throw;
+    } catch (const Abandoned&) {
     } catch (const std::exception& error) {
       fault_ = std::make_exception_ptr(EmulationError(block_text() + ", thread " + std::to_string(thread) + ": " + error.what()));
     }
@@ -329,9 +299,8 @@ class BlockRunner {
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   Barrier block_barrier_;
-  std::vector<boost::context::fiber> fibers_;  ///< of the threads that wait, and the scheduler's
-  std::vector<int> runnable_;                  ///< threads that have not begun, or need not wait any longer
-  int current_ = 0, left_ = 0;                 ///< who runs, and who ran before
+  Fibers fibers_;              ///< by thread
+  std::vector<int> runnable_;  ///< threads that have not begun, or need not wait any longer
   int finished_ = 0;
   int flying_ = 0;  ///< copies that have not landed
   i64 block_ = 0;
