@@ -70,8 +70,8 @@ void write_scatter_points(const KernelText& kernel, const pattern::Scatter& scat
   }
   if (!inside.empty()) out.open(fmt::format("if ({})", inside));
   const Operand value = body.value(scatter.value);
-  const std::string element = "*element";
-  out.line(fmt::format("auto* const element = {} + {};", y, body.factor(place.offset)));
+  const std::string element = "element";
+  out.line(fmt::format("auto& element = {}[{}];", y, body.index(place.offset)));
   const std::string old = "(" + loaded(type.dtype, element) + ")";
   out.line(fmt::format("{} = {};", element,
                        stored(type.dtype, scatter_combined(scatter, old, converted(value, type.dtype), type.dtype),
