@@ -13,7 +13,6 @@
 #include <cstring>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <numeric>
 #include <string>
 #include <type_traits>
