@@ -14,9 +14,7 @@
 #include <exception>
 #include <initializer_list>
 #include <memory>
-#include <mutex>
 #include <numeric>
-#include <source_location>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -56,6 +54,13 @@ class Random {
 
  private:
   uint64_t state_;
+};
+
+/// Where a kernel calls a barrier.
+struct Site {
+  const char* file = "";
+  int line = 0;
+  bool operator==(const Site&) const = default;
 };
 
 /// Unwinds a thread of a block that has failed.
@@ -99,14 +104,14 @@ class BlockRunner {
   SharedMemory& memory() { return memory_; }
   int lanes_of(int warp) const { return std::min(warp_size_, launch_.threads - warp * warp_size_); }
 
-  void sync(int thread, const std::source_location& site) {
+  void sync(int thread, Site site) {
     if (arrive(block_barrier_, launch_.threads, thread, Wait::sync, site)) {
       memory_.block_synced();
       release(block_barrier_, 0, launch_.threads);
     }
     switch_away();
   }
-  void sync_warp(int thread, const std::source_location& site) {
+  void sync_warp(int thread, Site site) {
     Warp& warp = warp_of(thread);
     if (arrive(warp.barrier, lanes_of(thread / warp_size_), thread, Wait::sync_warp, site)) {
       memory_.warp_synced(thread / warp_size_);
@@ -115,7 +120,7 @@ class BlockRunner {
     switch_away();
   }
   template <class T>
-  T shuffle(int thread, const T& value, int lane, const std::source_location& site) {
+  T shuffle(int thread, const T& value, int lane, Site site) {
     Warp& warp = warp_of(thread);
     const int lanes = lanes_of(thread / warp_size_);
     if (lane < 0 || lane >= lanes) throw EmulationError("shuffles from lane " + std::to_string(lane) + " of a warp of " + std::to_string(lanes) + " threads");
@@ -161,7 +166,7 @@ class BlockRunner {
   struct Thread {
     Wait waits_at = Wait::nothing;
     bool finished = false;
-    std::source_location site;
+    Site site;
     int groups = 0;  ///< committed
     std::vector<Copy> copies;
   };
@@ -184,13 +189,13 @@ class BlockRunner {
   // ---- barriers
 
   /// Whether `thread` is the last of `count` to come.
-  bool arrive(Barrier& barrier, int count, int thread, Wait wait, const std::source_location& site) {
+  bool arrive(Barrier& barrier, int count, int thread, Wait wait, Site site) {
     if (barrier.arrived == 0) barrier.first = thread;
     Thread& t = at(thread);
     t.waits_at = wait;
     t.site = site;
     const Thread& first = at(barrier.first);
-    if (wait != first.waits_at || site.line() != first.site.line() || site.column() != first.site.column() || site.file_name() != first.site.file_name())
+    if (site != first.site)
       throw EmulationError("comes to " + wait_text(t) + ", but thread " + std::to_string(barrier.first) + " waits at " + wait_text(first));
     return ++barrier.arrived == count;
   }
@@ -275,8 +280,8 @@ class BlockRunner {
   static std::string wait_text(const Thread& thread) {
     if (thread.waits_at == Wait::nothing) return thread.finished ? "the kernel's end" : "nothing";
     const std::string name = thread.waits_at == Wait::sync ? "sync()" : thread.waits_at == Wait::sync_warp ? "sync_warp()" : "shuffle()";
-    const std::string file = thread.site.file_name();
-    return name + " in " + file.substr(file.rfind('/') + 1) + ":" + std::to_string(thread.site.line());
+    const std::string file = thread.site.file;
+    return name + " in " + file.substr(file.rfind('/') + 1) + ":" + std::to_string(thread.site.line);
   }
   /// Which threads stand where, neighbours at the same place together.
   std::string waiting_text() const {
@@ -329,12 +334,12 @@ class EmulatedThread {
   int lane() const { return thread_ % warp_size; }
   int warp() const { return thread_ / warp_size; }
 
-  void sync(const std::source_location& site = std::source_location::current()) { runner_.sync(thread_, site); }
-  void sync_warp(const std::source_location& site = std::source_location::current()) { runner_.sync_warp(thread_, site); }
+  void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { runner_.sync(thread_, {file, line}); }
+  void sync_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { runner_.sync_warp(thread_, {file, line}); }
   template <class T>
-  T shuffle(const T& value, int lane, const std::source_location& site = std::source_location::current()) {
+  T shuffle(const T& value, int lane, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
     static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16, "a shuffle moves trivially copyable values of up to 16 bytes");
-    return runner_.shuffle(thread_, value, lane, site);
+    return runner_.shuffle(thread_, value, lane, {file, line});
   }
 
   template <class T>

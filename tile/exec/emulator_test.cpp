@@ -128,21 +128,21 @@ TEST(Emulator, ReducesBlocksOverWarpsAndSharedMemoryInEveryOrder) {
   }
 }
 
-TEST(Emulator, OrdersDependOnTheSeedAlone) {
-  const auto ran = [](uint64_t seed) {
-    std::vector<int> order;
-    run(
-        {.blocks = 2, .threads = 40},
-        [&](auto& ex) {
-          order.push_back(static_cast<int>(ex.block()) * 40 + ex.thread());
-          ex.sync();
-          order.push_back(static_cast<int>(ex.block()) * 40 + ex.thread());
-        },
-        seed);
-    return order;
+TEST(Emulator, OrdersOfBlocksAndThreadsDependOnTheSeedAlone) {
+  const auto order = [](const Launch& launch, uint64_t seed) {
+    std::vector<i64> ran;
+    const auto note = [&](auto& ex) {
+      ran.push_back(ex.block() * ex.threads() + ex.thread());
+      ex.sync();
+      ran.push_back(ex.block() * ex.threads() + ex.thread());
+    };
+    run(launch, note, seed);
+    return ran;
   };
-  EXPECT_EQ(ran(1), ran(1));
-  EXPECT_NE(ran(1), ran(2));
+  for (const Launch& launch : {Launch{.blocks = 1, .threads = 40}, Launch{.blocks = 40, .threads = 1}}) {
+    EXPECT_EQ(order(launch, 1), order(launch, 1));
+    EXPECT_NE(order(launch, 1), order(launch, 2));
+  }
 }
 
 TEST(Emulator, LaunchesWithTheTeamOfTheArguments) {
@@ -204,27 +204,45 @@ TEST(Emulator, FindsThreadsThatWaitAtDifferentBarriers) {
   EXPECT_TRUE(says(fault({.threads = 32}, sides), "comes to sync() in emulator_test.cpp:", "waits at sync() in emulator_test.cpp:"));
 }
 
-TEST(Emulator, UnwindsTheOtherThreadsOfAFaultyBlockAndGoesOnWithTheNextLaunch) {
-  testing::TestTeam threads(2);
-  int objects = 0;
+TEST(Emulator, UnwindsTheOtherThreadsOfAFaultyBlock) {
+  int objects = 0, ended = 0;
   struct Counted {
     int& count;
     explicit Counted(int& c) : count(c) { ++count; }
     ~Counted() { --count; }
   };
-  const auto body = [&](auto& ex) {
+  const auto planted = [&](auto& ex) {
     Counted counted(objects);
     ex.sync();
     if (ex.thread() == 5) throw EmulationError("planted");
-    ex.sync();
+    ex.sync_warp();
+    ++ended;
   };
-  EXPECT_TRUE(says(fault({.threads = 64}, body), "block 0, thread 5", "planted"));
+  EXPECT_TRUE(says(fault({.threads = 64}, planted), "block 0, thread 5", "planted"));
+  const auto divergent = [&](auto& ex) {
+    Counted counted(objects);
+    if (ex.thread() < 5) ex.sync();
+    ended += ex.thread() < 5;
+  };
+  EXPECT_TRUE(says(fault({.threads = 64}, divergent), "block 0", "wait for one another"));
   EXPECT_EQ(objects, 0);
-  const auto somewhere = [](auto& ex) {
+  EXPECT_LE(ended, 20 * 32) << "only the warp without the fault can have gone on";
+}
+
+TEST(Emulator, BeginsNoBlockAfterAFaultAndGoesOnWithTheNextLaunch) {
+  int began = 0;
+  const auto every = [&](auto&) {
+    ++began;
+    throw EmulationError("planted");
+  };
+  EXPECT_THROW(run({.blocks = 100, .threads = 64}, every), EmulationError);
+  EXPECT_EQ(began, 1);
+  const auto some = [](auto& ex) {
     ex.sync();
     if (ex.block() % 10 == 7) throw EmulationError("planted");
   };
-  EXPECT_THROW(launch_emulated(Kernel<decltype(somewhere)>{somewhere}, {.blocks = 100, .threads = 64}, threads.team(), 1), EmulationError);
+  testing::TestTeam threads(2);
+  EXPECT_THROW(launch_emulated(Kernel<decltype(some)>{some}, {.blocks = 100, .threads = 64}, threads.team(), 1), EmulationError);
   reduces<32>(threads.team(), 1);
 }
 
@@ -350,7 +368,7 @@ std::string overwrites(Between between, int from, int to) {
     if (ex.thread() == 0) *value = 1;
     ex.sync();
     if (ex.thread() >= from && ex.thread() < to) {
-      EXPECT_EQ(read(value), 1);
+      for (int times = 0; times < 2; ++times) EXPECT_EQ(read(value), 1);
     }
     between(ex);
     if (ex.thread() == 0) *value = 2;
@@ -363,6 +381,8 @@ TEST(Emulator, FindsWritesThatNoBarrierSeparatesFromReads) {
   EXPECT_TRUE(says(overwrites(nothing, 1, 2), "thread 0: writes bytes 0 to 3", "thread 1 read them with no sync in between"));
   EXPECT_TRUE(says(overwrites(nothing, 0, 32), "thread 0: writes bytes 0 to 3", "read them with no sync in between"));
   EXPECT_TRUE(says(overwrites(sync_warp, 32, 33), "thread 0: writes bytes 0 to 3", "thread 32 read them"));
+  EXPECT_TRUE(says(overwrites(sync_warp, 32, 64), "thread 0: writes bytes 0 to 3", "read them"));
+  EXPECT_TRUE(says(overwrites(nothing, 0, 2), "thread 0: writes bytes 0 to 3", "read them"));
   EXPECT_TRUE(says(overwrites(sync_warp, 0, 33), "thread 0: writes bytes 0 to 3", "read them"));
   EXPECT_EQ(overwrites(nothing, 0, 1), "");
   EXPECT_EQ(overwrites(sync_warp, 0, 32), "");
@@ -382,17 +402,18 @@ void neighbours_in_a_word() {
     words[ex.thread()] = 0;
     ex.sync();
     auto values = ex.template shared<T>(0, 64);
+    EXPECT_EQ(read(values, ex.thread()), T{0});
     values[ex.thread()] = static_cast<T>(ex.thread());
     values[ex.thread()] += 1;
     EXPECT_EQ(read(values, ex.thread()), static_cast<T>(ex.thread() + 1));
   };
   EXPECT_EQ(fault({.threads = 64, .shared_bytes = 256}, own), "");
   const auto others = [](auto& ex) {
-    auto values = ex.template shared<T>(0, 64);
+    auto values = ex.template shared<T>(0, 2);
     values[ex.thread()] = static_cast<T>(ex.thread());
     EXPECT_GE(read(values, ex.thread() ^ 1), T{0});
   };
-  EXPECT_TRUE(says(fault({.threads = 64, .shared_bytes = 256}, others), "reads bytes ", ""));
+  EXPECT_TRUE(says(fault({.threads = 2, .shared_bytes = 4}, others), "reads bytes ", ""));
 }
 TEST(Emulator, KeepsSmallNeighboursInAWordApart) {
   neighbours_in_a_word<uint8_t>();
@@ -484,6 +505,21 @@ TEST(Emulator, FindsUsesOfCopiesThatWereNotWaitedFor) {
   EXPECT_TRUE(says(copies(writes), "writes bytes ", "is under way"));
   const auto ends = [](auto& ex, auto) { ex.commit_copies(); };
   EXPECT_TRUE(says(copies(ends), "block 0, thread ", "1 asynchronous copies that it has not waited for"));
+}
+
+TEST(Emulator, FindsReadsThatNoBarrierSeparatesFromWaitingForTheCopy) {
+  std::vector<float> x(1);
+  const auto sync_before_waiting = [&](auto& ex) {
+    auto to = ex.template shared<float>(0, 1);
+    if (ex.thread() == 0) ex.template copy_async<4>(to, ex.global(x.data(), 1));
+    ex.commit_copies();
+    ex.sync();
+    ex.template wait_copies<0>();
+    if (ex.thread() == 1) read(to);
+  };
+  const std::string text = fault({.threads = 2, .shared_bytes = 4}, sync_before_waiting);
+  EXPECT_TRUE(says(text, "thread 1: reads bytes 0 to 3", "is under way"));
+  EXPECT_TRUE(says(text, "thread 1: reads bytes 0 to 3", "wrote them with no sync in between"));
 }
 
 TEST(Emulator, FindsCopiesToWhatOthersStillRead) {
