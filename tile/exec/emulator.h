@@ -136,6 +136,15 @@ class BlockRunner {
     return result;
   }
 
+  /// What every lane of the warp gave.
+  template <class T>
+  void exchange(int thread, const T& value, T* all, const Site& site) {
+    Warp& warp = warp_of(thread);
+    auto& slots = warp.slots[warp.shuffles % 2];
+    shuffle(thread, value, thread % warp_size_, site);
+    for (int lane = 0; lane < lanes_of(thread / warp_size_); ++lane) std::memcpy(static_cast<void*>(all + lane), slots[lane].bytes, sizeof(T));
+  }
+
   void copy_async(int thread, int to, const void* from, int bytes) {
     memory_.begin_copy(thread, to, bytes);
     Thread& t = at(thread);
@@ -340,6 +349,13 @@ class EmulatedThread {
   T shuffle(const T& value, int lane, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
     static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16, "a shuffle moves trivially copyable values of up to 16 bytes");
     return runner_.shuffle(thread_, value, lane, {file, line});
+  }
+
+  /// For what matrix instructions do inside: `all` gets the value of every lane of the warp.
+  template <class T>
+  void exchange(const T& value, T* all, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16, "an exchange moves trivially copyable values of up to 16 bytes");
+    runner_.exchange(thread_, value, all, {file, line});
   }
 
   template <class T>
