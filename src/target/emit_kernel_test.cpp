@@ -314,12 +314,21 @@ TEST_P(EmitKernel, Convolutions) {
       {"depthwise in one dimension", 2, 8, 1, 1, {40}, {5}, {1}, {1}, {2}},
       {"three dimensions", 1, 1, 2, 4, {5, 6, 7}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}},
       {"half", 1, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::f16},
+      {"half, many channels", 1, 1, 16, 40, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::f16},
+      {"bfloat16, many channels", 2, 1, 16, 40, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::bf16},
+      {"bytes, many channels", 1, 1, 16, 40, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8},
       {"bytes", 1, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8},
       {"bytes with zero points", 1, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8, true},
       {"depthwise bytes", 1, 6, 1, 1, {14, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8, true},
   };
   for (const Conv& shape : shapes) cases.push_back(convolution(shape));
   check(cases, baseline);
+  // Short elements in many channels go to the matrix instructions where there are any.
+  for (const Case& one : cases) {
+    const schedule::Block block = schedule::schedule(one.program, {}, baseline);
+    const bool by_matrix = GetParam() == "emulator:warp32" && one.name.ends_with("many channels");
+    EXPECT_EQ(emit_kernel(block, block.kernels.at(0), find_target(GetParam())).find("MmaTiles") != std::string::npos, by_matrix) << one.name;
+  }
   // The library's kernels serve them on CPUs: no plain loops.
   if (GetParam() != "native") return;
   for (const Case& one : cases) {

@@ -24,6 +24,7 @@ struct Target {
   std::vector<std::string> features;         ///< what the running machine must have, as __builtin_cpu_supports spells it
   int vector_bytes = 16;                     ///< widest SIMD register
   int64_t shared_bytes = 0;                  ///< memory that the threads of a block share; 0: the machine has none
+  bool has_warp_mma = false;                 ///< matrix instructions of warps of 32: tile/atoms/mma.h
   int warp_size = 1;                         ///< threads that run in lockstep
   std::vector<std::string> link_flags = {};  ///< what its kernels need beside the C library
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;

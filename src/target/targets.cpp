@@ -47,6 +47,7 @@ const std::vector<Target>& table() {
        .compile_flags = {"-arch=sm_90a"},
        .features = {},
        .shared_bytes = 48 << 10,
+       .has_warp_mma = true,
        .warp_size = 32},
       {.name = "cuda:sm_80",
        .kind = TargetKind::cuda,
@@ -54,6 +55,7 @@ const std::vector<Target>& table() {
        .compile_flags = {"-arch=sm_80"},
        .features = {},
        .shared_bytes = 48 << 10,
+       .has_warp_mma = true,
        .warp_size = 32},
       // SIMT kernels on the machine at hand, checked at every step: slow, and never what "native" means.
       {.name = "emulator:warp32",
@@ -62,6 +64,7 @@ const std::vector<Target>& table() {
        .compile_flags = {"-DTILE_EMULATED_WARP=32"},
        .features = {},
        .shared_bytes = 48 << 10,
+       .has_warp_mma = true,
        .warp_size = 32,
        .link_flags = {"-lboost_context"}},
       {.name = "emulator:warp64",

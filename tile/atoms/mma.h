@@ -75,10 +75,9 @@ struct Mma {
 
 #if defined(__CUDACC__)
   static __device__ __forceinline__ void issue(C& c, const A& a, const B& b) {
-#define TILE_MMA(shape_and_types, register_of_sums)                                                                                     \
-  asm volatile("mma.sync.aligned." shape_and_types " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                   \
-               : "+" register_of_sums(c.value[0]), "+" register_of_sums(c.value[1]), "+" register_of_sums(c.value[2]),                  \
-                 "+" register_of_sums(c.value[3])                                                                                       \
+#define TILE_MMA(shape_and_types, register_of_sums)                                                                                                     \
+  asm volatile("mma.sync.aligned." shape_and_types " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                                   \
+               : "+" register_of_sums(c.value[0]), "+" register_of_sums(c.value[1]), "+" register_of_sums(c.value[2]), "+" register_of_sums(c.value[3]) \
                : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "r"(b.word[0]), "r"(b.word[1]))
     if constexpr (std::is_same_v<Left, float16>)
       TILE_MMA("m16n8k16.row.col.f32.f16.f16.f32", "f");

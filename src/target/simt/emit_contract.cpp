@@ -1,5 +1,7 @@
 // Matrix products: the factors as functions of their indices, what follows the sum as another, and one call of the library.
 
+#include <cmath>
+
 #include "base/error.h"
 #include "target/simt/kernel_emitters.h"
 #include "target/source/contract_shape.h"
@@ -18,17 +20,50 @@ class ContractEmitter {
     Writer out(Function::body_depth);
     out.line(fmt::format("const tile::simt::Extents extents{{.batch = {}, .m = {}, .n = {}, .k = {}}};", text(shape_.batch.extent()), text(shape_.m.extent()),
                          text(shape_.n.extent()), text(shape_.k.extent())));
-    factor("left", shape_.left, shape_.m, "m", out);
-    factor("right", shape_.right, shape_.n, "n", out);
+    const bool by_matrix = fits_matrix_unit();
+    const std::string tiles = by_matrix ? fmt::format("tile::simt::MmaTiles<{}, {}>", stored_type(shape_.left), stored_type(shape_.right))
+                                        : fmt::format("tile::simt::FmaTiles<{}>", value_type(shape_.sum));
+    if (by_matrix) {
+      elements("left", shape_.left, shape_.m, "m", out);
+      elements("right", shape_.right, shape_.n, "n", out);
+    } else {
+      values("left", shape_.left, shape_.m, "m", out);
+      values("right", shape_.right, shape_.n, "n", out);
+    }
     store(out);
-    out.line(fmt::format("{}::run<{}, {}>(ex, extents, left, right, store);", tiles(), runs_along(shape_.left, shape_.k), runs_along(shape_.right, shape_.k)));
-    const std::string blocks = text(shape_.batch.extent() * ((shape_.m.extent() + 63) / Dim(64)) * ((shape_.n.extent() + 63) / Dim(64)));
-    function.launch(out, {blocks, tiles() + "::threads", tiles() + "::shared_bytes"});
+    if (by_matrix)
+      out.line(tiles + "::run(ex, extents, left, right, store);");
+    else
+      out.line(fmt::format("{}::template run<{}, {}>(ex, extents, left, right, store);", tiles, runs_along(shape_.left, shape_.k),
+                           runs_along(shape_.right, shape_.k)));
+    const auto covering = [&](const LoopGroup& group) { return fmt::format("(({}) + {}::tile - 1) / {}::tile", text(group.extent()), tiles, tiles); };
+    function.launch(out, {fmt::format("({}) * ({}) * ({})", text(shape_.batch.extent()), covering(shape_.m), covering(shape_.n)), tiles + "::threads",
+                          tiles + "::shared_bytes"});
   }
 
  private:
   std::string text(const Dim& e) const { return print_index(e, kernel_.sizes, shape_.nest.bounds); }
-  std::string tiles() const { return fmt::format("tile::simt::FmaTiles<{}>", value_type(shape_.sum)); }
+  const Address& address(const Factor& factor) const { return shape_.nest.loads[static_cast<size_t>(factor.access)]; }
+  std::string stored_type(const Factor& factor) const { return storage_type(address(factor).dtype); }
+
+  /// Elements that lanes of a matrix instruction can take as they lie in memory.
+  bool as_stored(const Factor& factor) const {
+    if (!factor.direct || factor.zero >= 0 || factor.access < 0) return false;
+    if (address(factor).guards.empty()) return true;
+    const ExprNode& fill = shape_.nest.nodes[static_cast<size_t>(address(factor).fill)];
+    return fill.op == ExprOp::constant && fill.real == 0 && fill.integer == 0 && !std::signbit(fill.real);
+  }
+
+  bool fits_matrix_unit() const {
+    constexpr int64_t least = 16;
+    for (const LoopGroup* group : {&shape_.m, &shape_.n, &shape_.k})
+      if (group->extent().as_constant().value_or(least) < least) return false;
+    if (!kernel_.target.has_warp_mma || !as_stored(shape_.left) || !as_stored(shape_.right)) return false;
+    const DType left = address(shape_.left).dtype, right = address(shape_.right).dtype;
+    const auto is_byte = [](DType dtype) { return dtype == DType::i8 || dtype == DType::u8; };
+    if (is_byte(left) && is_byte(right)) return shape_.sum == DType::i32;
+    return left == right && (left == DType::f16 || left == DType::bf16) && shape_.sum == DType::f32;
+  }
 
   /// Whether neighbouring indices of `group` are neighbours in memory: then neighbouring threads read those.
   bool runs_along(const Factor& factor, const LoopGroup& group) const {
@@ -42,7 +77,45 @@ class ContractEmitter {
     for (const Loop& loop : group.loops) body.name(loop.symbol, loop_name(loop));
   }
 
-  void factor(const std::string& side, const Factor& factor, const LoopGroup& outer, const std::string& joint, Writer& out) {
+  /// The factor's elements as they lie in memory: asynchronous copies of rows where those lie evenly, else one by one.
+  void elements(const std::string& side, const Factor& factor, const LoopGroup& outer, const std::string& joint, Writer& out) {
+    const std::optional<DenseShape> dense = whole_rows(factor, outer);
+    if (dense)
+      out.open(fmt::format("const auto {} = tile::simt::rows([&](i64 batch, i64 {})", side, joint));
+    else
+      out.open(fmt::format("const auto {} = tile::simt::elements<{}>([&](i64 batch, i64 {}, i64 k) -> {}", side, runs_along(factor, shape_.k), joint,
+                           stored_type(factor)));
+    out.line(fmt::format("(void)batch, (void){};", joint));
+    NestBody body(shape_.nest, kernel_.sizes, kernel_.pointers, out);
+    enter(shape_.batch, "batch", body, out);
+    if (dense) {
+      out.line(fmt::format("return {} + ({} + {} * {});", kernel_.pointers.at(address(factor).tensor), body.index(dense->start), joint,
+                           body.factor(dense->outer_stride)));
+    } else {
+      enter(outer, joint, body, out);
+      enter(shape_.k, "k", body, out);
+      out.line(fmt::format("return {};", body.element_or_zero(static_cast<size_t>(factor.access))));
+    }
+    out.close(");");
+  }
+
+  /// The factor as rows of whole 16-byte pieces that begin at multiples of 16 bytes, if it is that for all sizes.
+  std::optional<DenseShape> whole_rows(const Factor& factor, const LoopGroup& outer) const {
+    const std::optional<DenseShape> dense = find_dense(shape_, factor, outer);
+    if (!dense || !(dense->k_stride == Dim(1)) || !kernel_.aligned(address(factor).tensor)) return std::nullopt;
+    const int64_t piece = 16 / static_cast<int64_t>(size_of(address(factor).dtype));
+    const auto whole = [&](const Dim& e) { return e.as_constant() && e.constant() % piece == 0; };
+    if (!whole(shape_.k.extent()) || !whole(dense->outer_stride)) return std::nullopt;
+    Dim rest = dense->start;
+    for (const Loop& loop : shape_.batch.loops) {
+      const auto affine = schedule::affine_in(rest, loop.symbol);
+      if (!affine || !whole(affine->slope)) return std::nullopt;
+      rest = affine->at_zero;
+    }
+    return whole(rest) ? dense : std::nullopt;
+  }
+
+  void values(const std::string& side, const Factor& factor, const LoopGroup& outer, const std::string& joint, Writer& out) {
     out.open(fmt::format("const auto {} = [&](i64 batch, i64 {}, i64 k) -> {}", side, joint, value_type(shape_.sum)));
     out.line(fmt::format("(void)batch, (void){}, (void)k;", joint));
     NestBody body(shape_.nest, kernel_.sizes, kernel_.pointers, out);

@@ -12,6 +12,13 @@ KernelText::KernelText(const schedule::Block& b, const schedule::Kernel& k, cons
   for (size_t i = 0; i < kernel.tensors.size(); ++i) pointers[kernel.tensors[i]] = fmt::format("{}{}", written.count(kernel.tensors[i]) ? 'y' : 'x', i);
 }
 
+bool KernelText::aligned(TensorId id) const {
+  using schedule::Storage;
+  const schedule::Placement& placement = block.placements.at(static_cast<size_t>(id));
+  if (placement.storage == Storage::alias) return placement.alias_offset == Dim(0) && aligned(placement.alias_of);
+  return placement.storage == Storage::constant || placement.storage == Storage::arena || placement.storage == Storage::dynamic;
+}
+
 void KernelText::declare_sizes(Writer& out) const {
   for (size_t i = 0; i < kernel.sizes.size(); ++i) out.line(fmt::format("const i64 n{0} = a.size[{0}];", i));
 }

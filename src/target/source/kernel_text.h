@@ -18,6 +18,8 @@ struct KernelText {
   KernelText(const schedule::Block& b, const schedule::Kernel& k, const Target& t);
 
   const pattern::Program& program() const { return block.program; }
+  /// Whether the tensor begins at a multiple of 64 bytes: not so when it is part of another, or the caller's.
+  bool aligned(TensorId id) const;
   /// `const i64 n0 = a.size[0];` for every size. Loops run in functions of their own and declare what they use there, so
   /// that compilers see plain local values.
   void declare_sizes(Writer& out) const;

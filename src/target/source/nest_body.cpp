@@ -158,6 +158,14 @@ std::string NestBody::element(const std::map<size_t, Place>& places, size_t i, c
   return fmt::format("{}[{}]", bases.at(address.tensor), index(address.offset));
 }
 
+std::string NestBody::element_or_zero(size_t access) const {
+  const Address& address = nest_.loads[access];
+  const std::string text = element(load_places_, access, address, pointers_);
+  std::string inside;
+  for (const Guard& guard : address.guards) inside += fmt::format("{}({})", inside.empty() ? "" : " & ", check(guard));
+  return inside.empty() ? text : fmt::format("{} ? {} : {}{{}}", inside, text, storage_type(address.dtype));
+}
+
 /// Splits `address` into what is known now and what depends on `symbol` or on data.
 std::string NestBody::prepare_pointer(const Address& address, const std::string& base, const std::string& symbol, const std::string& name, Place& place) {
   Dim known_part = 0, rest = 0;

@@ -41,6 +41,8 @@ class NestBody {
   /// How result `r` of the reductions is written in what follows; it depends on `symbols`.
   void set_reduced(int r, Operand value, std::set<std::string> symbols);
   Operand value(ExprId id) const;
+  /// An access as its tensor holds it, without conversion; zeros where its guards fail. Not for indirect accesses.
+  std::string element_or_zero(size_t access) const;
   /// Writes the store of output `i`.
   void write_store(size_t i);
 
