@@ -4,7 +4,7 @@
 #include <cstdint>
 
 /// The memory that kernels work on: the process's own for CPU kernels, a GPU's for its kernels. An artifact holds one of
-/// host_device.cpp and cuda_device.cu. All functions throw Failure.
+/// host_device.cpp and gpu_device.cu. All functions throw Failure.
 namespace tilewright::rt::device {
 
 /// Finds the device, once. Throws TILEWRIGHT_ENVIRONMENT when there is none.

@@ -15,7 +15,7 @@
 /// What threads of a SIMT machine run.
 #define TILE_DEVICE __device__
 /// Small functions that loops must see through to become vector code.
-#define TILE_INLINE __host__ __device__ __forceinline__
+#define TILE_INLINE __host__ __device__ inline __attribute__((always_inline))
 /// Whether the compiler sees the value while optimising.
 #define TILE_IS_CONSTANT(value) false
 #else

@@ -25,12 +25,13 @@ Finding check_compiler(const Target& target) {
     const std::string package = target.architecture == "aarch64" ? "g++-aarch64-linux-gnu" : "g++";
     return {false, fmt::format("{}: no compiler '{}'", target.name, compiler.command), "apt-get install " + package};
   }
-  if (target.kind == TargetKind::cuda) {
+  if (target.is_gpu()) {
     try {
-      const CompilerInfo cuda = find_cuda_compiler();
-      return {true, fmt::format("{}: {}", target.name, cuda.version.substr(cuda.version.rfind("release"), 13)), ""};
+      const CompilerInfo gpu = find_gpu_compiler(target);
+      const size_t number = gpu.version.find_first_of("0123456789", std::min(gpu.version.find("release "), gpu.version.find("HIP version")));
+      return {true, fmt::format("{}: {} {}", target.name, gpu.command, gpu.version.substr(number, gpu.version.find_first_of(", \n", number) - number)), ""};
     } catch (const Error& problem) {
-      return {false, fmt::format("{}: {}", target.name, problem.what()), "needed for NVIDIA GPUs alone"};
+      return {false, fmt::format("{}: {}", target.name, problem.what()), "needed for such GPUs alone"};
     }
   }
   return {true, fmt::format("{}: {}{}", target.name, compiler.version, runs_here(target) ? ", runs here" : ", does not run on this machine"), ""};
@@ -52,7 +53,7 @@ int run(bool json) {
   bool usable = true;
   nlohmann::json list = nlohmann::json::array();
   for (const Finding& finding : findings) {
-    const bool optional = finding.what.starts_with("cpu:") || finding.what.starts_with("cuda:") || finding.what.starts_with("emulator:");
+    const bool optional = finding.what.starts_with("cpu:") || finding.what.starts_with("cuda:") || finding.what.starts_with("hip:") || finding.what.starts_with("emulator:");
     usable &= finding.good || optional;
     list.push_back({{"good", finding.good}, {"what", finding.what}, {"advice", finding.advice}});
     if (!json) std::printf("%s %s%s%s\n", finding.good ? "ok  " : "miss", finding.what.c_str(), finding.advice.empty() ? "" : "; ", finding.advice.c_str());

@@ -464,7 +464,7 @@ EmittedSources emit_sources(const std::vector<ModelSource>& models, const Target
   for (int file = 0; file < files && count > 0; ++file) {
     std::string text = includes + "\nnamespace kernels {\n\n";
     for (int i = file; i < count; i += files) text += pool.functions[static_cast<size_t>(i)] + "\n";
-    pool.out.kernels.push_back({fmt::format("kernels_{}.{}", file, target.kind == TargetKind::cuda ? "cu" : "cpp"), text + "}  // namespace kernels\n"});
+    pool.out.kernels.push_back({fmt::format("kernels_{}.{}", file, target.is_gpu() ? "cu" : "cpp"), text + "}  // namespace kernels\n"});
   }
   pool.out.distinct_kernel_count = count;
   return std::move(pool.out);

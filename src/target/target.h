@@ -13,6 +13,7 @@ enum class TargetKind {
   cpu,
   emulator,  ///< SIMT kernels, run on the CPU by tile/exec/emulator.h
   cuda,
+  hip,
 };
 
 /// A machine that artifacts are made for, as data. Passes and emitters ask these fields, never the name.
@@ -28,6 +29,8 @@ struct Target {
   int warp_size = 1;                         ///< threads that run in lockstep
   std::vector<std::string> link_flags = {};  ///< what its kernels need beside the C library
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;
+
+  bool is_gpu() const { return kind == TargetKind::cuda || kind == TargetKind::hip; }
 };
 
 /// All known targets, best first for each architecture.

@@ -43,16 +43,19 @@ std::vector<std::string> kernel_flags(const Target& target, int optimisation) {
 /// Files of runtime/ that artifacts for `target` are made of.
 bool belongs(const Resource& resource, const Target& target) {
   if (!resource.path.starts_with("runtime/")) return false;
-  if (resource.path == "runtime/host_device.cpp") return target.kind != TargetKind::cuda;
-  return resource.path.ends_with(".cpp") || (target.kind == TargetKind::cuda && resource.path.ends_with(".cu"));
+  if (resource.path == "runtime/host_device.cpp") return !target.is_gpu();
+  return resource.path.ends_with(".cpp") || (target.is_gpu() && resource.path.ends_with(".cu"));
 }
 
-bool is_cuda(std::string_view file) { return file.ends_with(".cu"); }
+bool is_gpu_source(std::string_view file) { return file.ends_with(".cu"); }
 
-/// nvcc's, for kernels and for what runs beside them.
-std::vector<std::string> cuda_flags(const Target& target) {
-  std::vector<std::string> flags = {
-      "-std=c++20", "-O3", "--expt-relaxed-constexpr", "-cudart=static", "-default-stream=per-thread", "-Xcompiler=-fPIC,-fvisibility=hidden", "-w"};
+/// nvcc's or hipcc's, for kernels and for what runs beside them.
+std::vector<std::string> gpu_flags(const Target& target) {
+  std::vector<std::string> flags = {"-std=c++20", "-O3", "-w"};
+  if (target.kind == TargetKind::cuda)
+    flags.insert(flags.end(), {"--expt-relaxed-constexpr", "-cudart=static", "-default-stream=per-thread", "-Xcompiler=-fPIC,-fvisibility=hidden"});
+  else
+    flags.insert(flags.end(), {"-x", "hip", "-fPIC", "-fvisibility=hidden", "-fgpu-default-stream=per-thread"});
   flags.insert(flags.end(), target.compile_flags.begin(), target.compile_flags.end());
   return flags;
 }
@@ -66,13 +69,13 @@ struct Unit {
 std::vector<Unit> units_of(const EmittedSources& sources, const Target& target, int optimisation) {
   std::vector<Unit> units;
   for (const SourceFile& file : sources.kernels)
-    units.push_back({file.name, file.text, is_cuda(file.name) ? cuda_flags(target) : kernel_flags(target, optimisation), {}});
+    units.push_back({file.name, file.text, is_gpu_source(file.name) ? gpu_flags(target) : kernel_flags(target, optimisation), {}});
   // Straight-line code of thousands of calls: optimising it costs time and gains nothing.
   for (const SourceFile& file : sources.program) units.push_back({file.name, file.text, host_flags(1), {}});
   for (const Resource& resource : resources())
     if (belongs(resource, target))
       units.push_back(
-          {"runtime_" + std::string(resource.path.substr(8)), std::string(resource.text), is_cuda(resource.path) ? cuda_flags(target) : host_flags(2), {}});
+          {"runtime_" + std::string(resource.path.substr(8)), std::string(resource.text), is_gpu_source(resource.path) ? gpu_flags(target) : host_flags(2), {}});
   return units;
 }
 
@@ -191,23 +194,27 @@ CompilerInfo find_compiler(const Target& target, const BuildOptions& options) {
   return info;
 }
 
-CompilerInfo find_cuda_compiler() {
+CompilerInfo find_gpu_compiler(const Target& target) {
+  const bool cuda = target.kind == TargetKind::cuda;
   CompilerInfo info;
-  const char* chosen = std::getenv("TILEWRIGHT_NVCC");
-  info.command = chosen != nullptr && *chosen ? chosen : "nvcc";
+  const char* chosen = std::getenv(cuda ? "TILEWRIGHT_NVCC" : "TILEWRIGHT_HIPCC");
+  info.command = chosen != nullptr && *chosen ? chosen : cuda ? "nvcc" : "hipcc";
   const ProcessResult version = run_process({info.command, "--version"});
-  if (version.exit_code != 0)
+  if (version.exit_code != 0 && cuda)
     fail(ErrorKind::environment, "the CUDA compiler '{}' cannot be run; install NVIDIA's CUDA toolkit, or name its nvcc with TILEWRIGHT_NVCC", info.command);
+  if (version.exit_code != 0)
+    fail(ErrorKind::environment, "the HIP compiler '{}' cannot be run; install it (Debian: apt install hipcc), or name one with TILEWRIGHT_HIPCC", info.command);
   info.version = version.output;
-  // A dry run tells where the toolkit keeps its libraries: `#$ LIBRARIES=  "-L/…/lib64/stubs" "-L/…/lib64"`.
+  if (!cuda) return info;
+  // A dry run tells where the toolkit lies.
   const std::string output = run_process({info.command, "--dryrun", "-x", "cu", "/dev/null"}).output;
-  const size_t top = output.find("#$ TOP=");
-  if (top != std::string::npos) {
+  if (const size_t top = output.find("#$ TOP="); top != std::string::npos) {
     const fs::path toolkit = output.substr(top + 7, output.find('\n', top) - top - 7);
     for (const char* folder : {"lib64", "targets/x86_64-linux/lib", "lib"})
       if (info.library_folder.empty() && fs::exists(toolkit / folder / "libcudart_static.a")) info.library_folder = (toolkit / folder).lexically_normal();
   }
-  if (info.library_folder.empty()) fail(ErrorKind::environment, "'{}' is there, but not its libcudart_static.a; install the whole CUDA toolkit", info.command);
+  if (info.library_folder.empty())
+    fail(ErrorKind::environment, "'{}' is there, but not its libcudart_static.a; install the whole CUDA toolkit", info.command);
   return info;
 }
 
@@ -216,7 +223,7 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
   if (compiler.version.empty())
     fail(ErrorKind::environment, "the compiler '{}' cannot be run; install g++ (Debian: apt install g++) or name one with --cxx", compiler.command);
   BuildCache cache(options.cache, options.use_cache, options.cache_limit_bytes);
-  const CompilerInfo cuda = target.kind == TargetKind::cuda ? find_cuda_compiler() : CompilerInfo{};
+  const CompilerInfo gpu = target.is_gpu() ? find_gpu_compiler(target) : CompilerInfo{};
   const fs::path headers = cache.resource_folder();
   const ScratchFolder scratch(cache.scratch_parent());
 
@@ -229,7 +236,7 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
   run_parallel(report.units, jobs, [&](int index) {
     if (options.cancelled && options.cancelled()) fail(ErrorKind::environment, "interrupted");
     Unit& unit = units[static_cast<size_t>(index)];
-    const CompilerInfo& mine = is_cuda(unit.name) ? cuda : compiler;
+    const CompilerInfo& mine = is_gpu_source(unit.name) ? gpu : compiler;
     std::string key_text = mine.command + '\n' + mine.version + '\n' + resources_hash() + '\n' + unit.text;
     for (const std::string& flag : unit.flags) key_text += '\n' + flag;
     const std::string key = sha256(key_text);
@@ -241,7 +248,7 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
       write_file(source, unit.text);
       std::vector<std::string> command = {mine.command};
       command.insert(command.end(), unit.flags.begin(), unit.flags.end());
-      if (is_cuda(unit.name)) command.insert(command.end(), {"-ccbin", compiler.command});
+      if (is_gpu_source(unit.name) && target.kind == TargetKind::cuda) command.insert(command.end(), {"-ccbin", compiler.command});
       command.insert(command.end(), {"-I" + headers.string(), "-I" + (headers / "include").string(), "-c", source.string(), "-o", unit.object.string()});
       const ProcessResult result = run_process(command);
       if (result.exit_code != 0) {
@@ -267,7 +274,7 @@ BuildReport build_library(const EmittedSources& sources, const Target& target, c
                                  library.string(), (scratch.path() / "weights.S").string()});
   for (const Unit& unit : units) command.push_back(unit.object.string());
   command.insert(command.end(), target.link_flags.begin(), target.link_flags.end());
-  if (!cuda.library_folder.empty()) command.insert(command.end(), {"-L" + cuda.library_folder, "-lcudart_static", "-lrt", "-ldl"});
+  if (!gpu.library_folder.empty()) command.push_back("-L" + gpu.library_folder);
   command.insert(command.end(), {"-lm", "-pthread"});
   if (const ProcessResult result = run_process(command); result.exit_code != 0)
     report_compiler_failure("linking " + output.filename().string(), result, compiler.command, scratch.path());
@@ -319,13 +326,15 @@ void write_source_folder(const EmittedSources& sources, const Target& target, co
   for (const char* flag : link_flags) links += std::string(flag) + " ";
   const bool cuda = target.kind == TargetKind::cuda;
   std::string libraries = joined(target.link_flags);
-  if (cuda) libraries += "-L$(CUDA)/lib64 -lcudart_static -lrt -ldl";
+  if (cuda) libraries += " -L$(CUDA)/lib64";
   std::string makefile = fmt::format(
       "# Builds the model as model.so. Target: {}. Needs make{} and a C++20 compiler; HOST_CXX makes programs for this machine.\n"
       "CXX = {}\nHOST_CXX = g++\nKERNEL_FLAGS = {}\nHOST_FLAGS = {}\nINCLUDES = -I. -Iinclude\n",
-      target.name, cuda ? ", the CUDA toolkit" : "", find_compiler(target, options).command, joined(kernel_flags(target, options.optimisation)),
+      target.name, cuda ? ", the CUDA toolkit" : target.is_gpu() ? ", hipcc" : "", find_compiler(target, options).command, joined(kernel_flags(target, options.optimisation)),
       joined(host_flags(2)));
-  if (cuda) makefile += fmt::format("NVCC = nvcc\nCUDA = $(dir $(shell which $(NVCC)))..\nCUDA_FLAGS = {}\n", joined(cuda_flags(target)));
+  if (cuda) makefile += "GPU_CXX = nvcc -ccbin $(CXX)\nCUDA = $(dir $(shell which nvcc))..\n";
+  if (target.kind == TargetKind::hip) makefile += "GPU_CXX = hipcc\n";
+  if (target.is_gpu()) makefile += fmt::format("GPU_FLAGS = {}\n", joined(gpu_flags(target)));
   makefile += fmt::format(
       "KERNELS ={}\nPROGRAM ={}{}\n\n"
       "model.so: $(KERNELS) $(PROGRAM) weights.S weights.bin exports.map seal\n\t$(CXX) {}-Wl,--version-script=exports.map -o $@.part weights.S "
@@ -333,11 +342,11 @@ void write_source_folder(const EmittedSources& sources, const Target& target, co
       "\t./seal $@.part\n\tmv $@.part $@\n\n"
       "seal: seal.cpp\n\t$(HOST_CXX) -Iinclude $< -o $@\n\n",
       kernels, program, runtime, links, libraries);
-  if (cuda)
-    makefile += "%.o: %.cu\n\t$(NVCC) $(CUDA_FLAGS) -ccbin $(CXX) $(INCLUDES) -c $< -o $@\n";
+  if (target.is_gpu())
+    makefile += "%.o: %.cu\n\t$(GPU_CXX) $(GPU_FLAGS) $(INCLUDES) -c $< -o $@\n";
   else
     makefile += "$(KERNELS): %.o: %.cpp\n\t$(CXX) $(KERNEL_FLAGS) $(INCLUDES) -c $< -o $@\n";
-  makefile += fmt::format("{}%.o: %.cpp\n\t$(CXX) $(HOST_FLAGS) $(INCLUDES) -c $< -o $@\n\n", cuda ? "" : "$(PROGRAM): ");
+  makefile += fmt::format("{}%.o: %.cpp\n\t$(CXX) $(HOST_FLAGS) $(INCLUDES) -c $< -o $@\n\n", target.is_gpu() ? "" : "$(PROGRAM): ");
   makefile += "clean:\n\trm -f model.so model.so.part seal $(KERNELS) $(PROGRAM)\n.PHONY: clean\n";
   write(folder / "Makefile", makefile);
 }

@@ -39,7 +39,7 @@ struct CompilerInfo {
   std::string library_folder;  ///< of nvcc: where the CUDA runtime's static library lies
 };
 CompilerInfo find_compiler(const Target& target, const BuildOptions& options);
-/// nvcc: $TILEWRIGHT_NVCC, or the one in the path. Throws environment when it or its libraries are missing.
-CompilerInfo find_cuda_compiler();
+/// nvcc or hipcc: $TILEWRIGHT_NVCC, $TILEWRIGHT_HIPCC, or the one in the path. Throws environment when it or its libraries are missing.
+CompilerInfo find_gpu_compiler(const Target& target);
 
 }  // namespace tilewright

@@ -1,13 +1,13 @@
 // Every matrix instruction once, for scripts/gpu-check: NVIDIA's compiler takes them, and they are in its output.
 
 #include "tile/atoms/mma.h"
-#include "tile/exec/cuda.h"
+#include "tile/exec/gpu.h"
 
 namespace tile::simt {
 
 template <class Atom>
 __global__ void multiply(const typename Atom::A* a, const typename Atom::B* b, typename Atom::C* c) {
-  CudaThread ex;
+  GpuThread ex;
   Atom::run(ex, c[ex.lane()], a[ex.lane()], b[ex.lane()]);
 }
 

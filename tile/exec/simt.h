@@ -3,7 +3,7 @@
 // What a kernel of a SIMT machine (a GPU) sees of it, and what is built on that for all of them.
 //
 // A kernel is a struct of its arguments with `template <class Exec> TILE_DEVICE void operator()(Exec& ex) const`, run once by
-// every thread of every block. `Exec` is the machine; tile/exec/cuda.h and tile/exec/emulator.h each have one:
+// every thread of every block. `Exec` is the machine; tile/exec/gpu.h and tile/exec/emulator.h each have one:
 //
 //   Exec::warp_size                     threads that run in lockstep: 32, or 64 (AMD's wavefronts)
 //   ex.thread(), ex.threads()           this thread's number in its block; threads in a block

@@ -6,9 +6,9 @@ namespace tilewright::simt {
 std::span<const std::string_view> headers(const Target& target) {
   static constexpr std::string_view emulated[] = {
       "cast", "exec/emulator", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress", "math"};
-  static constexpr std::string_view cuda[] = {"cast", "exec/cuda", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress",
+  static constexpr std::string_view gpu[] = {"cast", "exec/gpu", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress",
                                               "math"};
-  if (target.kind == TargetKind::cuda) return cuda;
+  if (target.is_gpu()) return gpu;
   return emulated;
 }
 

@@ -1,8 +1,14 @@
 #pragma once
 
-// An NVIDIA GPU, as tile/exec/simt.h describes machines.
+// A GPU, as tile/exec/simt.h describes machines: NVIDIA's through CUDA, AMD's through HIP, whose names differ by their prefix.
 
+#if defined(__HIPCC__) || defined(__HIP__)
+#include <hip/hip_runtime.h>
+#define TILE_GPU(name) hip##name
+#else
 #include <cuda_runtime.h>
+#define TILE_GPU(name) cuda##name
+#endif
 
 #include <cstddef>
 #include <initializer_list>
@@ -15,9 +21,13 @@
 namespace tile::simt {
 
 /// One thread of a grid.
-class CudaThread {
+class GpuThread {
  public:
+#if defined(__HIPCC__) || defined(__HIP__)
+  static constexpr int warp_size = 64;  // of the gfx9 family
+#else
   static constexpr int warp_size = 32;
+#endif
 
   __device__ int thread() const { return static_cast<int>(threadIdx.x); }
   __device__ int threads() const { return static_cast<int>(blockDim.x); }
@@ -27,14 +37,27 @@ class CudaThread {
   __device__ int warp() const { return thread() / warp_size; }
 
   __device__ void sync() { __syncthreads(); }
-  __device__ void sync_warp() { __syncwarp(); }
+  __device__ void sync_warp() {
+#if defined(__HIPCC__) || defined(__HIP__)
+    __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+#else
+    __syncwarp();
+#endif
+  }
 
   template <class T>
   __device__ T shuffle(T value, int lane) {
     constexpr int words = (sizeof(T) + 3) / 4;
     unsigned part[words] = {};
     __builtin_memcpy(part, &value, sizeof value);
-    for (unsigned& word : part) word = __shfl_sync(0xffffffffu, word, lane);
+    for (unsigned& word : part) {
+#if defined(__HIPCC__) || defined(__HIP__)
+      word = static_cast<unsigned>(__shfl(static_cast<int>(word), lane));
+#else
+      word = __shfl_sync(0xffffffffu, word, lane);
+#endif
+    }
     __builtin_memcpy(&value, part, sizeof value);
     return value;
   }
@@ -49,6 +72,16 @@ class CudaThread {
     return reinterpret_cast<T*>(memory + byte);
   }
 
+#if defined(__HIPCC__) || defined(__HIP__)
+  // No asynchronous copies: they are done at once, through registers.
+  template <int bytes, class To, class From>
+  __device__ void copy_async(To* to, const From* from) {
+    __builtin_memcpy(__builtin_assume_aligned(to, bytes), __builtin_assume_aligned(from, bytes), bytes);
+  }
+  __device__ void commit_copies() {}
+  template <int pending>
+  __device__ void wait_copies() {}
+#else
   template <int bytes, class To, class From>
   __device__ void copy_async(To* to, const From* from) {
     static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async copies 4, 8 or 16 bytes");
@@ -63,13 +96,18 @@ class CudaThread {
   __device__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
   }
+#endif
 };
 
 namespace detail {
 
+inline void check(TILE_GPU(Error_t) failure, const char* what) {
+  if (failure != TILE_GPU(Success)) throw std::runtime_error(std::string(what) + ": " + TILE_GPU(GetErrorString)(failure));
+}
+
 template <class Kernel>
-__global__ void __launch_bounds__(256) entry(const __grid_constant__ Kernel kernel) {
-  CudaThread thread;
+__global__ void __launch_bounds__(256) entry(const Kernel kernel) {
+  GpuThread thread;
   kernel(thread);
 }
 
@@ -79,29 +117,29 @@ __global__ void __launch_bounds__(256) entry(const __grid_constant__ Kernel kern
 template <class Kernel>
 void launch(const Kernel& kernel, const Launch& l, const Args& a) {
   if (l.blocks <= 0) return;
-  detail::entry<<<static_cast<unsigned>(l.blocks), static_cast<unsigned>(l.threads), static_cast<size_t>(l.shared_bytes), static_cast<cudaStream_t>(a.queue)>>>(
-      kernel);
-  if (const cudaError_t failure = cudaGetLastError(); failure != cudaSuccess)
-    throw std::runtime_error(std::string("cannot start a kernel: ") + cudaGetErrorString(failure));
+  detail::entry<<<static_cast<unsigned>(l.blocks), static_cast<unsigned>(l.threads), static_cast<unsigned>(l.shared_bytes),
+                  static_cast<TILE_GPU(Stream_t)>(a.queue)>>>(kernel);
+  detail::check(TILE_GPU(GetLastError)(), "cannot start a kernel");
 }
 
 /// f(args) with copies of the tensors, of so many bytes each, in the host's memory; what f leaves in them goes back.
 template <class F>
 void on_host(const Args& a, std::initializer_list<i64> bytes, F&& f) {
-  const auto copy = [&](void* to, const void* from, size_t count) {
-    cudaError_t failure = cudaMemcpyAsync(to, from, count, cudaMemcpyDefault, static_cast<cudaStream_t>(a.queue));
-    if (failure == cudaSuccess) failure = cudaStreamSynchronize(static_cast<cudaStream_t>(a.queue));
-    if (failure != cudaSuccess) throw std::runtime_error(std::string("cannot copy to or from the GPU: ") + cudaGetErrorString(failure));
+  const auto copy = [&](void* to, const void* from, i64 count) {
+    const auto queue = static_cast<TILE_GPU(Stream_t)>(a.queue);
+    detail::check(TILE_GPU(MemcpyAsync)(to, from, static_cast<size_t>(count), TILE_GPU(MemcpyDefault), queue), "cannot copy to or from the GPU");
+    detail::check(TILE_GPU(StreamSynchronize)(queue), "a kernel failed on the GPU");
   };
   std::vector<std::vector<std::byte>> copies;
   std::vector<void*> tensors;
   for (const i64 size : bytes) {
-    copies.emplace_back(static_cast<size_t>(size) + 64);
-    copy(copies.back().data(), a.tensor[tensors.size()], static_cast<size_t>(size));
+    copies.emplace_back(static_cast<size_t>(size) + 64);  // never empty
+    if (size > 0) copy(copies.back().data(), a.tensor[tensors.size()], size);
     tensors.push_back(copies.back().data());
   }
   f(Args{tensors.data(), a.size, a.team, a.queue});
-  for (size_t i = 0; i < tensors.size(); ++i) copy(a.tensor[i], tensors[i], copies[i].size() - 64);
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (const i64 size = bytes.begin()[i]; size > 0) copy(a.tensor[i], tensors[i], size);
 }
 
 }  // namespace tile::simt
