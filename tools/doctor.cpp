@@ -53,7 +53,8 @@ int run(bool json) {
   bool usable = true;
   nlohmann::json list = nlohmann::json::array();
   for (const Finding& finding : findings) {
-    const bool optional = finding.what.starts_with("cpu:") || finding.what.starts_with("cuda:") || finding.what.starts_with("hip:") || finding.what.starts_with("emulator:");
+    const bool optional =
+        finding.what.starts_with("cpu:") || finding.what.starts_with("cuda:") || finding.what.starts_with("hip:") || finding.what.starts_with("emulator:");
     usable &= finding.good || optional;
     list.push_back({{"good", finding.good}, {"what", finding.what}, {"advice", finding.advice}});
     if (!json) std::printf("%s %s%s%s\n", finding.good ? "ok  " : "miss", finding.what.c_str(), finding.advice.empty() ? "" : "; ", finding.advice.c_str());

@@ -20,14 +20,14 @@ enum class TargetKind {
 struct Target {
   std::string name;  ///< "cpu:x86-64-v4"
   TargetKind kind = TargetKind::cpu;
-  std::string architecture;                  ///< ELF machine of the artifact: "x86_64", "aarch64"
-  std::vector<std::string> compile_flags;    ///< machine flags for kernels
-  std::vector<std::string> features;         ///< what the running machine must have, as __builtin_cpu_supports spells it
-  int vector_bytes = 16;                     ///< widest SIMD register
-  int64_t shared_bytes = 0;                  ///< memory that the threads of a block share; 0: the machine has none
-  bool has_warp_mma = false;                 ///< matrix instructions of warps of 32: tile/atoms/mma.h
-  int warp_size = 1;                         ///< threads that run in lockstep
-  std::vector<std::string> link_flags = {};  ///< what its kernels need beside the C library
+  std::string architecture;                                     ///< ELF machine of the artifact: "x86_64", "aarch64"
+  std::vector<std::string> compile_flags;                       ///< machine flags for kernels
+  std::vector<std::string> features;                            ///< what the running machine must have, as __builtin_cpu_supports spells it
+  int vector_bytes = 16;                                        ///< widest SIMD register
+  int64_t shared_bytes = 0;                                     ///< memory that the threads of a block share; 0: the machine has none
+  enum class Matrix { none, mma, mfma } matrix = Matrix::none;  ///< matrix instructions of a warp: tile/atoms/mma.h, mfma.h
+  int warp_size = 1;                                            ///< threads that run in lockstep
+  std::vector<std::string> link_flags = {};                     ///< what its kernels need beside the C library
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;
 
   bool is_gpu() const { return kind == TargetKind::cuda || kind == TargetKind::hip; }

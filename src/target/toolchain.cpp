@@ -74,8 +74,10 @@ std::vector<Unit> units_of(const EmittedSources& sources, const Target& target, 
   for (const SourceFile& file : sources.program) units.push_back({file.name, file.text, host_flags(1), {}});
   for (const Resource& resource : resources())
     if (belongs(resource, target))
-      units.push_back(
-          {"runtime_" + std::string(resource.path.substr(8)), std::string(resource.text), is_gpu_source(resource.path) ? gpu_flags(target) : host_flags(2), {}});
+      units.push_back({"runtime_" + std::string(resource.path.substr(8)),
+                       std::string(resource.text),
+                       is_gpu_source(resource.path) ? gpu_flags(target) : host_flags(2),
+                       {}});
   return units;
 }
 
@@ -203,7 +205,8 @@ CompilerInfo find_gpu_compiler(const Target& target) {
   if (version.exit_code != 0 && cuda)
     fail(ErrorKind::environment, "the CUDA compiler '{}' cannot be run; install NVIDIA's CUDA toolkit, or name its nvcc with TILEWRIGHT_NVCC", info.command);
   if (version.exit_code != 0)
-    fail(ErrorKind::environment, "the HIP compiler '{}' cannot be run; install it (Debian: apt install hipcc), or name one with TILEWRIGHT_HIPCC", info.command);
+    fail(ErrorKind::environment, "the HIP compiler '{}' cannot be run; install it (Debian: apt install hipcc), or name one with TILEWRIGHT_HIPCC",
+         info.command);
   info.version = version.output;
   if (!cuda) return info;
   // A dry run tells where the toolkit lies.
@@ -213,8 +216,7 @@ CompilerInfo find_gpu_compiler(const Target& target) {
     for (const char* folder : {"lib64", "targets/x86_64-linux/lib", "lib"})
       if (info.library_folder.empty() && fs::exists(toolkit / folder / "libcudart_static.a")) info.library_folder = (toolkit / folder).lexically_normal();
   }
-  if (info.library_folder.empty())
-    fail(ErrorKind::environment, "'{}' is there, but not its libcudart_static.a; install the whole CUDA toolkit", info.command);
+  if (info.library_folder.empty()) fail(ErrorKind::environment, "'{}' is there, but not its libcudart_static.a; install the whole CUDA toolkit", info.command);
   return info;
 }
 
@@ -330,8 +332,11 @@ void write_source_folder(const EmittedSources& sources, const Target& target, co
   std::string makefile = fmt::format(
       "# Builds the model as model.so. Target: {}. Needs make{} and a C++20 compiler; HOST_CXX makes programs for this machine.\n"
       "CXX = {}\nHOST_CXX = g++\nKERNEL_FLAGS = {}\nHOST_FLAGS = {}\nINCLUDES = -I. -Iinclude\n",
-      target.name, cuda ? ", the CUDA toolkit" : target.is_gpu() ? ", hipcc" : "", find_compiler(target, options).command, joined(kernel_flags(target, options.optimisation)),
-      joined(host_flags(2)));
+      target.name,
+      cuda              ? ", the CUDA toolkit"
+      : target.is_gpu() ? ", hipcc"
+                        : "",
+      find_compiler(target, options).command, joined(kernel_flags(target, options.optimisation)), joined(host_flags(2)));
   if (cuda) makefile += "GPU_CXX = nvcc -ccbin $(CXX)\nCUDA = $(dir $(shell which nvcc))..\n";
   if (target.kind == TargetKind::hip) makefile += "GPU_CXX = hipcc\n";
   if (target.is_gpu()) makefile += fmt::format("GPU_FLAGS = {}\n", joined(gpu_flags(target)));

@@ -7,19 +7,35 @@
 
 namespace tile::simt {
 
+namespace detail {
+/// The value of a word's i-th element as matrix units take it: of floats they read the upper 19 bits (tf32).
+template <class T>
+TILE_INLINE std::conditional_t<std::is_integral_v<T>, int32_t, float> matrix_element(uint32_t word, int i) {
+  if constexpr (std::is_same_v<T, float>) {
+    return bit_cast<float>(word & 0xffffe000u);
+  } else if constexpr (std::is_integral_v<T>) {
+    return static_cast<T>(word >> (8 * i));
+  } else {
+    return to_float(T{static_cast<uint16_t>(word >> (16 * i))});
+  }
+}
+}  // namespace detail
+
 /// a: [16, k] of Left, b: [8, k] of Right (so that k is contiguous in both), c: [16, 8]. k takes 32 bytes: 16 elements of 16 bits, 8
 /// floats of which the unit reads the upper 19 bits (tf32), 32 bytes. In 32-bit words all element types lie alike.
 template <class Left, class Right = Left>
 struct Mma {
   static_assert(sizeof(Left) == sizeof(Right), "both factors have elements of one size");
   using Sum = std::conditional_t<std::is_integral_v<Left>, int32_t, float>;
+  static constexpr int warp_size = 32;
   static constexpr int m = 16, n = 8, words = 8, per_word = 4 / static_cast<int>(sizeof(Left)), k = words * per_word;
+  static constexpr int a_words = 4, b_words = 2;  ///< of one lane
 
   struct A {
-    uint32_t word[4];
+    uint32_t word[a_words];
   };
   struct B {
-    uint32_t word[2];
+    uint32_t word[b_words];
   };
   struct C {
     Sum value[4];
@@ -28,7 +44,7 @@ struct Mma {
   // Which elements a lane holds: row (or column) and word of its i-th.
   static constexpr TILE_INLINE int a_row(int lane, int i) { return lane / 4 + 8 * (i % 2); }
   static constexpr TILE_INLINE int a_word(int lane, int i) { return lane % 4 + 4 * (i / 2); }
-  static constexpr TILE_INLINE int b_column(int lane) { return lane / 4; }
+  static constexpr TILE_INLINE int b_column(int lane, int) { return lane / 4; }
   static constexpr TILE_INLINE int b_word(int lane, int i) { return lane % 4 + 4 * i; }
   static constexpr TILE_INLINE int c_row(int lane, int i) { return lane / 4 + 8 * (i / 2); }
   static constexpr TILE_INLINE int c_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
@@ -36,7 +52,7 @@ struct Mma {
   /// All lanes of the warp take part.
   template <class Exec>
   static TILE_DEVICE void run(Exec& ex, C& c, const A& a, const B& b) {
-    static_assert(Exec::warp_size == 32, "an instruction of warps of 32");
+    static_assert(Exec::warp_size == warp_size, "an instruction of warps of 32");
 #if defined(__CUDA_ARCH__)
     (void)ex;
     issue(c, a, b);
@@ -46,18 +62,6 @@ struct Mma {
   }
 
  private:
-  /// The element's value as the unit takes it.
-  template <class T>
-  static TILE_INLINE Sum element(uint32_t word, int i) {
-    if constexpr (std::is_same_v<T, float>) {
-      return bit_cast<float>(word & 0xffffe000u);
-    } else if constexpr (std::is_integral_v<T>) {
-      return static_cast<T>(word >> (8 * i));
-    } else {
-      return to_float(T{static_cast<uint16_t>(word >> (16 * i))});
-    }
-  }
-
   template <class Exec>
   static void emulate(Exec& ex, C& c, const A& a, const B& b) {
     A all_a[32];
@@ -68,7 +72,7 @@ struct Mma {
       const int row = c_row(ex.lane(), i), column = c_column(ex.lane(), i);
       for (int w = 0; w < words; ++w) {
         const uint32_t x = all_a[row % 8 * 4 + w % 4].word[row / 8 + 2 * (w / 4)], y = all_b[column * 4 + w % 4].word[w / 4];
-        for (int e = 0; e < per_word; ++e) c.value[i] += element<Left>(x, e) * element<Right>(y, e);
+        for (int e = 0; e < per_word; ++e) c.value[i] += detail::matrix_element<Left>(x, e) * detail::matrix_element<Right>(y, e);
       }
     }
   }

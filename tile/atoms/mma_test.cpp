@@ -4,22 +4,25 @@
 
 #include <random>
 
+#include "tile/atoms/mfma.h"
 #include "tile/exec/emulator.h"
 #include "tile/testing/teams.h"
 
 namespace tile::simt {
 namespace {
 
-template <class Left, class Right>
+template <class Left, class Right, class Instruction = Mma<Left, Right>>
 struct Case {
   using LeftElement = Left;
   using RightElement = Right;
+  using Atom = Instruction;
 };
 
 template <class T>
 class MatrixAtoms : public ::testing::Test {};
 using Cases = ::testing::Types<Case<float16, float16>, Case<bfloat16, bfloat16>, Case<float, float>, Case<int8_t, int8_t>, Case<int8_t, uint8_t>,
-                               Case<uint8_t, int8_t>, Case<uint8_t, uint8_t>>;
+                               Case<uint8_t, int8_t>, Case<uint8_t, uint8_t>, Case<float16, float16, Mfma<float16>>, Case<bfloat16, bfloat16, Mfma<bfloat16>>,
+                               Case<int8_t, int8_t, Mfma<int8_t>>>;
 TYPED_TEST_SUITE(MatrixAtoms, Cases);
 
 /// One warp multiplies whole matrices that lie row by row, k contiguous.
@@ -37,8 +40,8 @@ struct Product {
     typename Atom::B right;
     typename Atom::C sums;
     const int lane = ex.lane();
-    for (int i = 0; i < 4; ++i) left.word[i] = words_of_a[Atom::a_row(lane, i) * Atom::words + Atom::a_word(lane, i)];
-    for (int i = 0; i < 2; ++i) right.word[i] = words_of_b[Atom::b_column(lane) * Atom::words + Atom::b_word(lane, i)];
+    for (int i = 0; i < Atom::a_words; ++i) left.word[i] = words_of_a[Atom::a_row(lane, i) * Atom::words + Atom::a_word(lane, i)];
+    for (int i = 0; i < Atom::b_words; ++i) right.word[i] = words_of_b[Atom::b_column(lane, i) * Atom::words + Atom::b_word(lane, i)];
     for (int i = 0; i < 4; ++i) sums.value[i] = out[Atom::c_row(lane, i) * Atom::n + Atom::c_column(lane, i)];
     Atom::run(ex, sums, left, right);
     for (int i = 0; i < 4; ++i) out[Atom::c_row(lane, i) * Atom::n + Atom::c_column(lane, i)] = sums.value[i];
@@ -48,7 +51,7 @@ struct Product {
 TYPED_TEST(MatrixAtoms, MultipliesMatrices) {
   using Left = typename TypeParam::LeftElement;
   using Right = typename TypeParam::RightElement;
-  using Atom = Mma<Left, Right>;
+  using Atom = typename TypeParam::Atom;
   std::mt19937 random(7);  // NOLINT: the same every time
   alignas(16) Left a[Atom::m * Atom::k];
   alignas(16) Right b[Atom::n * Atom::k];
@@ -65,7 +68,7 @@ TYPED_TEST(MatrixAtoms, MultipliesMatrices) {
       for (int k = 0; k < Atom::k; ++k)
         expected[m * Atom::n + n] += load_as<typename Atom::Sum>(a[m * Atom::k + k]) * load_as<typename Atom::Sum>(b[n * Atom::k + k]);
   testing::TestTeam team;
-  launch_emulated<32>(Product<Atom, Left, Right>{a, b, c}, Launch{.blocks = 1, .threads = 32}, team.team(), 1);
+  launch_emulated<Atom::warp_size>(Product<Atom, Left, Right>{a, b, c}, Launch{.blocks = 1, .threads = Atom::warp_size}, team.team(), 1);
   for (int i = 0; i < Atom::m * Atom::n; ++i) EXPECT_EQ(c[i], expected[i]) << i;
 }
 
@@ -93,7 +96,7 @@ TEST(MatrixAtoms, HoldElementsWhereTheInstructionSetSays) {
       EXPECT_EQ(Mma<float16>::c_row(lane, i), i < 2 ? g : g + 8);
       EXPECT_EQ(Mma<float16>::c_column(lane, i), t * 2 + (i & 1));
     }
-    EXPECT_EQ(Mma<float16>::b_column(lane), g);
+    EXPECT_EQ(Mma<float16>::b_column(lane, 0), g);
   }
 }
 

@@ -46,7 +46,7 @@ struct Problem {
 
 enum class How { fma, elements, rows };
 
-template <class T, class Sum, How how>
+template <class T, class Sum, How how, class Tiles>
 struct Kernel {
   Problem<T, Sum>* p;
 
@@ -62,23 +62,23 @@ struct Kernel {
           ex, p->extents(), [&](i64 batch, i64 m, i64 k) { return load_as<Sum>(a[(batch * s.m + m) * s.k + k]); },
           [&](i64 batch, i64 n, i64 k) { return load_as<Sum>(b[(batch * s.n + n) * s.k + k]); }, store);
     } else if constexpr (how == How::elements) {
-      MmaTiles<T>::run(ex, p->extents(), elements<true>([&](i64 batch, i64 m, i64 k) { return a[(batch * s.m + m) * s.k + k]; }),
-                       elements<false>([&](i64 batch, i64 n, i64 k) { return b[(batch * s.n + n) * s.k + k]; }), store);
+      Tiles::run(ex, p->extents(), elements<true>([&](i64 batch, i64 m, i64 k) { return a[(batch * s.m + m) * s.k + k]; }),
+                 elements<false>([&](i64 batch, i64 n, i64 k) { return b[(batch * s.n + n) * s.k + k]; }), store);
     } else {
-      MmaTiles<T>::run(ex, p->extents(), rows([&](i64 batch, i64 m) { return a + (batch * s.m + m) * s.k; }),
-                       rows([&](i64 batch, i64 n) { return b + (batch * s.n + n) * s.k; }), store);
+      Tiles::run(ex, p->extents(), rows([&](i64 batch, i64 m) { return a + (batch * s.m + m) * s.k; }),
+                 rows([&](i64 batch, i64 n) { return b + (batch * s.n + n) * s.k; }), store);
     }
   }
 };
 
-template <class T, class Sum, How how>
+template <class T, class Sum, How how, int warp = 32>
 void check(const Shape& shape) {
-  using Tiles = std::conditional_t<how == How::fma, FmaTiles<Sum>, MmaTiles<T>>;
+  using Tiles = std::conditional_t<how == How::fma, FmaTiles<Sum>, std::conditional_t<warp == 32, MmaTiles<T>, MfmaTiles<T>>>;
   Problem<T, Sum> problem(shape);
   testing::TestTeam team;
   for (const uint64_t seed : {1, 2, 3}) {
     std::fill(problem.result.begin(), problem.result.end(), Sum{-77});
-    launch_emulated<32>(Kernel<T, Sum, how>{&problem}, Launch{problem.tiles(Tiles::tile), Tiles::threads, Tiles::shared_bytes}, team.team(), seed);
+    launch_emulated<warp>(Kernel<T, Sum, how, Tiles>{&problem}, Launch{problem.tiles(Tiles::tile), Tiles::threads, Tiles::shared_bytes}, team.team(), seed);
     ASSERT_EQ(problem.result, problem.expected) << shape.batch << " x " << shape.m << " x " << shape.n << " x " << shape.k << ", seed " << seed;
   }
 }
@@ -88,6 +88,7 @@ const Shape odd_shapes[] = {{1, 1, 1, 1}, {1, 3, 5, 7}, {2, 64, 65, 16}, {1, 130
 TEST(SimtContract, MultipliesByFma) {
   for (const Shape& shape : odd_shapes) {
     check<float, float, How::fma>(shape);
+    check<float, float, How::fma, 64>(shape);
     check<int8_t, int32_t, How::fma>(shape);
   }
 }
@@ -95,15 +96,20 @@ TEST(SimtContract, MultipliesByFma) {
 TEST(SimtContract, MultipliesByMatrixInstructions) {
   for (const Shape& shape : odd_shapes) {
     check<float16, float, How::elements>(shape);
+    check<float16, float, How::elements, 64>(shape);
     check<bfloat16, float, How::elements>(shape);
+    check<bfloat16, float, How::elements, 64>(shape);
     check<int8_t, int32_t, How::elements>(shape);
+    check<int8_t, int32_t, How::elements, 64>(shape);
   }
 }
 
 TEST(SimtContract, CopiesWholeRowsAsynchronously) {
   for (const Shape& shape : {Shape{1, 1, 1, 16}, {2, 130, 5, 48}, {1, 128, 128, 96}, {1, 16, 136, 16}}) {
     check<float16, float, How::rows>(shape);
+    check<float16, float, How::rows, 64>(shape);
     check<int8_t, int32_t, How::rows>(shape);
+    check<int8_t, int32_t, How::rows, 64>(shape);
   }
 }
 

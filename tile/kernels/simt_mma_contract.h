@@ -1,8 +1,9 @@
 #pragma once
 
-// Matrix products by the matrix instructions of a warp. A block of 8 warps computes 128 × 128 results from tiles of both factors in
+// Matrix products by the matrix instructions of a warp. A block of 256 threads computes 128 × 128 results from tiles of both factors in
 // shared memory; while one pair of tiles is multiplied, the next is on its way.
 
+#include "tile/atoms/mfma.h"
 #include "tile/atoms/mma.h"
 #include "tile/kernels/simt_contract.h"
 
@@ -30,14 +31,14 @@ TILE_DEVICE Rows<F> rows(F row) {
   return {row};
 }
 
-template <class Left, class Right = Left>
-struct MmaTiles {
-  using Atom = Mma<Left, Right>;
+/// Left, Right: elements of the factors; Atom: what multiplies them.
+template <class Left, class Right, class Atom>
+struct MatrixTiles {
   using Sum = typename Atom::Sum;
-  static constexpr int tile = 128, warps_m = 2, warps_n = 4, threads = warps_m * warps_n * 32;
+  static constexpr int tile = 128, threads = 256, warps_m = 2, warps_n = threads / Atom::warp_size / warps_m;
   static constexpr int atoms_m = tile / warps_m / Atom::m, atoms_n = tile / warps_n / Atom::n;
-  /// Words of a row in a tile, and from row to row: with 4 words between rows the 32 lanes of a fragment read 32 banks.
-  static constexpr int row_words = 2 * Atom::words, pitch = row_words + 4, depth = row_words * Atom::per_word;
+  /// Words of a row in a tile, and from row to row: with 4 words between rows the lanes of a fragment read different banks.
+  static constexpr int row_words = 16, pitch = row_words + 4, depth = row_words * Atom::per_word;
   static constexpr int tile_bytes = tile * pitch * 4, stages = 2, shared_bytes = 2 * stages * tile_bytes;
 
   /// `store(batch, m, n, sum)` gets every result once.
@@ -68,9 +69,9 @@ struct MmaTiles {
         typename Atom::A a[atoms_m];
         typename Atom::B b[atoms_n];
         for (int i = 0; i < atoms_m; ++i)
-          for (int w = 0; w < 4; ++w) a[i].word[w] = a_words[(warp_m + i * Atom::m + Atom::a_row(lane, w)) * pitch + at + Atom::a_word(lane, w)];
+          for (int w = 0; w < Atom::a_words; ++w) a[i].word[w] = a_words[(warp_m + i * Atom::m + Atom::a_row(lane, w)) * pitch + at + Atom::a_word(lane, w)];
         for (int j = 0; j < atoms_n; ++j)
-          for (int w = 0; w < 2; ++w) b[j].word[w] = b_words[(warp_n + j * Atom::n + Atom::b_column(lane)) * pitch + at + Atom::b_word(lane, w)];
+          for (int w = 0; w < Atom::b_words; ++w) b[j].word[w] = b_words[(warp_n + j * Atom::n + Atom::b_column(lane, w)) * pitch + at + Atom::b_word(lane, w)];
         for (int i = 0; i < atoms_m; ++i)
           for (int j = 0; j < atoms_n; ++j) Atom::run(ex, sums[i][j], a[i], b[j]);
       }
@@ -110,5 +111,10 @@ struct MmaTiles {
     }
   }
 };
+
+template <class Left, class Right = Left>
+using MmaTiles = MatrixTiles<Left, Right, Mma<Left, Right>>;
+template <class Element>
+using MfmaTiles = MatrixTiles<Element, Element, Mfma<Element>>;
 
 }  // namespace tile::simt

@@ -21,8 +21,7 @@ class ContractEmitter {
     out.line(fmt::format("const tile::simt::Extents extents{{.batch = {}, .m = {}, .n = {}, .k = {}}};", text(shape_.batch.extent()), text(shape_.m.extent()),
                          text(shape_.n.extent()), text(shape_.k.extent())));
     const bool by_matrix = fits_matrix_unit();
-    const std::string tiles = by_matrix ? fmt::format("tile::simt::MmaTiles<{}, {}>", stored_type(shape_.left), stored_type(shape_.right))
-                                        : fmt::format("tile::simt::FmaTiles<{}>", value_type(shape_.sum));
+    const std::string tiles = by_matrix ? matrix_tiles() : fmt::format("tile::simt::FmaTiles<{}>", value_type(shape_.sum));
     if (by_matrix) {
       elements("left", shape_.left, shape_.m, "m", out);
       elements("right", shape_.right, shape_.n, "n", out);
@@ -54,14 +53,20 @@ class ContractEmitter {
     return fill.op == ExprOp::constant && fill.real == 0 && fill.integer == 0 && !std::signbit(fill.real);
   }
 
+  std::string matrix_tiles() const {
+    if (kernel_.target.matrix == Target::Matrix::mfma) return fmt::format("tile::simt::MfmaTiles<{}>", stored_type(shape_.left));
+    return fmt::format("tile::simt::MmaTiles<{}, {}>", stored_type(shape_.left), stored_type(shape_.right));
+  }
+
   bool fits_matrix_unit() const {
     constexpr int64_t least = 16;
     for (const LoopGroup* group : {&shape_.m, &shape_.n, &shape_.k})
       if (group->extent().as_constant().value_or(least) < least) return false;
-    if (!kernel_.target.has_warp_mma || !as_stored(shape_.left) || !as_stored(shape_.right)) return false;
+    if (kernel_.target.matrix == Target::Matrix::none || !as_stored(shape_.left) || !as_stored(shape_.right)) return false;
     const DType left = address(shape_.left).dtype, right = address(shape_.right).dtype;
     const auto is_byte = [](DType dtype) { return dtype == DType::i8 || dtype == DType::u8; };
-    if (is_byte(left) && is_byte(right)) return shape_.sum == DType::i32;
+    if (is_byte(left) && is_byte(right))
+      return shape_.sum == DType::i32 && (kernel_.target.matrix == Target::Matrix::mma || (left == DType::i8 && right == left));
     return left == right && (left == DType::f16 || left == DType::bf16) && shape_.sum == DType::f32;
   }
 

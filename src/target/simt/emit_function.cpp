@@ -7,7 +7,7 @@ std::span<const std::string_view> headers(const Target& target) {
   static constexpr std::string_view emulated[] = {
       "cast", "exec/emulator", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress", "math"};
   static constexpr std::string_view gpu[] = {"cast", "exec/gpu", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress",
-                                              "math"};
+                                             "math"};
   if (target.is_gpu()) return gpu;
   return emulated;
 }
