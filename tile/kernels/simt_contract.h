@@ -14,8 +14,9 @@ struct Extents {
 };
 
 /// Products by multiply-add, one value a lane: every type, every machine. A block has 16 × 16 threads with 4 × 4 results each.
-template <class Sum>
+template <class SumType>
 struct FmaTiles {
+  using Sum = SumType;
   static constexpr int tile = 64, depth = 16, side = 16, each = tile / side, threads = side * side;
   /// Columns of a tile in shared memory lie this far apart: one more than the tile, so that a column's elements are in
   /// different banks.
