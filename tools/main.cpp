@@ -9,7 +9,9 @@
 
 using namespace tilewright;
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App app{"Tilewright compiles trained models into one self-contained shared library of fused kernels.", "tilewright"};
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("tilewright ") + compiler_version);
@@ -37,6 +39,15 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& problem) {
     const int code = app.exit(problem);
     return code == 0 ? tools::exit_done : tools::exit_code_of(ErrorKind::invalid_input);
+  }
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
   } catch (const Error& problem) {
     std::fflush(stdout);
     std::fprintf(stderr, "tilewright: %s\n", problem.what());
@@ -48,5 +59,4 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "tilewright: internal error: %s\n", problem.what());
     return tools::exit_code_of(ErrorKind::internal);
   }
-  return exit_code;
 }

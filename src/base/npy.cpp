@@ -81,7 +81,7 @@ Tensor to_row_major(const Tensor& column_major) {
 
 Tensor parse_npy(const std::string& bytes, const std::string& what) {
   if (bytes.size() < 10 || bytes.compare(0, 6, "\x93NUMPY") != 0) fail(ErrorKind::invalid_input, "'{}' is no .npy file", what);
-  const int version = bytes[6];
+  const int version = static_cast<unsigned char>(bytes[6]);
   const size_t start = version == 1 ? 10 : 12;
   const size_t length = version == 1 ? get<uint16_t>(bytes, 8, what) : get<uint32_t>(bytes, 8, what);
   if (version < 1 || version > 3 || start + length > bytes.size()) fail(ErrorKind::invalid_input, "'{}' has a broken .npy header", what);

@@ -12,8 +12,6 @@
 
 #include "base/error.h"
 
-extern char** environ;
-
 namespace tilewright {
 
 ProcessResult run_process(const std::vector<std::string>& command) {

@@ -48,7 +48,7 @@ struct Prepared {
 };
 
 /// Import, passes, lowering and scheduling; no code yet.
-Prepared prepare(const std::filesystem::path& model, const CompileOptions& options);
+Prepared prepare(const std::filesystem::path& path, const CompileOptions& options);
 
 /// Fuses and places for the options' target, less what they switch off.
 schedule::Block schedule_model(pattern::Program program, const CompileOptions& options);

@@ -16,7 +16,6 @@ namespace tilewright::compiler_testing {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 std::string error_of(const CompileOptions& options) {

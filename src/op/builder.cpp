@@ -55,7 +55,7 @@ ValueId Builder::input(std::string name, Type type) {
   return id;
 }
 
-void Builder::output(ValueId value, std::string name) {
+void Builder::output(ValueId value, const std::string& name) {
   if (!name.empty() && graph_.value(value).name != name) {
     const bool owned = std::find(graph_.inputs.begin(), graph_.inputs.end(), value) == graph_.inputs.end() && !graph_.value(value).constant &&
                        std::find(graph_.outputs.begin(), graph_.outputs.end(), value) == graph_.outputs.end();

@@ -22,7 +22,7 @@ class Builder {
   const std::string& source() const { return source_; }
 
   ValueId input(std::string name, Type type);
-  void output(ValueId value, std::string name = "");
+  void output(ValueId value, const std::string& name = "");
   ValueId constant(Tensor value, std::string name = "");
   ValueId scalar(DType dtype, double value);         ///< rank 0
   ValueId ints(const std::vector<int64_t>& values);  ///< i64 [n]

@@ -117,7 +117,7 @@ void lower_concat(Lowering& l) {
   Dim start = 0;
   for (int i = 0; i < static_cast<int>(l.inputs.size()); ++i) {
     const Dims dims = l.in_type(i).dims;
-    const Dim count = dims[static_cast<size_t>(axis)];
+    const Dim& count = dims[static_cast<size_t>(axis)];
     emit_view(l, i, Map::identity(dims), Map::identity(l.out_type().dims).sliced(axis, start, 1, count));
     start += count;
   }

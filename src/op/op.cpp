@@ -47,7 +47,7 @@ double InferContext::real_or(std::string_view name, double fallback) const {
   return value != nullptr ? *value : fallback;
 }
 
-std::string InferContext::text_or(std::string_view name, std::string fallback) const {
+std::string InferContext::text_or(std::string_view name, const std::string& fallback) const {
   const std::string* value = find_attribute<std::string>(node_, name);
   return value != nullptr ? *value : fallback;
 }

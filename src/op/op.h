@@ -28,7 +28,7 @@ class InferContext {
   int64_t integer(std::string_view name) const;  ///< attribute; invalid_input when missing
   int64_t integer_or(std::string_view name, int64_t fallback) const;
   double real_or(std::string_view name, double fallback) const;
-  std::string text_or(std::string_view name, std::string fallback) const;
+  std::string text_or(std::string_view name, const std::string& fallback) const;
   std::vector<int64_t> integers(std::string_view name) const;  ///< empty when missing
   Dims sizes(std::string_view name) const;                     ///< a Dims attribute (an integer list converts)
   DType dtype_attribute(std::string_view name) const;

@@ -7,7 +7,6 @@ namespace tilewright {
 namespace {
 
 using pattern::Expr;
-using pattern::ExprOp;
 using pattern::Map;
 using pattern::NestBuilder;
 using pattern::ReduceOp;

@@ -60,7 +60,7 @@ Expr cubic_weight(NestBuilder& n, Expr x, double a) {
   return n.select(n.binary(ExprOp::less_equal, x, number(1)), near, n.select(n.binary(ExprOp::less, x, number(2)), far, number(0)));
 }
 
-Expr combined_taps(Lowering& l, NestBuilder& n, TensorId x, DType dtype, std::vector<Expr> lead, std::span<const SampledAxis> axes, Outside outside,
+Expr combined_taps(Lowering& l, NestBuilder& n, TensorId x, DType dtype, const std::vector<Expr>& lead, std::span<const SampledAxis> axes, Outside outside,
                    ExprOp combine) {
   const Type type = l.program.tensor(x).type;
   if (axes.empty()) {

@@ -27,7 +27,7 @@ Tap linear_tap(pattern::NestBuilder& n, pattern::Expr place, pattern::Expr tap);
 /// Tap 0, 1, 2 or 3 of a cubic interpolation, Keys' kernel with parameter `a`.
 Tap cubic_tap(pattern::NestBuilder& n, pattern::Expr place, pattern::Expr tap, double a);
 /// Keys' cubic convolution kernel at a `distance` >= 0.
-pattern::Expr cubic_weight(pattern::NestBuilder& n, pattern::Expr distance, double a);
+pattern::Expr cubic_weight(pattern::NestBuilder& n, pattern::Expr x, double a);
 
 /// An axis of a sampled tensor: its tables, and the coordinates of this point's place in them.
 struct SampledAxis {
@@ -39,7 +39,7 @@ enum class Outside { zero, nearest };  ///< what a tap outside of its axis reads
 
 /// x[lead…, an index of each axis] as `dtype` times the weights, over all combinations of taps joined by `combine` (add; max where no weight
 /// is negative). Written out, not a reduction: a few gathers side by side, which targets vectorise over the places.
-pattern::Expr combined_taps(Lowering& l, pattern::NestBuilder& n, pattern::TensorId x, DType dtype, std::vector<pattern::Expr> lead,
+pattern::Expr combined_taps(Lowering& l, pattern::NestBuilder& n, pattern::TensorId x, DType dtype, const std::vector<pattern::Expr>& lead,
                             std::span<const SampledAxis> axes, Outside outside, pattern::ExprOp combine = pattern::ExprOp::add);
 
 /// In which places are computed and taps summed: f64 for f64, otherwise f32.

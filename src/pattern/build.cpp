@@ -154,7 +154,7 @@ Expr NestBuilder::cast(Expr x, DType to, ExprOp how) {
   return add(std::move(node));
 }
 
-Expr NestBuilder::load(TensorId tensor, DType dtype, Map map, std::vector<Expr> indirect, std::optional<Expr> fill) {
+Expr NestBuilder::load(TensorId tensor, DType dtype, Map map, const std::vector<Expr>& indirect, std::optional<Expr> fill) {
   ensure(map.rank_in() == static_cast<int>(nest_.space.size() + indirect.size()), "an access maps the space and its indirect coordinates");
   ensure(!fill || fill->dtype() == dtype, "fill has the tensor's dtype");
   Access access;

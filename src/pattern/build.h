@@ -36,7 +36,7 @@ class NestBuilder {
   Expr cast(Expr, DType, ExprOp how = ExprOp::cast);
 
   /// Reads `tensor` through `map` (upper coordinates: the space, then `indirect`).
-  Expr load(TensorId tensor, DType dtype, Map map, std::vector<Expr> indirect = {}, std::optional<Expr> fill = {});
+  Expr load(TensorId tensor, DType dtype, Map map, const std::vector<Expr>& indirect = {}, std::optional<Expr> fill = {});
   /// Reads with one i64 expression per tensor coordinate; bounds as Access says. Plain `index` expressions become pass-throughs.
   Expr load_at(TensorId tensor, const Type& type, const std::vector<Expr>& coordinates, std::optional<Expr> fill = {});
   /// A tensor whose dims broadcast (numpy rules) to the kept dims (or the whole space when `over_space`).

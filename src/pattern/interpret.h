@@ -75,7 +75,7 @@ void interpret(Machine& machine, const Nest& nest);
 void interpret(Machine& machine, const Scatter& scatter);
 void interpret(Machine& machine, const Cumulate& cumulate);
 void interpret(Machine& machine, const Select& select);
-void interpret(Machine& machine, const Bind& bind);
+void interpret(Machine& machine, const Bind& bound);
 void interpret(Machine& machine, const If& branch);
 void interpret(Machine& machine, const Loop& loop);
 void interpret(Machine& machine, const Require& require);
@@ -86,7 +86,7 @@ struct Points {
 
   explicit Points(size_t rank) : coordinates(rank, std::vector<int64_t>(capacity)) {}
   /// The points number first … first+n-1 of the row-major space of `axes` (extents as given); other coordinates are 0.
-  void enumerate(const std::vector<int64_t>& extents, const std::vector<size_t>& axes, int64_t first, int64_t n);
+  void enumerate(const std::vector<int64_t>& extents, const std::vector<size_t>& axes, int64_t from, int64_t n);
 
   int64_t first = 0, count = 0;
   std::vector<std::vector<int64_t>> coordinates;

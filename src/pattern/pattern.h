@@ -241,7 +241,7 @@ struct Program {
   std::vector<TensorId> inputs, outputs;
 
   const TensorInfo& tensor(TensorId id) const { return tensors.at(static_cast<size_t>(id)); }
-  TensorId add_tensor(Type type, std::string name, std::shared_ptr<const Tensor> constant = nullptr);
+  TensorId add_tensor(Type type, std::string label, std::shared_ptr<const Tensor> constant = nullptr);
 };
 
 /// Structure, dtypes, ranks, ids. Throws ErrorKind::internal naming the pattern and the rule.

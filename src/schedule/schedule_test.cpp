@@ -34,7 +34,7 @@ struct Writer {
   }
   const Dims& dims(int id) const { return program.tensor(id).type.dims; }
 
-  int store(NestBuilder& n, Expr value, const std::string& name, std::optional<Dims> as = {}) {
+  int store(NestBuilder& n, Expr value, const std::string& name, const std::optional<Dims>& as = {}) {
     const int id = program.add_tensor({value.dtype(), as.value_or(n.kept())}, name);
     n.store(id, value);
     program.patterns.push_back(n.finish(name));

@@ -71,7 +71,7 @@ class NodeImport {
   double real(std::string_view name) const;
   double real(std::string_view name, double otherwise) const;
   std::string text(std::string_view name) const;
-  std::string text(std::string_view name, std::string otherwise) const;
+  std::string text(std::string_view name, const std::string& otherwise) const;
   std::vector<int64_t> integers(std::string_view name) const;   ///< empty when absent
   std::vector<float> reals(std::string_view name) const;        ///< empty when absent
   std::vector<std::string> texts(std::string_view name) const;  ///< empty when absent

@@ -313,8 +313,8 @@ void trilu(NodeImport& n) {
   const int rank = n.b.rank(x);
   n.require(rank >= 2, "its input must have two dims or more, not {}", str(n.b.type(x)));
   const Dims dims = n.b.dims(x);
-  const Dim rows = dims[static_cast<size_t>(rank - 2)];
-  const Dim columns = dims[static_cast<size_t>(rank - 1)];
+  const Dim& rows = dims[static_cast<size_t>(rank - 2)];
+  const Dim& columns = dims[static_cast<size_t>(rank - 1)];
   ValueId diagonal = n.b.iota(DType::i64, {rows, 1}, 0);
   if (n.has(1)) diagonal = n.b.add(diagonal, n.b.reshape(as_i64(n.b, n.in(1)), {}));
   const ValueId column = n.b.iota(DType::i64, {1, columns}, 1);

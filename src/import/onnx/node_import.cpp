@@ -116,7 +116,7 @@ double NodeImport::real(std::string_view name, double otherwise) const {
   return attribute ? attribute->f() : static_cast<double>(static_cast<float>(otherwise));  // ONNX's defaults are floats too
 }
 std::string NodeImport::text(std::string_view name) const { return required(name, AttributeProto::STRING).s(); }
-std::string NodeImport::text(std::string_view name, std::string otherwise) const {
+std::string NodeImport::text(std::string_view name, const std::string& otherwise) const {
   const AttributeProto* attribute = find_of_kind(name, AttributeProto::STRING);
   return attribute ? attribute->s() : otherwise;
 }

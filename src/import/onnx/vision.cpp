@@ -61,7 +61,7 @@ void affine_grid(NodeImport& n) {
   const bool align = n.flag("align_corners", false);
   const DType dtype = b.dtype(theta);
   auto position = [&](int axis) {  // of each element along `axis` in [-1, 1], laid over the whole space, with a last axis of 1
-    const Dim extent = space[static_cast<size_t>(axis)];
+    const Dim& extent = space[static_cast<size_t>(axis)];
     const ValueId index = b.iota(DType::f64, {extent}, 0);
     auto real = [&](const Dim& d) { return b.cast(b.reshape(b.sizes({d}), {}), DType::f64); };
     const ValueId at =

@@ -207,7 +207,7 @@ class ContractEmitter {
   bool depthwise() {
     if (shape_.batch.loops.empty() || shape_.m.loops.size() > 1) return false;
     const auto found = find_windows(shape_, shape_.right, shape_.n, source_, kernel_.program());
-    if (!found || found->has_channel || !shape_.left.direct || shape_.nest.loads[static_cast<size_t>(shape_.left.access)].guards.size() > 0) return false;
+    if (!found || found->has_channel || !shape_.left.direct || !shape_.nest.loads[static_cast<size_t>(shape_.left.access)].guards.empty()) return false;
     const Address& weights = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     LoopGroup images{{shape_.batch.loops.begin(), shape_.batch.loops.end() - 1}, "tilewright..images"};
     LoopGroup channels{{shape_.batch.loops.back()}, "tilewright..channels"};

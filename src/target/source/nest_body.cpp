@@ -37,7 +37,7 @@ void NestBody::leave() {
 
 void NestBody::want(const std::vector<ExprId>& roots) { wanted_ = closure(nest_, roots); }
 
-void NestBody::set_reduced(int r, Operand value, std::set<std::string> symbols) {
+void NestBody::set_reduced(int r, const Operand& value, const std::set<std::string>& symbols) {
   for (size_t id = 0; id < nest_.nodes.size(); ++id) {
     const ExprNode& node = nest_.nodes[id];
     if (node.op == ExprOp::reduced && node.integer == r) {

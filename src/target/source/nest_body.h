@@ -39,7 +39,7 @@ class NestBody {
   void assume_inside(std::vector<size_t> accesses) { assumed_ = {accesses.begin(), accesses.end()}; }
 
   /// How result `r` of the reductions is written in what follows; it depends on `symbols`.
-  void set_reduced(int r, Operand value, std::set<std::string> symbols);
+  void set_reduced(int r, const Operand& value, const std::set<std::string>& symbols);
   Operand value(ExprId id) const;
   /// An access as its tensor holds it, without conversion; zeros where its guards fail. Not for indirect accesses.
   std::string element_or_zero(size_t access) const;
