@@ -203,7 +203,7 @@ Expr NestBuilder::load_at(TensorId tensor, const Type& type, const std::vector<E
   }
   Map::Outputs outputs;
   for (const int slot : slots) outputs.push_back(slot >= 0 ? slot : static_cast<int>(extents.size()) - 1 - slot);
-  return load(tensor, type.dtype, Map::from_parts(extents_of(extents), fixed, {}, {}, outputs), std::move(indirect), fill);
+  return load(tensor, type.dtype, Map::from_parts(extents_of(extents), fixed, {}, {}, outputs), indirect, fill);
 }
 
 Expr NestBuilder::load_broadcast(TensorId tensor, const Type& type) {
