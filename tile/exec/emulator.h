@@ -432,9 +432,10 @@ void launch(const Kernel& kernel, const Launch& launch, const Args& args) {
   launch_emulated<TILE_EMULATED_WARP>(kernel, launch, args.team, detail::Random(seed)() + detail::launches++);
 }
 
-/// f(args) with the tensors, of so many bytes each, in memory that the host can read and write.
+/// f(args) with the tensors, of so many bytes each, in memory that the host can read and write. The first `reads` are read, the others
+/// written.
 template <class F>
-void on_host(const Args& a, std::initializer_list<i64>, F&& f) {
+void on_host(const Args& a, std::initializer_list<i64>, size_t, F&& f) {
   f(a);
 }
 

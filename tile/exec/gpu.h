@@ -122,9 +122,10 @@ void launch(const Kernel& kernel, const Launch& l, const Args& a) {
   detail::check(TILE_GPU(GetLastError)(), "cannot start a kernel");
 }
 
-/// f(args) with copies of the tensors, of so many bytes each, in the host's memory; what f leaves in them goes back.
+/// f(args) with copies of the tensors, of so many bytes each, in the host's memory. The first `reads` are read, the others written:
+/// what f leaves in those goes back.
 template <class F>
-void on_host(const Args& a, std::initializer_list<i64> bytes, F&& f) {
+void on_host(const Args& a, std::initializer_list<i64> bytes, size_t reads, F&& f) {
   const auto copy = [&](void* to, const void* from, i64 count) {
     const auto queue = static_cast<TILE_GPU(Stream_t)>(a.queue);
     detail::check(TILE_GPU(MemcpyAsync)(to, from, static_cast<size_t>(count), TILE_GPU(MemcpyDefault), queue), "cannot copy to or from the GPU");
@@ -134,11 +135,11 @@ void on_host(const Args& a, std::initializer_list<i64> bytes, F&& f) {
   std::vector<void*> tensors;
   for (const i64 size : bytes) {
     copies.emplace_back(static_cast<size_t>(size) + 64);  // never empty
-    if (size > 0) copy(copies.back().data(), a.tensor[tensors.size()], size);
+    if (size > 0 && tensors.size() < reads) copy(copies.back().data(), a.tensor[tensors.size()], size);
     tensors.push_back(copies.back().data());
   }
   f(Args{tensors.data(), a.size, a.team, a.queue});
-  for (size_t i = 0; i < tensors.size(); ++i)
+  for (size_t i = reads; i < tensors.size(); ++i)
     if (const i64 size = bytes.begin()[i]; size > 0) copy(a.tensor[i], tensors[i], size);
 }
 

@@ -11,7 +11,7 @@ namespace tilewright::cpu {
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
 
 /// The C++ function that runs the kernel's stages.
-std::string emit_function(const KernelText& kernel);
+std::string emit_function(const KernelText& text);
 /// Headers of tile/ that such functions need.
 std::span<const std::string_view> headers();
 

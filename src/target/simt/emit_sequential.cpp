@@ -55,7 +55,8 @@ void emit_select(const KernelText& kernel, const pattern::Select& select, Functi
     const Type& type = kernel.program().tensor(id).type;
     bytes += fmt::format("{}{} * i64{{{}}}", bytes.empty() ? "" : ", ", print_factor(product(type.dims), kernel.sizes, {}), size_of(type.dtype));
   }
-  lines.open(fmt::format("tile::simt::on_host(a, {{{}}}, [&](const tile::Args& a)", bytes));
+  // What a kernel reads comes first among its tensors.
+  lines.open(fmt::format("tile::simt::on_host(a, {{{}}}, {}, [&](const tile::Args& a)", bytes, pattern::reads(select).size()));
   kernel.declare_tensors(lines);
   write_select(kernel, select, lines);
   lines.close(");");

@@ -12,7 +12,7 @@ namespace tilewright::simt {
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
 
 /// The C++ function that runs the kernel's stages: a struct that every thread of a grid runs, and its launch.
-std::string emit_function(const KernelText& kernel);
+std::string emit_function(const KernelText& text);
 /// Headers of tile/ that such functions need.
 std::span<const std::string_view> headers(const Target& target);
 
