@@ -56,7 +56,8 @@ std::string manifest(const Prepared& model, const CompileOptions& options, const
 
 }  // namespace
 
-schedule::Block schedule_model(pattern::Program program, const CompileOptions& options) {
+schedule::Block schedule_model(pattern::Program program, const CompileOptions& options,
+                               std::function<void(const char* pass, const pattern::Program& program)> after) {
   std::set<std::string> entry;
   for (const pattern::TensorId id : program.inputs)
     for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
@@ -69,6 +70,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .fuse_rows = enabled("fuse_rows"),
                              .alias_views = enabled("alias_views"),
                              .write_in_place = enabled("write_in_place"),
+                             .after = std::move(after),
                              .row_bytes = room_for_rows});
 }
 
@@ -98,7 +100,9 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& option
   pipeline.after("lower", "patterns", [&] { return pattern::print(program); });
   if (pipeline.stopped()) return model;
   const size_t patterns = program.patterns.size();
-  model.block = std::make_shared<schedule::Block>(schedule_model(std::move(program), options));
+  model.block = std::make_shared<schedule::Block>(schedule_model(std::move(program), options, [&](const char* pass, const pattern::Program& rewritten) {
+    pipeline.after(pass, "patterns", [&] { return pattern::print(rewritten); });
+  }));
   pipeline.after("schedule", "schedule", [&] { return schedule::print(*model.block); });
   report(options, "schedule", fmt::format("{} patterns → {} kernels", patterns, model.block->kernels.size()), schedule_watch);
   return model;

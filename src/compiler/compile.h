@@ -50,8 +50,9 @@ struct Prepared {
 /// Import, passes, lowering and scheduling; no code yet.
 Prepared prepare(const std::filesystem::path& path, const CompileOptions& options);
 
-/// Fuses and places for the options' target, less what they switch off.
-schedule::Block schedule_model(pattern::Program program, const CompileOptions& options);
+/// Fuses and places for the options' target, less what they switch off. `after`: see schedule::Options.
+schedule::Block schedule_model(pattern::Program program, const CompileOptions& options,
+                               std::function<void(const char* pass, const pattern::Program& program)> after = {});
 
 /// Compiles one ONNX file into the shared library `output`. Throws Error.
 CompileReport compile(const std::filesystem::path& model, const std::filesystem::path& output, const CompileOptions& options);

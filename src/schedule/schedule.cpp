@@ -53,10 +53,9 @@ class Scheduler {
   Block run() {
     remove_dead(block_.program);
     inline_constants(block_.program);
-    if (options_.fuse_maps) fuse_maps(block_.program);
-    if (options_.fuse_epilogues) fuse_epilogues(block_.program);
-    split_phases(block_.program);
-    pattern::verify(block_.program);
+    if (options_.fuse_maps) rewrite("fuse_maps", fuse_maps);
+    if (options_.fuse_epilogues) rewrite("fuse_epilogues", fuse_epilogues);
+    rewrite("split_phases", split_phases);
     std::vector<RowGroup> groups;
     if (options_.fuse_rows) groups = find_row_groups(block_.program);
     if (options_.row_bytes > 0)
@@ -83,6 +82,12 @@ class Scheduler {
   }
 
  private:
+  void rewrite(const char* name, void (*pass)(Program&)) {
+    pass(block_.program);
+    pattern::verify(block_.program);
+    if (options_.after) options_.after(name, block_.program);
+  }
+
   bool written_once(TensorId id) const {
     int writers = 0;
     for (const Pattern& pattern : block_.program.patterns)

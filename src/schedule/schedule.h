@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -77,6 +78,8 @@ struct Block {
 /// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
+  /// Called after each pass that rewrites the pattern program, with its name.
+  std::function<void(const char* pass, const pattern::Program& program)> after = {};
   int64_t row_bytes = 0;  ///< memory of the tensors that stay in a row; what needs more, or has a size learned later, runs apart. 0: no limit
 };
 

@@ -96,7 +96,7 @@ void EmitKernel::check(const std::vector<Case>& cases, const schedule::Options& 
   }
 }
 
-constexpr schedule::Options baseline{false, false, false, false, false};
+const schedule::Options baseline{false, false, false, false, false};
 
 TEST_P(EmitKernel, RandomProgramsWithoutFusion) {
   std::vector<Case> cases;
