@@ -11,6 +11,7 @@
 #include "op/op.h"
 #include "pass/editor.h"
 #include "pass/pass.h"
+#include "target/emit_kernel.h"
 #include "tilewright/tilewright_model.h"
 
 namespace tilewright {
@@ -63,15 +64,16 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
     for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
   const auto enabled = [&](const char* pass) { return options.disabled_passes.count(pass) == 0; };
   // "native" is a CPU, whichever: to verify, a machine need not be one of the targets.
-  const int64_t room_for_rows = options.target == "native" ? 0 : find_target(options.target).shared_bytes;
+  const Target* const target = options.target == "native" ? nullptr : &find_target(options.target);
   return schedule::schedule(std::move(program), {entry.begin(), entry.end()},
                             {.fuse_maps = enabled("fuse_maps"),
                              .fuse_epilogues = enabled("fuse_epilogues"),
                              .fuse_rows = enabled("fuse_rows"),
                              .alias_views = enabled("alias_views"),
                              .write_in_place = enabled("write_in_place"),
+                             .choose_layouts = enabled("choose_layouts") && (!target || target->kind == TargetKind::cpu),
                              .after = std::move(after),
-                             .row_bytes = room_for_rows});
+                             .row_bytes = target ? target->shared_bytes : 0});
 }
 
 Prepared prepare(const std::filesystem::path& path, const CompileOptions& options) {
@@ -114,6 +116,7 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.target = target.name;
   std::vector<ModelSource> sources;
   for (const Prepared& model : models) {
+    plan_kernels(*model.block, target);
     result.imported_nodes += model.imported_nodes;
     result.optimised_nodes += static_cast<int>(model.optimised.nodes.size());
     sources.push_back({model.name, manifest(model, options, target), model.block});

@@ -19,6 +19,7 @@ constexpr SchedulePass schedule_passes[] = {
     {"fuse_epilogues", "applies what follows a contraction or reduction to its results before they are stored"},
     {"fuse_rows", "runs chains of reductions and maps over the same rows in one kernel"},
     {"alias_views", "gives reshapes and leading slices their source's memory"},
+    {"choose_layouts", "puts channels last where products with weights gain from it (CPUs)"},
     {"write_in_place", "lets results take the memory of operands that end there"},
 };
 

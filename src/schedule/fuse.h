@@ -25,6 +25,10 @@ void fuse_epilogues(pattern::Program& program);
 /// is a product of its own without holes. After the epilogues: a phase stores its own share of the results.
 void split_phases(pattern::Program& program);
 
+/// Puts the axis last that products with weights sum over and produce (channels), in all tensors of the program's own where
+/// that pays: what follows element by element keeps the order, and edges of the model are weighed against it.
+void choose_layouts(pattern::Program& program);
+
 /// Reductions and maps over the same leading coordinates, each reading what another wrote for the same row.
 struct RowGroup {
   std::vector<int> patterns;  ///< indices into Program::patterns, in order; the group runs where the last one stands

@@ -56,6 +56,7 @@ class Scheduler {
     if (options_.fuse_maps) rewrite("fuse_maps", fuse_maps);
     if (options_.fuse_epilogues) rewrite("fuse_epilogues", fuse_epilogues);
     rewrite("split_phases", split_phases);
+    if (options_.choose_layouts) rewrite("choose_layouts", choose_layouts);
     std::vector<RowGroup> groups;
     if (options_.fuse_rows) groups = find_row_groups(block_.program);
     if (options_.row_bytes > 0)

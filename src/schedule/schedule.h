@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -30,6 +31,17 @@ struct Placement {
   int first_step = -1, last_step = -1;  ///< lifetime in steps of the block, both inclusive; aliases extend their base's
 };
 
+/// How a product is cut for vector registers: rows of one operand times vectors of the other.
+struct ProductBlock {
+  int rows = 0, vectors = 0;
+};
+
+/// What a target decided about a product with weights: they lie in panels that suit the register block.
+struct PackedProduct {
+  ProductBlock block;
+  TensorId weights = -1, packed = -1;  ///< the kernel reads `packed` where its nest says `weights`
+};
+
 /// One function of the artifact. `stages` is one pattern, or several Nests that run row by row over the same leading
 /// `shared_rank` kept coordinates (softmax, norms), whose `row_local` tensors never leave the row.
 struct Kernel {
@@ -38,6 +50,7 @@ struct Kernel {
   std::vector<pattern::Pattern> stages;  ///< Nest, Scatter, Cumulate or Select
   int shared_rank = 0;
   std::vector<TensorId> row_local;
+  std::optional<PackedProduct> product;
   std::vector<TensorId> tensors;   ///< arguments: Args::tensor[i] is the bytes of tensors[i]
   std::vector<std::string> sizes;  ///< arguments: Args::size[i] is the value of sizes[i]
 };
@@ -78,6 +91,7 @@ struct Block {
 /// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
+  bool choose_layouts = false;  ///< for machines whose products want the summed axis last
   /// Called after each pass that rewrites the pattern program, with its name.
   std::function<void(const char* pass, const pattern::Program& program)> after = {};
   int64_t row_bytes = 0;  ///< memory of the tensors that stay in a row; what needs more, or has a size learned later, runs apart. 0: no limit

@@ -35,10 +35,15 @@ std::string header(const schedule::Block& block, const schedule::Kernel& kernel)
     text += fmt::format("//   tensor {}: {} {}\n", i, one_line(info.name), one_line(str(info.type)));
   }
   for (size_t i = 0; i < kernel.sizes.size(); ++i) text += fmt::format("//   size {}: {}\n", i, kernel.sizes[i]);
+  if (kernel.product) text += fmt::format("//   register block: {} rows x {} vectors\n", kernel.product->block.rows, kernel.product->block.vectors);
   return text;
 }
 
 }  // namespace
+
+void plan_kernels(schedule::Block& block, const Target& target) {
+  if (target.kind == TargetKind::cpu) cpu::plan_products(block, target);
+}
 
 std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
   ensure(!kernel.stages.empty(), "a kernel has stages");

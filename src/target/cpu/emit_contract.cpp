@@ -1,9 +1,8 @@
 // Matrix products: the operands as views, the epilogue as a lambda, and one call of the library.
 
 #include "base/error.h"
-#include "target/source/contract_shape.h"
 #include "target/cpu/kernel_emitters.h"
-#include "target/source/nest_body.h"
+#include "target/cpu/product_text.h"
 
 namespace tilewright::cpu {
 namespace {
@@ -11,13 +10,9 @@ namespace {
 using schedule::affine_in;
 using schedule::mentions;
 
-const char* const column_symbol = "tilewright..column";
-const char* const first_column_symbol = "tilewright..first_column";
-
-class ContractEmitter {
+class ContractEmitter : ProductText {
  public:
-  ContractEmitter(const KernelText& kernel, const pattern::Nest& nest, ContractShape shape, Writer& out)
-      : kernel_(kernel), source_(nest), shape_(std::move(shape)), out_(out) {}
+  using ProductText::ProductText;
 
   void emit() {
     kernel_.declare_sizes(out_);
@@ -34,51 +29,6 @@ class ContractEmitter {
   }
 
  private:
-  std::string text(const Dim& e) const { return print_index(e, kernel_.sizes, shape_.nest.bounds); }
-  std::string text(const Dim& e, const Names& names) const { return print_index(e, names, shape_.nest.bounds); }
-
-  static std::string loop_name(const Loop& loop) {
-    const std::string number = loop.symbol.substr(std::string(schedule::reserved_prefix).size() + 1);
-    return (loop.reduced ? "r" : "i") + number;
-  }
-
-  /// `const i64 i1 = m / 56 % 56;` for each loop of the group, from its joint index.
-  void digits(const LoopGroup& group, const std::string& joint, NestBody& body) {
-    Dim below = 1;
-    std::vector<std::string> lines;
-    for (size_t i = group.loops.size(); i-- > 0;) {
-      std::string digit = joint;
-      if (!(below == Dim(1))) digit += " / " + print_factor(below, kernel_.sizes, shape_.nest.bounds);
-      if (i > 0) digit += " % " + print_factor(group.loops[i].extent, kernel_.sizes, shape_.nest.bounds);
-      lines.insert(lines.begin(), fmt::format("const i64 {} = {};", loop_name(group.loops[i]), digit));
-      below *= group.loops[i].extent;
-    }
-    for (const std::string& line : lines) out_.line(line);
-    for (const Loop& loop : group.loops) body.name(loop.symbol, loop_name(loop));
-  }
-
-  /// Where batch entry b begins: a stride, or a function of b.
-  std::string batch_view(const Dim& start) {
-    if (const auto even = even_over(start, shape_.batch)) return fmt::format("tile::BatchStride{{{}}}", text(even->slope));
-    Dim moving = flattened(start, shape_.batch, shape_.nest.bounds);
-    Names names = kernel_.sizes;
-    names[shape_.batch.symbol] = "batch";
-    std::map<std::string, Dim> zero = {{shape_.batch.symbol, Dim(0)}};
-    moving -= moving.substitute(zero);
-    return fmt::format("[=](i64 batch) {{ return {}; }}", text(moving, names));
-  }
-
-  /// The part of an address that no batch loop moves.
-  Dim constant_part(Dim start) const {
-    for (const Loop& loop : shape_.batch.loops) start = start.substitute({{loop.symbol, Dim(0)}});
-    return start;
-  }
-
-  std::string pointer(TensorId tensor, const Dim& offset) const {
-    const std::string& base = kernel_.pointers.at(tensor);
-    return offset == Dim(0) ? base : fmt::format("{} + {}", base, print_factor(offset, kernel_.sizes, shape_.nest.bounds));
-  }
-
   std::string zero_point(const Factor& factor, const std::string& side) {
     if (factor.zero < 0) return "";
     NestBody body(shape_.nest, kernel_.sizes, kernel_.pointers, out_, side + "_");
@@ -148,61 +98,6 @@ class ContractEmitter {
     out_.close("};");
   }
 
-  /// Finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The arguments' names
-  /// are those of contract(); `row_group` is what the row index runs over.
-  void epilogue(const LoopGroup& batch, const LoopGroup& row_group) {
-    LoweredNest after = shape_.nest;
-    const Dim column = Dim::symbol(first_column_symbol) + Dim::symbol(column_symbol);
-    after.bounds.of[first_column_symbol] = after.bounds.of[shape_.n.symbol];
-    after.bounds.of[column_symbol] = {Dim(0), Dim(1 << 16)};
-    const auto along = [&](Dim& e) { e = flattened(e, shape_.n, shape_.nest.bounds).substitute({{shape_.n.symbol, column}}); };
-    const std::vector<bool> needed = closure(after, after.stored_values);
-    for (size_t id = 0; id < needed.size(); ++id) {
-      if (!needed[id] || after.nodes[id].op != ExprOp::load) continue;
-      Address& load = after.loads[static_cast<size_t>(after.nodes[id].integer)];
-      if (moved_.insert(after.nodes[id].integer).second) move(load, along);
-    }
-    for (Address& store : after.stores) move(store, along);
-    for (Dim& coordinate : after.coordinates) along(coordinate);
-    after.find_symbols();
-
-    out_.open(
-        fmt::format("const auto epilogue = [&](i64 batch, i64 row0, i64 column0, i64 rows, i64 columns, const {}* sums, i64 ld)", value_type(shape_.sum)));
-    out_.line("(void)batch, (void)row0;");
-    kernel_.declare_sizes(out_);
-    kernel_.declare_tensors(out_);
-    NestBody body(after, kernel_.sizes, kernel_.pointers, out_);
-    body.name(first_column_symbol, "column0");
-    body.want(after.stored_values);
-    digits(batch, "batch", body);
-    body.write_known();
-    out_.open("for (i64 row = 0; row < rows; ++row)");
-    body.enter("tilewright..row", "row");
-    digits(row_group, "(row0 + row)", body);
-    const DType result = source_.reductions[0].dtype;
-    out_.line("const auto* const sum = sums + row * ld;");
-    body.set_reduced(0, {"sum[column]", result, !is_narrow_float(result)}, {column_symbol});
-    body.write_known();
-    std::vector<size_t> stores;
-    for (size_t i = 0; i < after.stores.size(); ++i) stores.push_back(i);
-    body.write_pointers(column_symbol, stores);
-    out_.pragma("#pragma omp simd");
-    out_.open("for (i64 column = 0; column < columns; ++column)");
-    body.enter(column_symbol, "column");
-    body.write_known();
-    for (const size_t i : stores) body.write_store(i);
-    out_.close();
-    out_.close();
-    out_.close(";");
-  }
-
-  template <class F>
-  static void move(Address& address, F&& along) {
-    along(address.offset);
-    for (Guard& guard : address.guards)
-      for (Dim* e : {&guard.value, &guard.low, &guard.high}) along(*e);
-  }
-
   /// One filter a channel: the batch loops end with the channel, the sum runs over the kernel's positions alone.
   bool depthwise() {
     if (shape_.batch.loops.empty() || shape_.m.loops.size() > 1) return false;
@@ -241,11 +136,6 @@ class ContractEmitter {
     return true;
   }
 
-  const KernelText& kernel_;
-  const pattern::Nest& source_;
-  ContractShape shape_;
-  Writer& out_;
-  std::set<int64_t> moved_;
 };
 
 }  // namespace

@@ -5,8 +5,8 @@ namespace tilewright::cpu {
 
 std::span<const std::string_view> headers() {
   static constexpr std::string_view names[] = {
-      "cast", "exec/args", "kernels/contract", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/select", "kernels/suppress",
-      "math", "reduce"};
+      "cast", "exec/args", "kernels/contract", "kernels/contract_rows", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/select", "kernels/suppress",
+      "kernels/window_rows", "math", "reduce"};
   return names;
 }
 
@@ -17,7 +17,9 @@ std::string emit_function(const KernelText& text) {
   if (kernel.stages.size() > 1) {
     emit_rows(text, out);
   } else if (const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0])) {
-    if (!emit_contract(text, *nest, out)) emit_nest(text, *nest, out);
+    if (kernel.product)
+      emit_rows_product(text, *nest, out);
+    else if (!emit_contract(text, *nest, out)) emit_nest(text, *nest, out);
   } else if (const auto* scatter = std::get_if<pattern::Scatter>(&kernel.stages[0])) {
     emit_scatter(text, *scatter, out);
   } else if (const auto* cumulate = std::get_if<pattern::Cumulate>(&kernel.stages[0])) {

@@ -10,6 +10,9 @@ namespace tilewright::cpu {
 
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
 
+/// Cuts products with weights into register blocks and packs the weights for them, in the blocks of branches and loops, too.
+void plan_products(schedule::Block& block, const Target& target);
+
 /// The C++ function that runs the kernel's stages.
 std::string emit_function(const KernelText& text);
 /// Headers of tile/ that such functions need.
@@ -21,6 +24,8 @@ void emit_rows(const KernelText& kernel, Writer& out);
 void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Writer& out);
 void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, Writer& out);
 void emit_select(const KernelText& kernel, const pattern::Select& select, Writer& out);
+/// A product whose weights plan_products() packed.
+void emit_rows_product(const KernelText& kernel, const pattern::Nest& nest, Writer& out);
 /// False when the nest is no matrix product that the library has a kernel for.
 bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Writer& out);
 

@@ -101,8 +101,10 @@ bool reads_memory(const LoweredNest& nest, ExprId root) {
   return false;
 }
 
-/// Whether the guard says no more than 0 <= coordinate < extent. It may be scaled: 0 <= 2c < 2·extent - 1 is the same.
+}  // namespace
+
 bool is_inside(const Guard& guard, const Dim& coordinate, const Dim& extent, const std::vector<Loop>& loops) {
+  // It may be scaled: 0 <= 2c < 2·extent - 1 is the same.
   if (guard.kind != Guard::range) return false;
   for (const Loop& loop : loops) {
     if (!mentions(coordinate, loop.symbol)) continue;
@@ -118,9 +120,14 @@ bool is_inside(const Guard& guard, const Dim& coordinate, const Dim& extent, con
   return false;
 }
 
-}  // namespace
+bool pads_with_nothing(const ContractShape& shape, const Factor& factor, const pattern::Access& access) {
+  if (!access.fill) return true;
+  const ExprNode& fill = node_at(shape.nest, *access.fill);
+  if (factor.zero >= 0) return same_value(shape.nest, *access.fill, factor.zero);
+  return fill.op == ExprOp::constant && fill.real == 0 && fill.integer == 0;
+}
 
-std::optional<ContractShape> find_contract(const pattern::Nest& nest, const pattern::Program& program) {
+std::optional<ContractShape> find_product(const pattern::Nest& nest, const pattern::Program& program) {
   if (nest.reductions.size() != 1 || nest.reductions[0].op != pattern::ReduceOp::sum) return std::nullopt;
   ContractShape shape;
   shape.nest = lower_nest(nest, program, {}, Merging::keep);
@@ -146,15 +153,6 @@ std::optional<ContractShape> find_contract(const pattern::Nest& nest, const patt
   for (const Loop& loop : lowered.loops) work *= loop.extent;
   if (work.is_constant() && work.constant() < 2048) return std::nullopt;
 
-  // Columns are what lies side by side in the result; a product with one row alone has it as columns.
-  bool a_is_right = false;
-  for (const Loop& loop : only_a.loops) {
-    const auto affine = affine_in(lowered.stores.at(0).offset, loop.symbol);
-    a_is_right |= affine && affine->slope == Dim(1);
-  }
-  if (only_b.loops.empty()) a_is_right = true;
-  if (only_a.loops.empty()) a_is_right = false;
-  if (a_is_right) std::swap(a, b), std::swap(only_a, only_b);
   shape.m = std::move(only_a);
   shape.n = std::move(only_b);
   shape.left = describe(lowered, a);
@@ -163,7 +161,22 @@ std::optional<ContractShape> find_contract(const pattern::Nest& nest, const patt
   shape.m.symbol = "tilewright..m";
   shape.n.symbol = "tilewright..n";
   shape.k.symbol = "tilewright..k";
-  balance(shape, nest, program);
+  return shape;
+}
+
+std::optional<ContractShape> find_contract(const pattern::Nest& nest, const pattern::Program& program) {
+  std::optional<ContractShape> shape = find_product(nest, program);
+  if (!shape) return std::nullopt;
+  // Columns are what lies side by side in the result; a product with one row alone has it as columns.
+  bool m_is_right = false;
+  for (const Loop& loop : shape->m.loops) {
+    const auto affine = affine_in(shape->nest.stores.at(0).offset, loop.symbol);
+    m_is_right |= affine && affine->slope == Dim(1);
+  }
+  if (shape->n.loops.empty()) m_is_right = true;
+  if (shape->m.loops.empty()) m_is_right = false;
+  if (m_is_right) std::swap(shape->left, shape->right), std::swap(shape->m.loops, shape->n.loops);
+  balance(*shape, nest, program);
   return shape;
 }
 
@@ -206,12 +219,7 @@ std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor
                                         const pattern::Program& program) {
   if (!factor.direct) return std::nullopt;
   const pattern::Access& access = nest.accesses[static_cast<size_t>(factor.access)];
-  if (access.fill) {
-    // Padding counts as nothing: the filled value is zero, or the zero point.
-    const ExprNode& fill = node_at(shape.nest, *access.fill);
-    const bool zero = fill.op == ExprOp::constant && fill.real == 0 && fill.integer == 0;
-    if (factor.zero >= 0 ? !same_value(shape.nest, *access.fill, factor.zero) : !zero) return std::nullopt;
-  }
+  if (!pads_with_nothing(shape, factor, access)) return std::nullopt;
   const Dims& dims = program.tensor(access.tensor).type.dims;
   schedule::LoweredMap lowered = schedule::lower_map(access.map, schedule::coordinates_of(nest.space), shape.nest.bounds);
   // Loops of extent 1 are gone; their symbols are 0.

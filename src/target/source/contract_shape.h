@@ -28,7 +28,9 @@ struct ContractShape {
   DType sum = DType::f32;  ///< of the accumulator: f32, f64 or an integer
 };
 
-/// The product that `nest` is, when it is one worth a library kernel.
+/// The product that `nest` is, when it is one worth a library kernel; its factors as the nest has them.
+std::optional<ContractShape> find_product(const pattern::Nest& nest, const pattern::Program& program);
+/// The same with rows and columns chosen by how the result lies, and loops moved to the batch until operands are regular.
 std::optional<ContractShape> find_contract(const pattern::Nest& nest, const pattern::Program& program);
 
 /// Moves outer loops of m and n to the batch where the factors then lie evenly in memory (or are windows), and columns
@@ -40,6 +42,11 @@ struct DenseShape {
   Dim outer_stride, k_stride, start;  ///< start: over the batch loops' symbols
 };
 std::optional<DenseShape> find_dense(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);
+
+/// Whether the guard says no more than 0 <= coordinate < extent.
+bool is_inside(const Guard& guard, const Dim& coordinate, const Dim& extent, const std::vector<Loop>& loops);
+/// Whether what the access gives outside its tensor adds nothing to the product: zero, or the zero point.
+bool pads_with_nothing(const ContractShape& shape, const Factor& factor, const pattern::Access& access);
 
 /// `e` with the group's loops replaced by its joint index: affine where the loops lie evenly in e, else by its digits.
 Dim flattened(const Dim& e, const LoopGroup& group, const Bounds& bounds);

@@ -1,0 +1,82 @@
+// Products with packed weights: the rows as a view, the panels, the epilogue, and one call of tile/kernels/contract_rows.h.
+
+#include "base/error.h"
+#include "target/cpu/kernel_emitters.h"
+#include "target/cpu/product_text.h"
+#include "target/cpu/rows_product.h"
+
+namespace tilewright::cpu {
+namespace {
+
+class RowsEmitter : ProductText {
+ public:
+  RowsEmitter(const KernelText& kernel, const pattern::Nest& nest, const RowsProduct& product, Writer& out)
+      : ProductText(kernel, nest, product.shape, out), product_(product), planned_(*kernel.kernel.product) {}
+
+  void emit() {
+    kernel_.declare_sizes(out_);
+    kernel_.declare_tensors(out_);
+    left();
+    right();
+    epilogue(shape_.batch, shape_.m);
+    out_.line(fmt::format("tile::contract_rows<tile::RowBlock<{}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team, {{.group_bytes = {}}});",
+                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), text(shape_.batch.extent()),
+                          text(shape_.n.extent()), kernel_.target.l2_bytes / 2));
+  }
+
+ private:
+  void left() {
+    const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
+    const Dim& start = product_.matrix ? product_.matrix->start : product_.windows->start;
+    const std::string types = fmt::format("{}, {}", storage_type(address.dtype), value_type(shape_.sum));
+    const std::string data = pointer(address.tensor, constant_part(start));
+    out_.line(fmt::format("const auto left_batch = {};", batch_view(start)));
+    if (product_.matrix) {
+      out_.line(fmt::format("const tile::MatrixRows<{}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, planned_.block.rows, product_.step()));
+      out_.line(fmt::format("    .data = {}, .row_stride = {}, .k_stride = {}, .m = {}, .k = {}, .batch = left_batch}};", data,
+                            text(product_.matrix->outer_stride), text(product_.matrix->k_stride), text(shape_.m.extent()), text(shape_.k.extent())));
+      return;
+    }
+    const WindowRowsShape& windows = *product_.windows;
+    const auto list = [&](auto&& field) {
+      std::string all;
+      for (const WindowRowsShape::Axis& axis : windows.axes) all += (all.empty() ? "" : ", ") + text(field(axis));
+      return "{" + all + "}";
+    };
+    out_.line(fmt::format("const tile::WindowRows<{}, {}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, windows.axes.size(),
+                          planned_.block.rows, product_.step()));
+    out_.line(fmt::format("    .data = {}, .batch = left_batch, .channels = {}, .channel_stride = {},", data, text(windows.channels), text(windows.channel_stride)));
+    out_.line(fmt::format("    .pitch = {}, .input = {}, .output = {}, .kernel = {},", list([](const auto& x) { return x.pitch; }),
+                          list([](const auto& x) { return x.input; }), list([](const auto& x) { return x.output; }), list([](const auto& x) { return x.kernel; })));
+    out_.line(fmt::format("    .stride = {}, .dilation = {}, .pad = {}}};", list([](const auto& x) { return x.stride; }),
+                          list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
+  }
+
+  void right() {
+    const pattern::TensorInfo& info = kernel_.program().tensor(planned_.packed);
+    const Dims& dims = info.type.dims;  // groups, panels, k, width
+    const std::string group = text(dims[1] * dims[2] * dims[3]);
+    const bool all = product_.weight_groups == shape_.batch.loops.size();
+    if (dims[0] == Dim(1))
+      out_.line("const tile::BatchStride right_batch{0};");
+    else if (all)
+      out_.line(fmt::format("const tile::BatchStride right_batch{{{}}};", group));
+    else
+      out_.line(fmt::format("const auto right_batch = [](i64 batch) {{ return batch % {} * {}; }};", text(dims[0]), group));
+    out_.line(fmt::format("const tile::Packed<{}, {}, false, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", value_type(shape_.sum),
+                          text(dims[3]), kernel_.pointers.at(planned_.packed), text(dims[2])));
+  }
+
+  const RowsProduct& product_;
+  const schedule::PackedProduct& planned_;
+};
+
+}  // namespace
+
+void emit_rows_product(const KernelText& kernel, const pattern::Nest& nest, Writer& out) {
+  const std::optional<RowsProduct> product = find_rows_product(nest, kernel.program());
+  ensure(product.has_value(), "a planned product is one");
+  RowsEmitter(kernel, nest, *product, out).emit();
+}
+
+}  // namespace tilewright::cpu

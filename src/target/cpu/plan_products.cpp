@@ -1,0 +1,63 @@
+#include <algorithm>
+
+#include "target/cpu/kernel_emitters.h"
+#include "target/cpu/rows_product.h"
+
+namespace tilewright::cpu {
+namespace {
+
+/// Whether something other than kernels' nests needs the tensor as it is.
+bool is_used(const schedule::Block& block, TensorId id) {
+  const auto holds = [&](const std::vector<TensorId>& ids) { return std::count(ids.begin(), ids.end(), id) > 0; };
+  if (holds(block.program.outputs)) return true;
+  for (const schedule::Placement& placement : block.placements)
+    if (placement.storage == schedule::Storage::alias && placement.alias_of == id) return true;
+  for (const schedule::Kernel& kernel : block.kernels)
+    if (holds(kernel.tensors)) return true;
+  for (const schedule::Step& step : block.steps) {
+    if (const auto* bind = std::get_if<schedule::BindSizes>(&step); bind && bind->bind.tensor == id) return true;
+    if (const auto* copy = std::get_if<schedule::CopyTensor>(&step); copy && copy->from == id) return true;
+    if (const auto* call = std::get_if<schedule::CallIf>(&step); call && (holds(call->pattern.inputs) || call->pattern.condition == id)) return true;
+    if (const auto* call = std::get_if<schedule::CallLoop>(&step))
+      if (holds(call->pattern.carried) || holds(call->pattern.invariants) || call->pattern.trip_count == id || call->pattern.condition == id) return true;
+  }
+  return false;
+}
+
+void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target) {
+  const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
+  if (!nest || kernel.stages.size() > 1) return;
+  const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
+  if (!product) return;
+  const schedule::ProductBlock chosen = choose_block(*product, target);
+  const TensorId weights = nest->accesses[static_cast<size_t>(product->shape.right.access)].tensor;
+  const pattern::TensorInfo& info = block.program.tensor(weights);
+  const int64_t width = chosen.vectors * target.vector_bytes / static_cast<int64_t>(size_of(info.type.dtype));
+  Tensor panels = packed_weights(*product, *info.constant, width);
+  Dims dims(panels.dims().begin(), panels.dims().end());
+  const Type type{info.type.dtype, dims};
+  const TensorId id = block.program.add_tensor(type, info.name + " in panels", std::make_shared<const Tensor>(std::move(panels)));
+  block.placements.resize(block.program.tensors.size());
+  block.placements.back().storage = schedule::Storage::constant;
+  kernel.product = {chosen, weights, id};
+  const auto reads = std::count_if(nest->accesses.begin(), nest->accesses.end(), [&](const pattern::Access& access) { return access.tensor == weights; });
+  const auto place = std::find(kernel.tensors.begin(), kernel.tensors.end(), weights);
+  if (reads == 1)
+    *place = id;
+  else
+    kernel.tensors.push_back(id);
+  if (!is_used(block, weights)) block.placements[static_cast<size_t>(weights)].storage = schedule::Storage::unused;
+}
+
+}  // namespace
+
+void plan_products(schedule::Block& block, const Target& target) {
+  for (schedule::Kernel& kernel : block.kernels) plan(block, kernel, target);
+  for (schedule::Step& step : block.steps) {
+    if (auto* call = std::get_if<schedule::CallIf>(&step))
+      for (const auto& branch : {call->then_block, call->else_block}) plan_products(*branch, target);
+    if (auto* call = std::get_if<schedule::CallLoop>(&step)) plan_products(*call->body, target);
+  }
+}
+
+}  // namespace tilewright::cpu

@@ -1,0 +1,138 @@
+#include "target/cpu/product_text.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace tilewright::cpu {
+namespace {
+
+const char* const column_symbol = "tilewright..column";
+const char* const first_column_symbol = "tilewright..first_column";
+
+std::string loop_name(const Loop& loop) {
+  const std::string number = loop.symbol.substr(std::string(schedule::reserved_prefix).size() + 1);
+  return (loop.reduced ? "r" : "i") + number;
+}
+
+template <class F>
+void move(Address& address, F&& along) {
+  along(address.offset);
+  for (Guard& guard : address.guards)
+    for (Dim* e : {&guard.value, &guard.low, &guard.high}) along(*e);
+}
+
+/// Replaces the group's loops by their joint index where everything that `needed` nodes and the stores ask for lies evenly over them.
+bool merge(const LoopGroup& group, LoweredNest& nest, const std::vector<bool>& needed) {
+  if (group.loops.size() < 2) return false;
+  const auto mentioned = [&](const Dim& e) {
+    return std::any_of(group.loops.begin(), group.loops.end(), [&](const Loop& loop) { return schedule::mentions(e, loop.symbol); });
+  };
+  std::vector<Address*> addresses;
+  for (size_t id = 0; id < needed.size(); ++id) {
+    if (!needed[id]) continue;
+    const ExprNode& node = nest.nodes[id];
+    if (node.op == ExprOp::index && mentioned(nest.coordinates[static_cast<size_t>(node.integer)])) return false;
+    if (node.op == ExprOp::load) addresses.push_back(&nest.loads[static_cast<size_t>(node.integer)]);
+  }
+  for (Address& store : nest.stores) addresses.push_back(&store);
+  for (const Address* address : addresses) {
+    if (!even_over(address->offset, group)) return false;
+    for (const Guard& guard : address->guards)
+      if (mentioned(guard.value) || mentioned(guard.low) || mentioned(guard.high)) return false;
+  }
+  nest.bounds.of[group.symbol] = {Dim(0), group.extent() - 1};
+  for (Address* address : addresses)
+    if (const auto even = even_over(address->offset, group)) address->offset = even->at_zero + even->slope * Dim::symbol(group.symbol);
+  return true;
+}
+
+}  // namespace
+
+void ProductText::digits(const LoopGroup& group, const std::string& joint, NestBody& body) {
+  Dim below = 1;
+  std::vector<std::string> lines;
+  for (size_t i = group.loops.size(); i-- > 0;) {
+    std::string digit = joint;
+    if (!(below == Dim(1))) digit += " / " + print_factor(below, kernel_.sizes, shape_.nest.bounds);
+    if (i > 0) digit += " % " + print_factor(group.loops[i].extent, kernel_.sizes, shape_.nest.bounds);
+    lines.insert(lines.begin(), fmt::format("const i64 {} = {};", loop_name(group.loops[i]), digit));
+    below *= group.loops[i].extent;
+  }
+  for (const std::string& line : lines) out_.line(line);
+  for (const Loop& loop : group.loops) body.name(loop.symbol, loop_name(loop));
+}
+
+std::string ProductText::batch_view(const Dim& start) {
+  if (const auto even = even_over(start, shape_.batch)) return fmt::format("tile::BatchStride{{{}}}", text(even->slope));
+  Dim moving = flattened(start, shape_.batch, shape_.nest.bounds);
+  Names names = kernel_.sizes;
+  names[shape_.batch.symbol] = "batch";
+  std::map<std::string, Dim> zero = {{shape_.batch.symbol, Dim(0)}};
+  moving -= moving.substitute(zero);
+  return fmt::format("[=](i64 batch) {{ return {}; }}", text(moving, names));
+}
+
+Dim ProductText::constant_part(Dim start) const {
+  for (const Loop& loop : shape_.batch.loops) start = start.substitute({{loop.symbol, Dim(0)}});
+  return start;
+}
+
+std::string ProductText::pointer(TensorId tensor, const Dim& offset) const {
+  const std::string& base = kernel_.pointers.at(tensor);
+  return offset == Dim(0) ? base : fmt::format("{} + {}", base, print_factor(offset, kernel_.sizes, shape_.nest.bounds));
+}
+
+void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group) {
+  LoweredNest after = shape_.nest;
+  const Dim column = Dim::symbol(first_column_symbol) + Dim::symbol(column_symbol);
+  after.bounds.of[first_column_symbol] = after.bounds.of[shape_.n.symbol];
+  after.bounds.of[column_symbol] = {Dim(0), Dim(1 << 16)};
+  const auto along = [&](Dim& e) { e = flattened(e, shape_.n, shape_.nest.bounds).substitute({{shape_.n.symbol, column}}); };
+  const std::vector<bool> needed = closure(after, after.stored_values);
+  for (size_t id = 0; id < needed.size(); ++id) {
+    if (!needed[id] || after.nodes[id].op != ExprOp::load) continue;
+    Address& load = after.loads[static_cast<size_t>(after.nodes[id].integer)];
+    if (moved_.insert(after.nodes[id].integer).second) move(load, along);
+  }
+  for (Address& store : after.stores) move(store, along);
+  for (Dim& coordinate : after.coordinates) along(coordinate);
+  const bool one_row_index = merge(row_group, after, needed);
+  after.find_symbols();
+
+  out_.open(
+      fmt::format("const auto epilogue = [&](i64 batch, i64 row0, i64 column0, i64 rows, const auto columns, const {}* sums, const auto ld)", value_type(shape_.sum)));
+  out_.line("(void)batch, (void)row0;");
+  kernel_.declare_sizes(out_);
+  kernel_.declare_tensors(out_);
+  NestBody body(after, kernel_.sizes, kernel_.pointers, out_);
+  body.name(first_column_symbol, "column0");
+  body.want(after.stored_values);
+  digits(batch, "batch", body);
+  body.write_known();
+  out_.open("for (i64 row = 0; row < rows; ++row)");
+  body.enter("tilewright..row", "row");
+  if (one_row_index) {
+    out_.line("const i64 line = row0 + row;");
+    body.name(row_group.symbol, "line");
+  } else {
+    digits(row_group, "(row0 + row)", body);
+  }
+  const DType result = source_.reductions[0].dtype;
+  out_.line("const auto* const sum = sums + row * ld;");
+  body.set_reduced(0, {"sum[column]", result, !is_narrow_float(result)}, {column_symbol});
+  body.write_known();
+  std::vector<size_t> stores;
+  for (size_t i = 0; i < after.stores.size(); ++i) stores.push_back(i);
+  body.write_pointers(column_symbol, stores);
+  out_.pragma("#pragma omp simd");
+  out_.open("for (i64 column = 0; column < columns; ++column)");
+  body.enter(column_symbol, "column");
+  body.write_known();
+  for (const size_t i : stores) body.write_store(i);
+  out_.close();
+  out_.close();
+  out_.close(";");
+}
+
+}  // namespace tilewright::cpu

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <set>
+
+#include "target/source/contract_shape.h"
+#include "target/source/kernel_text.h"
+#include "target/source/nest_body.h"
+
+namespace tilewright::cpu {
+
+using namespace source;  // NOLINT: the text that all targets' kernels are made of
+
+/// What all calls of product kernels are written from: addresses over groups of loops, and the epilogue.
+class ProductText {
+ public:
+  ProductText(const KernelText& kernel, const pattern::Nest& nest, ContractShape shape, Writer& out)
+      : kernel_(kernel), source_(nest), shape_(std::move(shape)), out_(out) {}
+
+ protected:
+  std::string text(const Dim& e) const { return print_index(e, kernel_.sizes, shape_.nest.bounds); }
+  std::string text(const Dim& e, const Names& names) const { return print_index(e, names, shape_.nest.bounds); }
+
+  /// `const i64 i1 = m / 56 % 56;` for each loop of the group, from its joint index.
+  void digits(const LoopGroup& group, const std::string& joint, NestBody& body);
+  /// Where batch entry b begins: a stride, or a function of b.
+  std::string batch_view(const Dim& start);
+  /// The part of an address that no batch loop moves.
+  Dim constant_part(Dim start) const;
+  std::string pointer(TensorId tensor, const Dim& offset) const;
+  /// Finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The arguments' names
+  /// are those of contract(); `row_group` is what the row index runs over.
+  void epilogue(const LoopGroup& batch, const LoopGroup& row_group);
+
+  const KernelText& kernel_;
+  const pattern::Nest& source_;
+  ContractShape shape_;
+  Writer& out_;
+
+ private:
+  std::set<int64_t> moved_;
+};
+
+}  // namespace tilewright::cpu

@@ -1,0 +1,308 @@
+#include "target/cpu/rows_product.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace tilewright::cpu {
+
+using schedule::affine_in;
+using schedule::mentions;
+
+namespace {
+
+/// Channels that lie apart are gathered one by one; more than these are better put side by side beforehand.
+constexpr int64_t few_channels = 4;
+/// Where only a run knows how long a line of rows is.
+constexpr int64_t usual_line = 56;
+
+bool mentions_any(const Dim& e, const std::vector<Loop>& loops) {
+  return std::any_of(loops.begin(), loops.end(), [&](const Loop& loop) { return mentions(e, loop.symbol); });
+}
+
+/// The one loop of the group that moves `e`, or none; nullopt when several do.
+std::optional<const Loop*> only_loop(const Dim& e, const LoopGroup& group) {
+  const Loop* found = nullptr;
+  for (const Loop& loop : group.loops) {
+    if (!mentions(e, loop.symbol)) continue;
+    if (found) return std::nullopt;
+    found = &loop;
+  }
+  return found;
+}
+
+/// Weights as a sum of constant steps over the loops, without conditions.
+bool are_plain(const ContractShape& shape, const Factor& factor, const pattern::Program& program) {
+  if (!factor.direct || factor.zero >= 0) return false;
+  const Address& address = shape.nest.loads[static_cast<size_t>(factor.access)];
+  const pattern::TensorInfo& tensor = program.tensor(address.tensor);
+  if (!tensor.constant || tensor.type.dtype != shape.sum || !address.guards.empty()) return false;
+  Dim rest = address.offset;
+  for (const Loop& loop : shape.nest.loops) {
+    const auto affine = affine_in(rest, loop.symbol);
+    if (!affine || !affine->slope.is_constant()) return false;
+    rest = affine->at_zero;
+  }
+  return rest.is_constant();
+}
+
+class WindowFinder {
+ public:
+  WindowFinder(ContractShape& shape, const pattern::Nest& nest, const pattern::Program& program) : shape_(shape) {
+    const pattern::Access& access = nest.accesses[static_cast<size_t>(shape.left.access)];
+    dims_ = program.tensor(access.tensor).type.dims;
+    strides_ = schedule::row_major(dims_);
+    lowered_ = schedule::lower_map(access.map, schedule::coordinates_of(nest.space), shape.nest.bounds);
+    // Loops of extent 1 are gone; their symbols are 0.
+    for (size_t i = 0; i < nest.space.size(); ++i) dropped_[schedule::coordinate_symbol(static_cast<int>(i))] = 0;
+    for (const Loop& loop : shape.nest.loops) dropped_.erase(loop.symbol);
+    for (Dim& coordinate : lowered_.coordinates) coordinate = coordinate.substitute(dropped_);
+  }
+
+  std::optional<WindowRowsShape> find() {
+    WindowRowsShape windows;
+    const std::optional<size_t> channel_axis = find_channel();
+    for (size_t axis = 0; axis < dims_.size(); ++axis) {
+      const Dim& coordinate = lowered_.coordinates[axis];
+      if (axis == channel_axis) {
+        const Loop& loop = **only_loop(coordinate, shape_.k);
+        const auto affine = affine_in(coordinate, loop.symbol);
+        if (!affine || !(affine->slope == Dim(1))) return std::nullopt;
+        windows.channels = loop.extent;
+        windows.channel = loop.symbol;
+        windows.channel_stride = strides_[axis];
+        windows.start += affine->at_zero * strides_[axis];
+      } else if (mentions_any(coordinate, shape_.m.loops) || mentions_any(coordinate, shape_.k.loops)) {
+        const auto found = spatial(axis);
+        if (!found) return std::nullopt;
+        windows.axes.push_back(*found);
+        coordinates_.push_back(coordinate);
+      } else {
+        windows.start += coordinate * strides_[axis];
+      }
+    }
+    if (windows.axes.empty() || mentions_any(windows.start, shape_.m.loops) || mentions_any(windows.start, shape_.k.loops)) return std::nullopt;
+    if (!guards_are_known(windows) || !in_order(windows)) return std::nullopt;
+    while (windows.axes.size() > 3)
+      if (!move_to_batch(windows)) return std::nullopt;
+    return windows;
+  }
+
+ private:
+  /// The axis that the sum alone moves along; the one whose neighbours are neighbours in memory, if there are several.
+  std::optional<size_t> find_channel() const {
+    std::optional<size_t> found;
+    for (size_t axis = 0; axis < dims_.size(); ++axis) {
+      const Dim& coordinate = lowered_.coordinates[axis];
+      if (mentions_any(coordinate, shape_.m.loops)) continue;
+      const auto loop = only_loop(coordinate, shape_.k);
+      if (!loop || !*loop) continue;
+      const bool guarded = std::any_of(lowered_.guards.begin(), lowered_.guards.end(), [&](const Guard& guard) { return mentions(guard.value, (*loop)->symbol); });
+      if (guarded) continue;
+      if (!found || strides_[axis] == Dim(1)) found = axis;
+    }
+    return found;
+  }
+
+  std::optional<WindowRowsShape::Axis> spatial(size_t number) const {
+    WindowRowsShape::Axis axis;
+    axis.input = dims_[number];
+    axis.pitch = strides_[number];
+    Dim rest = lowered_.coordinates[number];
+    const auto position = only_loop(rest, shape_.m), tap = only_loop(rest, shape_.k);
+    if (!position || !tap) return std::nullopt;
+    const auto take = [&](const Loop& loop, Dim& extent, Dim& step) {
+      const auto affine = affine_in(rest, loop.symbol);
+      if (!affine || !proven_nonnegative(affine->slope - 1)) return false;
+      extent = loop.extent;
+      step = affine->slope;
+      rest = affine->at_zero;
+      return true;
+    };
+    if (*position && !take(**position, axis.output, axis.stride)) return std::nullopt;
+    if (*tap) {
+      if (!take(**tap, axis.kernel, axis.dilation)) return std::nullopt;
+      axis.taps = (*tap)->symbol;
+    }
+    if (mentions_any(rest, shape_.nest.loops)) return std::nullopt;
+    axis.pad = -rest;
+    return axis;
+  }
+
+  /// Only being inside the spatial extents is asked for, all of which the kernel checks.
+  bool guards_are_known(const WindowRowsShape& windows) const {
+    for (Guard guard : lowered_.guards) {
+      for (Dim* e : {&guard.value, &guard.low, &guard.high}) *e = e->substitute(dropped_);
+      bool known = false;
+      for (size_t i = 0; i < windows.axes.size(); ++i) known |= is_inside(guard, coordinates_[i], windows.axes[i].input, shape_.nest.loops);
+      if (!known) return false;
+    }
+    return true;
+  }
+
+  /// Whether the result runs over positions in the order of the axes, and every loop has its place.
+  bool in_order(const WindowRowsShape& windows) const {
+    size_t next = 0, taps = windows.channel.empty() ? 0 : 1;
+    for (size_t i = 0; i < windows.axes.size(); ++i) {
+      const auto position = only_loop(coordinates_[i], shape_.m);
+      if (*position && (next == shape_.m.loops.size() || shape_.m.loops[next++].symbol != (*position)->symbol)) return false;
+      taps += windows.axes[i].taps.empty() ? 0 : 1;
+    }
+    return next == shape_.m.loops.size() && taps == shape_.k.loops.size();
+  }
+
+  /// The first axis, if it is no more than a batch of inputs.
+  bool move_to_batch(WindowRowsShape& windows) {
+    const WindowRowsShape::Axis& axis = windows.axes.front();
+    if (!(axis.kernel == Dim(1)) || !(axis.pad == Dim(0)) || shape_.m.loops.size() <= 1 || !mentions(coordinates_[0], shape_.m.loops[0].symbol)) return false;
+    windows.start += coordinates_[0] * axis.pitch;
+    shape_.batch.loops.insert(shape_.batch.loops.begin(), shape_.m.loops.front());
+    shape_.m.loops.erase(shape_.m.loops.begin());
+    windows.axes.erase(windows.axes.begin());
+    coordinates_.erase(coordinates_.begin());
+    return true;
+  }
+
+  ContractShape& shape_;
+  Dims dims_, strides_, coordinates_;
+  schedule::LoweredMap lowered_;
+  std::map<std::string, Dim> dropped_;
+};
+
+}  // namespace
+
+int64_t RowsProduct::step() const {
+  if (matrix) {
+    const auto apart = matrix->outer_stride.as_constant();
+    return apart && matrix->k_stride == Dim(1) ? *apart : shape.k.extent().constant();
+  }
+  const WindowRowsShape::Axis& last = windows->axes.back();
+  const auto pitch = windows->channel_stride == Dim(1) ? last.pitch.as_constant() : std::nullopt;
+  return last.stride.constant() * pitch.value_or(windows->channels.constant());
+}
+
+int64_t RowsProduct::line() const { return (matrix ? shape.m.extent() : windows->axes.back().output).as_constant().value_or(0); }
+
+std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program) {
+  std::optional<ContractShape> shape = find_product(nest, program);
+  if (!shape || !is_float(shape->sum)) return std::nullopt;
+  if (!are_plain(*shape, shape->right, program)) {
+    if (!are_plain(*shape, shape->left, program)) return std::nullopt;
+    std::swap(shape->left, shape->right);
+    std::swap(shape->m.loops, shape->n.loops);
+  }
+  if (shape->n.loops.empty() || !shape->n.extent().is_constant() || !shape->k.extent().is_constant() || shape->k.extent().constant() < 1) return std::nullopt;
+  if (!shape->left.direct || shape->left.zero >= 0) return std::nullopt;
+  const DType dtype = program.tensor(nest.accesses[static_cast<size_t>(shape->left.access)].tensor).type.dtype;
+  if (dtype != shape->sum && !(shape->sum == DType::f32 && (dtype == DType::f16 || dtype == DType::bf16))) return std::nullopt;
+
+  RowsProduct product{std::move(*shape), 0, {}, {}, {}};
+  ContractShape& s = product.shape;
+  // Loops that do not move the weights first: their panels are counted by the last ones alone.
+  const Address& weights = s.nest.loads[static_cast<size_t>(s.right.access)];
+  std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return !mentions(weights.offset, loop.symbol); });
+  product.weight_groups = static_cast<size_t>(
+      std::count_if(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); }));
+  for (const Loop& loop : s.batch.loops)
+    if (mentions(weights.offset, loop.symbol) && !loop.extent.is_constant()) return std::nullopt;
+
+  const auto dense = [&] {
+    product.matrix = find_dense(s, s.left, s.m);
+    if (product.matrix && !(product.matrix->k_stride == Dim(1))) product.matrix.reset();
+    return product.matrix.has_value();
+  };
+  if (!dense()) {
+    const pattern::Access& access = nest.accesses[static_cast<size_t>(s.left.access)];
+    if (access.indirect.empty() && pads_with_nothing(s, s.left, access)) product.windows = WindowFinder(s, nest, program).find();
+    if (product.windows) {
+      const WindowRowsShape& windows = *product.windows;
+      if (!(windows.channel_stride == Dim(1)) && windows.channels.as_constant().value_or(few_channels + 1) > few_channels) return std::nullopt;
+      if (!windows.axes.back().stride.is_constant()) return std::nullopt;
+      for (const WindowRowsShape::Axis& axis : windows.axes)
+        if (!axis.taps.empty()) product.k_order.push_back(axis.taps);
+      if (!windows.channel.empty()) product.k_order.push_back(windows.channel);
+    } else {
+      while (s.m.loops.size() > 1 && !product.matrix) {
+        s.batch.loops.insert(s.batch.loops.begin(), s.m.loops.front());
+        s.m.loops.erase(s.m.loops.begin());
+        dense();
+      }
+      if (!product.matrix) return std::nullopt;
+    }
+  }
+  if (product.matrix) {
+    // A single column is a sum a row, which the kernel for few rows does better.
+    if (s.n.extent().constant() < 4) return std::nullopt;
+    for (const Loop& loop : s.k.loops) product.k_order.push_back(loop.symbol);
+  }
+  for (const LoopGroup* group : {&s.batch, &s.m, &s.n, &s.k}) s.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
+  return product;
+}
+
+Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t width) {
+  const ContractShape& shape = product.shape;
+  const Address& address = shape.nest.loads[static_cast<size_t>(shape.right.access)];
+  struct Step {
+    int64_t extent, slope;
+  };
+  /// Offsets of all combinations of the loops' values, the last loop fastest.
+  const auto offsets = [&](const std::vector<Loop>& loops) {
+    std::vector<int64_t> all = {0};
+    for (const Loop& loop : loops) {
+      const int64_t slope = affine_in(address.offset, loop.symbol)->slope.constant(), extent = loop.extent.constant();
+      std::vector<int64_t> next;
+      next.reserve(all.size() * static_cast<size_t>(extent));
+      for (const int64_t base : all)
+        for (int64_t i = 0; i < extent; ++i) next.push_back(base + i * slope);
+      all = std::move(next);
+    }
+    return all;
+  };
+  std::vector<Loop> k_loops;
+  for (const std::string& symbol : product.k_order)
+    for (const Loop& loop : shape.k.loops)
+      if (loop.symbol == symbol) k_loops.push_back(loop);
+  const std::vector<Loop> groups(shape.batch.loops.end() - static_cast<std::ptrdiff_t>(product.weight_groups), shape.batch.loops.end());
+  Dim start = address.offset;
+  for (const Loop& loop : shape.nest.loops) start = start.substitute({{loop.symbol, Dim(0)}});
+  const std::vector<int64_t> by_group = offsets(groups), by_n = offsets(shape.n.loops), by_k = offsets(k_loops);
+  const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size()), panels = (n + width - 1) / width;
+  Tensor packed(weights.dtype(), {static_cast<int64_t>(by_group.size()), panels, k, width});
+  const auto write = [&]<class T>(T* to, const T* from) {
+    for (const int64_t group : by_group)
+      for (int64_t panel = 0; panel < panels; ++panel) {
+        const int64_t first = panel * width, used = std::min(width, n - first);
+        for (const int64_t at_k : by_k) {
+          for (int64_t j = 0; j < used; ++j) to[j] = from[start.constant() + group + at_k + by_n[static_cast<size_t>(first + j)]];
+          to += width;
+        }
+      }
+  };
+  if (weights.dtype() == DType::f32)
+    write(static_cast<float*>(packed.mutable_data()), weights.as<float>());
+  else
+    write(static_cast<double*>(packed.mutable_data()), weights.as<double>());
+  return packed;
+}
+
+schedule::ProductBlock choose_block(const RowsProduct& product, const Target& target) {
+  const int registers = target.vector_bytes == 64 || target.architecture == "aarch64" ? 32 : 16;
+  const int64_t lanes = target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum));
+  const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
+  const int64_t line = product.line() > 0 ? product.line() : usual_line;
+  schedule::ProductBlock best;
+  double least = 0;
+  for (int vectors = 1; vectors <= 8; ++vectors)
+    for (int rows = 1; rows * vectors + vectors + 1 <= registers; ++rows) {
+      const auto strips = static_cast<double>((line + rows - 1) / rows);
+      const auto panels = static_cast<double>((n + vectors * lanes - 1) / (vectors * lanes));
+      const int sums = rows * vectors;
+      // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level.
+      const double step = std::max({sums / 2.0, (rows + vectors) / 2.0, vectors * 2.0});
+      const double cycles = strips * panels * (static_cast<double>(k) * step + 2.0 * sums + 30);
+      if (best.rows == 0 || cycles < least * 0.999) best = {rows, vectors}, least = cycles;
+    }
+  return best;
+}
+
+}  // namespace tilewright::cpu

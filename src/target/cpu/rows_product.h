@@ -1,0 +1,49 @@
+#pragma once
+
+#include "schedule/schedule.h"
+#include "target/source/contract_shape.h"
+#include "target/target.h"
+
+/// Products with weights whose other operand has the summed elements side by side: what tile/kernels/contract_rows.h takes.
+namespace tilewright::cpu {
+
+using namespace source;  // NOLINT: the text that all targets' kernels are made of
+
+/// The windows of a convolution, spatial axes in the order that the result runs over them. One kernel position is
+/// `channels` elements, `channel_stride` apart.
+struct WindowRowsShape {
+  struct Axis {
+    Dim input, output = 1, kernel = 1;
+    Dim stride = 1, dilation = 1, pad = 0;
+    Dim pitch;          ///< elements between neighbouring positions
+    std::string taps;   ///< symbol of the loop over kernel positions, if there is one
+  };
+  std::vector<Axis> axes;
+  Dim channels = 1, channel_stride = 1;
+  std::string channel;  ///< symbol of the loop over channels, if there is one
+  Dim start;            ///< over the batch loops' symbols
+};
+
+struct RowsProduct {
+  ContractShape shape;  ///< right: the weights; batch: loops of the weights' groups last, loops of the rows before them
+  size_t weight_groups = 0;  ///< how many of the last batch loops move the weights
+  std::optional<DenseShape> matrix;
+  std::optional<WindowRowsShape> windows;
+  std::vector<std::string> k_order;  ///< symbols of the summed loops as rows hold them
+
+  /// Elements from one row of a strip to the next, in the operand's own memory where it is read in place.
+  int64_t step() const;
+  /// Rows that lie in one line, 0 where only a run knows.
+  int64_t line() const;
+};
+
+/// When `nest` is such a product.
+std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program);
+
+/// The weights' panels of `width` columns: [groups, panels, k, width] as one row of elements.
+Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t width);
+
+/// The register block that takes the fewest cycles for the product on `target`.
+schedule::ProductBlock choose_block(const RowsProduct& product, const Target& target);
+
+}  // namespace tilewright::cpu

@@ -1,0 +1,99 @@
+#pragma once
+
+// The innermost step of a product whose left rows lie in memory as they are: a block of rows × columns held in vector
+// registers, the left operand broadcast from where it lies, the right one streamed from panels.
+
+#include <type_traits>
+
+#include "tile/exec/simd.h"
+
+namespace tile {
+
+/// `rows` rows that begin `stride` elements apart, times `vectors` vectors of columns, computed in P. The accumulators take
+/// rows · vectors registers; `vectors` more hold a row of the panel, one an element of the left operand.
+template <class P, int rows_, int vectors_, i64 stride_>
+struct RowBlock {
+  static_assert(rows_ * vectors_ + vectors_ + 1 <= vector_registers, "the accumulators and a row of the panel exceed the vector registers; take fewer rows");
+  using panel_type = P;
+  static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
+  static constexpr i64 stride = stride_;
+  static constexpr i64 line_bytes = 64;  ///< of a cache line
+
+  /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain.
+  static constexpr i64 chain = std::is_floating_point_v<P> ? 256 : i64{1} << 62;
+
+  /// tile[i][j] = Σ a[offsets[r] + i · stride + k] · b[r · depth + k][j] over `runs` runs r of depth ≥ 1 elements k each.
+  /// `ahead`: memory that will be wanted soon, of which one cache line a step of k comes nearer meanwhile.
+  static TILE_NOINLINE void multiply(i64 runs, i64 depth, const P* a, const i64* offsets, const P* b, P* __restrict tile, const char* ahead) {
+    const i64 total = runs * depth, pieces = (total + chain - 1) / chain, piece = (total + pieces - 1) / pieces;
+    V sum[chains][rows][vectors] = {};
+    bool first = true;
+    i64 room = piece;
+    for (i64 r = 0; r < runs; ++r) {
+      const P* from = a + offsets[r];
+      for (i64 left = depth; left > 0;) {
+        const i64 count = left < room ? left : room;
+        add(count, from, b, sum, ahead);
+        left -= count;
+        from += count;
+        b += count * columns;
+        ahead += count * line_bytes;
+        room -= count;
+        if (room > 0) continue;
+        flush(sum, tile, first);
+        first = false;
+        room = piece;
+      }
+    }
+    if (room < piece) flush(sum, tile, first);
+  }
+
+ private:
+  using V = vec<P>;
+  /// A small block has too few sums in flight to hide the latency of the multiply-add: several k get sums of their own.
+  static constexpr int chains = rows * vectors >= 8 ? 1 : rows * vectors >= 4 ? 2 : rows * vectors >= 2 ? 4 : 8;
+
+  static TILE_INLINE void add(i64 count, const P* from, const P* b, V (&sum)[chains][rows][vectors], const char* ahead) {
+    if constexpr (chains > 1) {
+      for (; count >= chains; count -= chains, from += chains, b += chains * columns, ahead += chains * line_bytes) {
+        __builtin_prefetch(ahead, 0, 2);
+        TILE_UNROLL
+        for (int c = 0; c < chains; ++c) step(from + c, b + c * columns, sum[c]);
+      }
+    }
+    for (; count > 0; --count, ++from, b += columns, ahead += line_bytes) {
+      __builtin_prefetch(ahead, 0, 2);
+      step(from, b, sum[0]);
+    }
+  }
+
+  static TILE_INLINE void step(const P* from, const P* b, V (&sum)[rows][vectors]) {
+    V row[vectors];
+    TILE_UNROLL
+    for (int j = 0; j < vectors; ++j) row[j] = load(b + j * lanes<P>);
+    TILE_UNROLL
+    for (int i = 0; i < rows; ++i) {
+      TILE_UNROLL
+      for (int j = 0; j < vectors; ++j) sum[i][j] += from[i * stride] * row[j];
+    }
+  }
+
+  /// The sums join the tile and begin anew.
+  static TILE_INLINE void flush(V (&sum)[chains][rows][vectors], P* tile, bool first) {
+    TILE_UNROLL
+    for (int i = 0; i < rows; ++i) {
+      TILE_UNROLL
+      for (int j = 0; j < vectors; ++j) {
+        P* const at = tile + i * columns + j * lanes<P>;
+        V total = sum[0][i][j];
+        TILE_UNROLL
+        for (int c = 1; c < chains; ++c) total += sum[c][i][j];
+        store(at, first ? total : total + load(at));
+        TILE_UNROLL
+        for (int c = 0; c < chains; ++c) sum[c][i][j] = V{};
+      }
+    }
+  }
+};
+
+}  // namespace tile

@@ -1,0 +1,136 @@
+#pragma once
+
+// The matrix product whose left rows have their k side by side, and whose right operand was packed when the model was
+// compiled (weights):
+//   out[b, m, n] = Σk left(b, m, k) · right(b, n, k)
+// Nothing is packed at run time. The rows of a strip, as many as the register block has, are read where they lie, or from a
+// copy where they do not lie evenly; the panels of a group, which fits the second level cache, stream past them.
+
+#include <cstdint>
+#include <type_traits>
+
+#include "tile/atoms/row_block.h"
+#include "tile/exec/args.h"
+#include "tile/kernels/operands.h"
+
+namespace tile {
+
+/// Rows that are ready for a register block: element (i, run r, k) lies at base[offsets[r] + i · stride + k].
+template <class P>
+struct Strip {
+  const P* base;
+  const i64* offsets;
+  i64 m0, rows;  ///< only the first `rows` rows count
+};
+
+/// The left operand from a matrix: row m of batch entry b lies at data[batch(b) + m · row_stride], its k neighbours
+/// k_stride elements apart. Rows of P with k_stride 1 and row_stride `stride` are read in place, others from a copy, for
+/// which `stride` has to be at least k.
+template <class T, class P, int strip_rows, i64 stride, class Batch = BatchStride>
+struct MatrixRows {
+  static constexpr bool in_place = std::is_same_v<T, P>;
+
+  const T* data;
+  i64 row_stride, k_stride;
+  i64 m, k;
+  Batch batch{};
+
+  i64 strips() const { return (m + strip_rows - 1) / strip_rows; }
+  i64 runs() const { return 1; }
+  i64 depth() const { return k; }
+  /// Working memory of a worker, in elements of P.
+  i64 scratch() const { return (strip_rows - 1) * stride + k; }
+  void begin(P*) const {}
+
+  Strip<P> strip(i64 b, i64 index, P* scratch) const {
+    static constexpr i64 nowhere[1] = {0};
+    const i64 m0 = index * strip_rows, rows = m - m0 < strip_rows ? m - m0 : strip_rows;
+    const T* from = data + batch(b) + m0 * row_stride;
+    if constexpr (in_place) {
+      if (rows == strip_rows && k_stride == 1 && row_stride == stride) return {from, nowhere, m0, rows};
+    }
+    // The rows that a last strip has too many see whatever is there; nobody sees their sums.
+    for (i64 i = 0; i < rows; ++i) {
+      P* const to = scratch + i * stride;
+      if (k_stride == 1) {
+#pragma omp simd
+        for (i64 j = 0; j < k; ++j) to[j] = load_as<P>(from[i * row_stride + j]);
+      } else {
+        for (i64 j = 0; j < k; ++j) to[j] = load_as<P>(from[i * row_stride + j * k_stride]);
+      }
+    }
+    return {scratch, nowhere, m0, rows};
+  }
+};
+
+/// How a product is cut, in bytes.
+struct RowsBlocking {
+  i64 group_bytes = 1 << 20;  ///< panels that stay in the second level cache while strips run past them
+};
+
+/// Computes the product of `left`, a provider of strips, with panels of Block::columns columns (see Packed) for `columns`
+/// columns in all, and hands it to
+///   epilogue(i64 batch, i64 m0, i64 n0, i64 rows, columns, const P* tile, i64 ld)
+/// with tile[i * ld + j] the sum for (batch, m0 + i, n0 + j); every element once, from any of the team's threads. The number
+/// of columns is a constant of the type where a panel is full.
+template <class Block, class Left, class Right, class Epilogue>
+void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const RowsBlocking& blocking = {}) {
+  using P = typename Block::panel_type;
+  static_assert(Right::width == Block::columns, "the panels are as wide as the register block");
+  constexpr i64 width = Block::columns;
+  const i64 strips = left.strips(), runs = left.runs(), depth = left.depth();
+  const i64 panels = (columns + width - 1) / width;
+  if (batch <= 0 || strips <= 0 || panels <= 0) return;
+
+  // Groups of panels, as many as the team can share out evenly where there are enough.
+  const auto ceil_div = [](i64 a, i64 b) { return (a + b - 1) / b; };
+  const i64 panel_bytes = runs * depth * width * static_cast<i64>(sizeof(P));
+  i64 group = panel_bytes == 0 ? panels : blocking.group_bytes / panel_bytes;
+  group = group < 1 ? 1 : group > panels ? panels : group;
+  i64 groups = ceil_div(panels, group);
+  if (groups > 1 || batch * strips < i64{4} * team.size) groups = ceil_div(groups, team.size) * team.size;
+  group = ceil_div(panels, groups);
+  groups = ceil_div(panels, group);
+  // A task is some groups one after another, or some strips of one group.
+  const i64 units = batch * groups;
+  const bool by_units = units % team.size == 0 || units >= i64{8} * team.size;
+  const i64 unit_tasks = !by_units ? units : units >= i64{8} * team.size ? i64{4} * team.size : team.size;
+  const i64 strip_tasks = by_units ? 1 : ceil_div(i64{4} * team.size, units) < strips ? ceil_div(i64{4} * team.size, units) : strips;
+  const i64 a_task = ceil_div(units, unit_tasks), strips_a_task = ceil_div(strips, strip_tasks);
+
+  team.for_each(ceil_div(units, a_task) * strip_tasks, [&](i64 index, int worker) {
+    const i64 u0 = index / strip_tasks * a_task, u1 = u0 + a_task < units ? u0 + a_task : units;
+    const i64 s0 = index % strip_tasks * strips_a_task, s1 = s0 + strips_a_task < strips ? s0 + strips_a_task : strips;
+    P* const scratch = team.scratch_as<P>(worker, left.scratch());
+    left.begin(scratch);
+    alignas(64) P tile[Block::rows * width];
+    for (i64 u = u0; u < u1; ++u) {
+      const i64 b = u / groups, p0 = u % groups * group, p1 = p0 + group < panels ? p0 + group : panels;
+      // While this group is used, the next one comes from further away.
+      const P* const next = u + 1 < u1 ? right.panel_at((u + 1) / groups, (u + 1) % groups * group * width, 0) : nullptr;
+      i64 lines_ahead = next ? group * panel_bytes / Block::line_bytes : 0;
+      const char* ahead = reinterpret_cast<const char*>(next);
+      for (i64 s = s0; s < s1; ++s) {
+        const Strip<P> strip = left.strip(b, s, scratch);
+        for (i64 p = p0; p < p1; ++p) {
+          const P* const panel = right.panel_at(b, p * width, 0);
+          if (runs * depth > 0) {
+            Block::multiply(runs, depth, strip.base, strip.offsets, panel, tile, lines_ahead > 0 ? ahead : reinterpret_cast<const char*>(panel));
+            ahead += runs * depth * Block::line_bytes;
+            lines_ahead -= runs * depth;
+          } else {
+            for (P& sum : tile) sum = P{};
+          }
+          const i64 n0 = p * width;
+          if (columns - n0 >= width) {
+            epilogue(b, strip.m0, n0, strip.rows, std::integral_constant<i64, width>{}, static_cast<const P*>(tile), std::integral_constant<i64, width>{});
+          } else {
+            epilogue(b, strip.m0, n0, strip.rows, columns - n0, static_cast<const P*>(tile), std::integral_constant<i64, width>{});
+          }
+        }
+      }
+    }
+  });
+}
+
+}  // namespace tile

@@ -1,0 +1,142 @@
+#pragma once
+
+// Convolution as a product of rows: the windows of an input whose channels lie side by side, without a copy of the input.
+
+#include "tile/kernels/contract_rows.h"
+
+namespace tile {
+
+/// The windows of a convolution as the left operand of contract_rows(): row m is the output position (od, oh, ow)
+/// flattened, k is (kd, kh, kw, channel) flattened, for one batch entry, whose first channel of the first position lies at
+/// data[batch(b)]. Positions outside the input give zero.
+///   element = x[o · stride - pad + kernel index · dilation][channel], for each spatial dimension
+/// A strip is a piece of one row of the output. `step`: elements between the first channels of neighbouring rows of a
+/// strip, a multiple of stride[rank - 1] by the distance of neighbouring positions.
+template <class T, class P, int rank, int strip_rows, i64 step, class Batch = BatchStride>
+struct WindowRows {
+  static_assert(rank >= 1 && rank <= 3, "convolutions have one to three spatial dimensions");
+
+  const T* data;
+  Batch batch{};
+  i64 channels;
+  i64 channel_stride;  ///< elements between neighbouring channels; 1: windows inside the input are read in place
+  i64 pitch[rank];     ///< elements between neighbouring positions
+  i64 input[rank], output[rank], kernel[rank];
+  i64 stride[rank], dilation[rank], pad[rank];  ///< pad: before the first element
+
+  i64 strips() const {
+    i64 lines = 1;
+    for (int d = 0; d < rank - 1; ++d) lines *= output[d];
+    return lines * strips_a_line();
+  }
+  /// Kernel positions side by side make one run where no hole parts them.
+  i64 runs() const { return lines_a_window() * (joined() ? 1 : kernel[rank - 1]); }
+  i64 depth() const { return joined() ? kernel[rank - 1] * channels : channels; }
+  i64 scratch() const { return copy_elements() + 2 * offset_elements(); }
+
+  /// Writes where the runs lie from the first: in the input, and in a copy.
+  void begin(P* scratch) const {
+    i64* const inside = offsets(scratch, 0);
+    i64* const copied = offsets(scratch, 1);
+    const i64 taps = joined() ? 1 : kernel[rank - 1];
+    for (i64 line = 0; line < lines_a_window(); ++line) {
+      i64 at = 0, rest = line;
+      for (int d = rank - 2; d >= 0; --d) at += rest % kernel[d] * dilation[d] * pitch[d], rest /= kernel[d];
+      for (i64 tap = 0; tap < taps; ++tap) {
+        inside[line * taps + tap] = at + tap * dilation[rank - 1] * pitch[rank - 1];
+        copied[line * taps + tap] = line * line_elements() + tap * dilation[rank - 1] * spot();
+      }
+    }
+  }
+
+  Strip<P> strip(i64 b, i64 index, P* scratch) const {
+    constexpr int last = rank - 1;
+    const i64 column = index % strips_a_line() * strip_rows, line = index / strips_a_line();
+    const i64 rows = output[last] - column < strip_rows ? output[last] - column : strip_rows;
+    const i64 m0 = line * output[last] + column;
+    i64 origin[rank];  // of the strip's first window in the input
+    i64 rest = line;
+    for (int d = last - 1; d >= 0; --d) origin[d] = rest % output[d] * stride[d] - pad[d], rest /= output[d];
+    origin[last] = column * stride[last] - pad[last];
+
+    const T* x = data + batch(b);
+    bool inside = std::is_same_v<T, P> && channel_stride == 1 && pitch[last] == spot() && rows == strip_rows && origin[last] >= 0 &&
+                  origin[last] + width() <= input[last];
+    i64 first = 0;
+    for (int d = 0; d < rank; ++d) {
+      first += origin[d] * pitch[d];
+      if (d < last) inside = inside && origin[d] >= 0 && origin[d] + (kernel[d] - 1) * dilation[d] < input[d];
+    }
+    if constexpr (std::is_same_v<T, P>) {
+      if (inside) return {x + first, offsets(scratch, 0), m0, rows};
+    }
+    copy(x, origin, scratch);
+    return {scratch, offsets(scratch, 1), m0, rows};
+  }
+
+ private:
+  i64 strips_a_line() const { return (output[rank - 1] + strip_rows - 1) / strip_rows; }
+  /// Elements between neighbouring positions of a copy, as in the input where that is read in place.
+  i64 spot() const { return step / stride[rank - 1]; }
+  bool joined() const { return dilation[rank - 1] == 1 && spot() == channels; }
+  i64 lines_a_window() const {
+    i64 lines = 1;
+    for (int d = 0; d < rank - 1; ++d) lines *= kernel[d];
+    return lines;
+  }
+  /// Positions of a line of the input that a strip reads, and their elements in a copy.
+  i64 width() const { return (strip_rows - 1) * stride[rank - 1] + (kernel[rank - 1] - 1) * dilation[rank - 1] + 1; }
+  i64 line_elements() const { return width() * spot(); }
+  i64 copy_elements() const { return (lines_a_window() * line_elements() + 15) / 16 * 16; }
+  i64 offset_elements() const { return runs() * static_cast<i64>((sizeof(i64) + sizeof(P) - 1) / sizeof(P)); }
+  i64* offsets(P* scratch, int which) const { return reinterpret_cast<i64*>(scratch + copy_elements() + which * offset_elements()); }
+
+  /// The lines under the strip's windows, with zeros where they leave the input.
+  void copy(const T* x, const i64* origin, P* to) const {
+    constexpr int last = rank - 1;
+    const i64 low = origin[last] < 0 ? least(-origin[last], width()) : 0;
+    const i64 high = most(least(input[last] - origin[last], width()), low);
+    for (i64 line = 0; line < lines_a_window(); ++line, to += line_elements()) {
+      const T* from = x + origin[last] * pitch[last];
+      bool inside = true;
+      i64 rest = line;
+      for (int d = last - 1; d >= 0; --d) {
+        const i64 at = origin[d] + rest % kernel[d] * dilation[d];
+        rest /= kernel[d];
+        inside = inside && at >= 0 && at < input[d];
+        from += at * pitch[d];
+      }
+      if (!inside) {
+        clear(to, line_elements());
+        continue;
+      }
+      clear(to, low * spot());
+      if (channel_stride == 1 && pitch[last] == channels && spot() == channels) {
+        const T* const start = from + low * channels;
+        P* const here = to + low * channels;
+#pragma omp simd
+        for (i64 i = 0; i < (high - low) * channels; ++i) here[i] = load_as<P>(start[i]);
+      } else if (channel_stride == 1) {
+        for (i64 i = low; i < high; ++i) {
+          const T* const start = from + i * pitch[last];
+          P* const here = to + i * spot();
+#pragma omp simd
+          for (i64 c = 0; c < channels; ++c) here[c] = load_as<P>(start[c]);
+        }
+      } else {
+        for (i64 c = 0; c < channels; ++c) {
+          for (i64 i = low; i < high; ++i) to[i * spot() + c] = load_as<P>(from[i * pitch[last] + c * channel_stride]);
+        }
+      }
+      clear(to + high * spot(), (width() - high) * spot());
+    }
+  }
+
+  static i64 least(i64 a, i64 b) { return a < b ? a : b; }
+  static i64 most(i64 a, i64 b) { return a > b ? a : b; }
+  static void clear(P* to, i64 count) {
+    for (i64 i = 0; i < count; ++i) to[i] = P{};
+  }
+};
+
+}  // namespace tile
