@@ -131,12 +131,13 @@ class Layouts {
   /// that are settled by it.
   std::vector<size_t> look_at_product(const Nest& nest, const Use& result) {
     const ExprNode& product = nest.nodes[at(nest.reductions[0].value)];
-    if (product.op != ExprOp::mul || product.dtype != DType::f32) return {};
+    if (product.op != ExprOp::mul || !is_float(product.dtype)) return {};
     std::vector<size_t> accesses;
     for (const ExprId arg : product.args) {
-      const ExprNode& load = nest.nodes[at(arg)];
-      if (load.op != ExprOp::load) return {};
-      accesses.push_back(static_cast<size_t>(load.integer));
+      const ExprNode* load = &nest.nodes[at(arg)];
+      while (load->op == ExprOp::cast) load = &nest.nodes[at(load->args[0])];
+      if (load->op != ExprOp::load || !is_float(load->dtype)) return {};
+      accesses.push_back(static_cast<size_t>(load->integer));
     }
     const auto is_constant = [&](size_t access) { return program_.tensor(nest.accesses[access].tensor).constant != nullptr; };
     if (is_constant(accesses[0])) std::swap(accesses[0], accesses[1]);

@@ -76,6 +76,7 @@ void EmitKernel::check(const std::vector<Case>& cases, const schedule::Options& 
     schedule::Options for_target = options;
     for_target.row_bytes = find_target(GetParam()).shared_bytes;
     blocks.push_back(schedule::schedule(one.program, entry_symbols(one.program), for_target));
+    plan_kernels(blocks.back(), find_target(GetParam()));
   }
   const CompiledBlocks compiled(std::move(blocks), GetParam());
   for (size_t i = 0; i < cases.size(); ++i) {
@@ -298,9 +299,8 @@ Case convolution(const Conv& c) {
   return one;
 }
 
-TEST_P(EmitKernel, Convolutions) {
-  std::vector<Case> cases;
-  const std::vector<Conv> shapes = {
+const std::vector<Conv>& convolutions() {
+  static const std::vector<Conv> shapes = {
       {"3x3", 2, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
       {"1x1", 1, 1, 16, 8, {7, 5}, {1, 1}, {1, 1}, {1, 1}, {0, 0}},
       {"1x1 strided", 1, 1, 32, 8, {7, 5}, {1, 1}, {2, 2}, {1, 1}, {0, 0}},
@@ -321,7 +321,57 @@ TEST_P(EmitKernel, Convolutions) {
       {"bytes with zero points", 1, 1, 5, 6, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8, true},
       {"depthwise bytes", 1, 6, 1, 1, {14, 9}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, DType::u8, true},
   };
-  for (const Conv& shape : shapes) cases.push_back(convolution(shape));
+  return shapes;
+}
+
+/// The convolution with its weights known, its input made from a row of numbers and its result turned into one: nothing
+/// holds them to a layout.
+Case with_weights(const Conv& shape) {
+  Case one = convolution(shape);
+  Program& p = one.program;
+  const int x = p.inputs[0], w = p.inputs[1], y = p.outputs[0];
+  p.tensors[static_cast<size_t>(w)].constant = std::make_shared<const Tensor>(one.inputs[1]);
+  p.inputs.erase(p.inputs.begin() + 1);
+  one.inputs.erase(one.inputs.begin() + 1);
+  const Type x_type = p.tensor(x).type, y_type = p.tensor(y).type;
+  const int before = p.add_tensor({x_type.dtype, {product(x_type.dims)}}, "before"), after = p.add_tensor({y_type.dtype, {product(y_type.dims)}}, "after");
+  const auto row_of = [](const Type& type) { return Map::identity({product(type.dims)}).reshaped(std::span<const Dim>(type.dims)); };
+  NestBuilder give(x_type.dims), take(y_type.dims);
+  give.store(x, give.unary(ExprOp::neg, give.load(before, x_type.dtype, row_of(x_type))));
+  take.store(after, row_of(y_type), take.unary(ExprOp::neg, take.load_broadcast(y, y_type)));
+  p.patterns.insert(p.patterns.begin(), give.finish("before"));
+  p.patterns.push_back(take.finish("after"));
+  p.inputs[0] = before;
+  p.outputs[0] = after;
+  one.inputs[0] = one.inputs[0].reshaped({one.inputs[0].element_count()});
+  return one;
+}
+
+TEST_P(EmitKernel, ConvolutionsWithWeights) {
+  std::vector<Case> cases;
+  std::vector<Conv> shapes = convolutions();
+  std::erase_if(shapes, [](const Conv& shape) { return !is_float(shape.dtype); });
+  shapes.push_back({"3x3, wide", 2, 1, 24, 70, {9, 30}, {3, 3}, {1, 1}, {1, 1}, {1, 1}});
+  shapes.push_back({"1x1, wide", 1, 1, 300, 70, {9, 11}, {1, 1}, {1, 1}, {1, 1}, {0, 0}});
+  shapes.push_back({"3x3 strided, wide", 1, 2, 16, 20, {9, 30}, {3, 3}, {2, 2}, {1, 1}, {1, 1}});
+  for (const Conv& shape : shapes) cases.push_back(with_weights(shape));
+  schedule::Options options = baseline;
+  options.choose_layouts = find_target(GetParam()).kind == TargetKind::cpu;
+  check(cases, options);
+  if (GetParam() != "native") return;
+  for (const Case& one : cases) {
+    schedule::Block block = schedule::schedule(one.program, {}, options);
+    const Target& target = find_target("cpu:x86-64-v3");
+    plan_kernels(block, target);
+    const std::string text = emit_kernel(block, block.kernels.at(1), target);
+    if (one.name.starts_with("depthwise")) continue;
+    EXPECT_NE(text.find("tile::contract_rows<"), std::string::npos) << one.name << "\n" << text;
+  }
+}
+
+TEST_P(EmitKernel, Convolutions) {
+  std::vector<Case> cases;
+  for (const Conv& shape : convolutions()) cases.push_back(convolution(shape));
   check(cases, baseline);
   // Short elements in many channels go to the matrix instructions where there are any.
   for (const Case& one : cases) {

@@ -9,12 +9,13 @@
 
 namespace tile {
 
-/// `rows` rows that begin `stride` elements apart, times `vectors` vectors of columns, computed in P. The accumulators take
-/// rows · vectors registers; `vectors` more hold a row of the panel, one an element of the left operand.
-template <class P, int rows_, int vectors_, i64 stride_>
+/// `rows` rows that begin `stride` elements apart, times `vectors` vectors of columns, computed in P from panels of B. The
+/// accumulators take rows · vectors registers; `vectors` more hold a row of the panel, one an element of the left operand.
+template <class P, int rows_, int vectors_, i64 stride_, class B = P>
 struct RowBlock {
   static_assert(rows_ * vectors_ + vectors_ + 1 <= vector_registers, "the accumulators and a row of the panel exceed the vector registers; take fewer rows");
-  using panel_type = P;
+  using sum_type = P;
+  using panel_type = B;
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
   static constexpr i64 stride = stride_;
   static constexpr i64 line_bytes = 64;  ///< of a cache line
@@ -24,7 +25,7 @@ struct RowBlock {
 
   /// tile[i][j] = Σ a[offsets[r] + i · stride + k] · b[r · depth + k][j] over `runs` runs r of depth ≥ 1 elements k each.
   /// `ahead`: memory that will be wanted soon, of which one cache line a step of k comes nearer meanwhile.
-  static TILE_NOINLINE void multiply(i64 runs, i64 depth, const P* a, const i64* offsets, const P* b, P* __restrict tile, const char* ahead) {
+  static TILE_NOINLINE void multiply(i64 runs, i64 depth, const P* a, const i64* offsets, const B* b, P* __restrict tile, const char* ahead) {
     const i64 total = runs * depth, pieces = (total + chain - 1) / chain, piece = (total + pieces - 1) / pieces;
     V sum[chains][rows][vectors] = {};
     bool first = true;
@@ -53,7 +54,7 @@ struct RowBlock {
   /// A small block has too few sums in flight to hide the latency of the multiply-add: several k get sums of their own.
   static constexpr int chains = rows * vectors >= 8 ? 1 : rows * vectors >= 4 ? 2 : rows * vectors >= 2 ? 4 : 8;
 
-  static TILE_INLINE void add(i64 count, const P* from, const P* b, V (&sum)[chains][rows][vectors], const char* ahead) {
+  static TILE_INLINE void add(i64 count, const P* from, const B* b, V (&sum)[chains][rows][vectors], const char* ahead) {
     if constexpr (chains > 1) {
       for (; count >= chains; count -= chains, from += chains, b += chains * columns, ahead += chains * line_bytes) {
         __builtin_prefetch(ahead, 0, 2);
@@ -67,10 +68,10 @@ struct RowBlock {
     }
   }
 
-  static TILE_INLINE void step(const P* from, const P* b, V (&sum)[rows][vectors]) {
+  static TILE_INLINE void step(const P* from, const B* b, V (&sum)[rows][vectors]) {
     V row[vectors];
     TILE_UNROLL
-    for (int j = 0; j < vectors; ++j) row[j] = load(b + j * lanes<P>);
+    for (int j = 0; j < vectors; ++j) row[j] = load_wide<P>(b + j * lanes<P>);
     TILE_UNROLL
     for (int i = 0; i < rows; ++i) {
       TILE_UNROLL

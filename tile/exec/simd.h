@@ -4,8 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "tile/types.h"
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
 
 /// Unrolls the loop that follows completely, so that an array it indexes can live in registers.
 #if defined(__clang__)
@@ -55,6 +60,26 @@ TILE_INLINE void store(T* to, vec<T, n> v) {
 template <class T, int n = lanes<T>>
 TILE_INLINE vec<T, n> broadcast(T value) {
   return value - vec<T, n>{};
+}
+/// A vector of T from elements of B, each of which is a T.
+template <class T, class B>
+TILE_INLINE vec<T> load_wide(const B* from) {
+  if constexpr (std::is_same_v<B, T>) {
+    return load(from);
+  } else if constexpr (std::is_same_v<B, bfloat16>) {
+    return (vec<T>)(__builtin_convertvector(load<uint16_t, lanes<T>>(reinterpret_cast<const uint16_t*>(from)), vec<uint32_t>) << 16);
+#if defined(__F16C__)
+  } else if constexpr (std::is_same_v<B, float16> && vector_bytes == 64) {
+    return (vec<T>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  } else if constexpr (std::is_same_v<B, float16> && vector_bytes == 32) {
+    return (vec<T>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#endif
+  } else {
+    T wide[lanes<T>];
+    TILE_UNROLL
+    for (int i = 0; i < lanes<T>; ++i) wide[i] = load_as<T>(from[i]);
+    return load(wide);
+  }
 }
 /// The sum of all elements.
 template <class T, int n = lanes<T>>

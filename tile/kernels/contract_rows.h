@@ -75,7 +75,8 @@ struct RowsBlocking {
 /// of columns is a constant of the type where a panel is full.
 template <class Block, class Left, class Right, class Epilogue>
 void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const RowsBlocking& blocking = {}) {
-  using P = typename Block::panel_type;
+  using P = typename Block::sum_type;
+  using B = typename Block::panel_type;
   static_assert(Right::width == Block::columns, "the panels are as wide as the register block");
   constexpr i64 width = Block::columns;
   const i64 strips = left.strips(), runs = left.runs(), depth = left.depth();
@@ -84,7 +85,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
 
   // Groups of panels, as many as the team can share out evenly where there are enough.
   const auto ceil_div = [](i64 a, i64 b) { return (a + b - 1) / b; };
-  const i64 panel_bytes = runs * depth * width * static_cast<i64>(sizeof(P));
+  const i64 panel_bytes = runs * depth * width * static_cast<i64>(sizeof(B));
   i64 group = panel_bytes == 0 ? panels : blocking.group_bytes / panel_bytes;
   group = group < 1 ? 1 : group > panels ? panels : group;
   i64 groups = ceil_div(panels, group);
@@ -107,13 +108,13 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     for (i64 u = u0; u < u1; ++u) {
       const i64 b = u / groups, p0 = u % groups * group, p1 = p0 + group < panels ? p0 + group : panels;
       // While this group is used, the next one comes from further away.
-      const P* const next = u + 1 < u1 ? right.panel_at((u + 1) / groups, (u + 1) % groups * group * width, 0) : nullptr;
+      const B* const next = u + 1 < u1 ? right.panel_at((u + 1) / groups, (u + 1) % groups * group * width, 0) : nullptr;
       i64 lines_ahead = next ? group * panel_bytes / Block::line_bytes : 0;
       const char* ahead = reinterpret_cast<const char*>(next);
       for (i64 s = s0; s < s1; ++s) {
         const Strip<P> strip = left.strip(b, s, scratch);
         for (i64 p = p0; p < p1; ++p) {
-          const P* const panel = right.panel_at(b, p * width, 0);
+          const B* const panel = right.panel_at(b, p * width, 0);
           if (runs * depth > 0) {
             Block::multiply(runs, depth, strip.base, strip.offsets, panel, tile, lines_ahead > 0 ? ahead : reinterpret_cast<const char*>(panel));
             ahead += runs * depth * Block::line_bytes;

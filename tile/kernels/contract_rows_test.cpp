@@ -34,12 +34,13 @@ std::vector<T> whole_numbers(i64 count, unsigned seed) {
 /// Runs contract_rows() and compares with the sum over f(batch, m, k) · g(batch, n, k), each output seen once.
 template <class Block, class Left, class F, class G>
 void expect_product(i64 batch, i64 m, i64 n, i64 k, const Left& left, F f, G g, int threads, const RowsBlocking& blocking = {}) {
-  using P = typename Block::panel_type;
+  using P = typename Block::sum_type;
+  using B = typename Block::panel_type;
   constexpr int width = Block::columns;
   const i64 panel_size = packed_size(n, k, width);
-  std::vector<P> weights(static_cast<size_t>(batch * panel_size));
-  for (i64 b = 0; b < batch; ++b) pack(weights.data() + b * panel_size, n, k, width, [&](i64 o, i64 kk) { return g(b, o, kk); });
-  const Packed<P, width> right{weights.data(), k, BatchStride{panel_size}};
+  std::vector<B> weights(static_cast<size_t>(batch * panel_size));
+  for (i64 b = 0; b < batch; ++b) pack(weights.data() + b * panel_size, n, k, width, [&](i64 o, i64 kk) { return number<B>(static_cast<int>(g(b, o, kk))); });
+  const Packed<B, width> right{weights.data(), k, BatchStride{panel_size}};
   testing::TestTeam team(threads);
   std::vector<P> out(static_cast<size_t>(batch * m * n), P{77});
   std::vector<std::atomic<int>> seen(out.size());
@@ -68,7 +69,7 @@ void expect_product(i64 batch, i64 m, i64 n, i64 k, const Left& left, F f, G g, 
   }
 }
 
-template <class T, class P, int rows, int vectors, i64 stride>
+template <class T, class P, int rows, int vectors, i64 stride, class B = P>
 void check_matrix(i64 m, i64 n, i64 k, i64 k_stride, unsigned seed) {
   for (i64 batch : {1, 3}) {
     const i64 row_stride = k_stride == 1 ? stride : 1, size = k_stride == 1 ? m * stride + k : k * k_stride + m;
@@ -78,8 +79,8 @@ void check_matrix(i64 m, i64 n, i64 k, i64 k_stride, unsigned seed) {
     auto f = [&](i64 i, i64 o, i64 kk) { return load_as<P>(a[static_cast<size_t>(i * size + o * row_stride + kk * k_stride)]); };
     auto g = [&](i64 i, i64 o, i64 kk) { return b[static_cast<size_t>((i * n + o) * k + kk)]; };
     for (int threads : {1, 3}) {
-      expect_product<RowBlock<P, rows, vectors, stride>>(batch, m, n, k, left, f, g, threads);
-      expect_product<RowBlock<P, rows, vectors, stride>>(batch, m, n, k, left, f, g, threads, {.group_bytes = 256});
+      expect_product<RowBlock<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads);
+      expect_product<RowBlock<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads, {.group_bytes = 256});
     }
   }
 }
@@ -98,6 +99,11 @@ TEST(ContractRows, MatricesFromCopies) {
   check_matrix<float, float, 4, 2, 64>(10, 40, 64, 10, 1);
   check_matrix<float16, float, 4, 2, 64>(10, 40, 64, 1, 2);
   check_matrix<bfloat16, float, 6, 1, 17>(11, 19, 17, 11, 3);
+}
+
+TEST(ContractRows, PanelsOfShortFloats) {
+  check_matrix<float, float, 4, 2, 70, float16>(13, 50, 70, 1, 1);
+  check_matrix<bfloat16, float, 4, 2, 70, bfloat16>(13, 50, 70, 1, 3);
 }
 
 TEST(ContractRows, NothingToAddGivesZeros) {

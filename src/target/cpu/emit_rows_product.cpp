@@ -19,8 +19,8 @@ class RowsEmitter : ProductText {
     left();
     right();
     epilogue(shape_.batch, shape_.m);
-    out_.line(fmt::format("tile::contract_rows<tile::RowBlock<{}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team, {{.group_bytes = {}}});",
-                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), text(shape_.batch.extent()),
+    out_.line(fmt::format("tile::contract_rows<tile::RowBlock<{}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team, {{.group_bytes = {}}});",
+                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), panel_type(), text(shape_.batch.extent()),
                           text(shape_.n.extent()), kernel_.target.l2_bytes / 2));
   }
 
@@ -63,9 +63,11 @@ class RowsEmitter : ProductText {
       out_.line(fmt::format("const tile::BatchStride right_batch{{{}}};", group));
     else
       out_.line(fmt::format("const auto right_batch = [](i64 batch) {{ return batch % {} * {}; }};", text(dims[0]), group));
-    out_.line(fmt::format("const tile::Packed<{}, {}, false, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", value_type(shape_.sum),
+    out_.line(fmt::format("const tile::Packed<{}, {}, false, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", panel_type(),
                           text(dims[3]), kernel_.pointers.at(planned_.packed), text(dims[2])));
   }
+
+  std::string panel_type() const { return storage_type(kernel_.program().tensor(planned_.packed).type.dtype); }
 
   const RowsProduct& product_;
   const schedule::PackedProduct& planned_;

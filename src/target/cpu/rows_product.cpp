@@ -31,12 +31,15 @@ std::optional<const Loop*> only_loop(const Dim& e, const LoopGroup& group) {
   return found;
 }
 
+/// Whether elements of `stored` are computed in `sum` as they are.
+bool holds(DType sum, DType stored) { return stored == sum || (sum == DType::f32 && (stored == DType::f16 || stored == DType::bf16)); }
+
 /// Weights as a sum of constant steps over the loops, without conditions.
 bool are_plain(const ContractShape& shape, const Factor& factor, const pattern::Program& program) {
   if (!factor.direct || factor.zero >= 0) return false;
   const Address& address = shape.nest.loads[static_cast<size_t>(factor.access)];
   const pattern::TensorInfo& tensor = program.tensor(address.tensor);
-  if (!tensor.constant || tensor.type.dtype != shape.sum || !address.guards.empty()) return false;
+  if (!tensor.constant || !holds(shape.sum, tensor.type.dtype) || !address.guards.empty()) return false;
   Dim rest = address.offset;
   for (const Loop& loop : shape.nest.loops) {
     const auto affine = affine_in(rest, loop.symbol);
@@ -193,8 +196,7 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
   }
   if (shape->n.loops.empty() || !shape->n.extent().is_constant() || !shape->k.extent().is_constant() || shape->k.extent().constant() < 1) return std::nullopt;
   if (!shape->left.direct || shape->left.zero >= 0) return std::nullopt;
-  const DType dtype = program.tensor(nest.accesses[static_cast<size_t>(shape->left.access)].tensor).type.dtype;
-  if (dtype != shape->sum && !(shape->sum == DType::f32 && (dtype == DType::f16 || dtype == DType::bf16))) return std::nullopt;
+  if (!holds(shape->sum, program.tensor(nest.accesses[static_cast<size_t>(shape->left.access)].tensor).type.dtype)) return std::nullopt;
 
   RowsProduct product{std::move(*shape), 0, {}, {}, {}};
   ContractShape& s = product.shape;
@@ -278,10 +280,12 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t
         }
       }
   };
-  if (weights.dtype() == DType::f32)
-    write(static_cast<float*>(packed.mutable_data()), weights.as<float>());
-  else
-    write(static_cast<double*>(packed.mutable_data()), weights.as<double>());
+  // Elements keep their bits.
+  switch (size_of(weights.dtype())) {
+    case 2: write(static_cast<uint16_t*>(packed.mutable_data()), weights.as<uint16_t>()); break;
+    case 4: write(static_cast<uint32_t*>(packed.mutable_data()), weights.as<uint32_t>()); break;
+    default: write(static_cast<uint64_t*>(packed.mutable_data()), weights.as<uint64_t>());
+  }
   return packed;
 }
 
