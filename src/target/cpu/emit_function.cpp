@@ -5,7 +5,7 @@ namespace tilewright::cpu {
 
 std::span<const std::string_view> headers() {
   static constexpr std::string_view names[] = {
-      "cast", "exec/args", "kernels/contract", "kernels/contract_rows", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/select", "kernels/suppress",
+      "cast", "exec/args", "kernels/contract", "kernels/contract_rows", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/depthwise_rows", "kernels/select", "kernels/suppress",
       "kernels/window_rows", "math", "reduce"};
   return names;
 }

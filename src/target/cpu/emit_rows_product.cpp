@@ -16,6 +16,7 @@ class RowsEmitter : ProductText {
   void emit() {
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
+    if (product_.depthwise) return depthwise();
     left();
     right();
     epilogue(shape_.batch, shape_.m);
@@ -50,6 +51,26 @@ class RowsEmitter : ProductText {
                           list([](const auto& x) { return x.input; }), list([](const auto& x) { return x.output; }), list([](const auto& x) { return x.kernel; })));
     out_.line(fmt::format("    .stride = {}, .dilation = {}, .pad = {}}};", list([](const auto& x) { return x.stride; }),
                           list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
+  }
+
+  void depthwise() {
+    const WindowRowsShape& windows = *product_.windows;
+    std::vector<WindowRowsShape::Axis> axes = windows.axes;
+    while (axes.size() < 3) axes.insert(axes.begin(), WindowRowsShape::Axis{.input = 1, .pitch = 0, .taps = ""});
+    const auto list = [&](auto&& field) { return fmt::format("{{{}, {}, {}}}", text(field(axes[0])), text(field(axes[1])), text(field(axes[2]))); };
+    out_.line(fmt::format("const tile::DepthwiseRowsShape shape{{.images = {}, .channels = {}, .input = {},", text(shape_.batch.extent()),
+                          text(windows.channels), list([](const auto& x) { return x.input; })));
+    out_.line(fmt::format("    .output = {}, .kernel = {}, .stride = {}, .dilation = {}, .pad = {}}};", list([](const auto& x) { return x.output; }),
+                          list([](const auto& x) { return x.kernel; }), list([](const auto& x) { return x.stride; }),
+                          list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
+    epilogue(shape_.batch, shape_.m);
+    const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
+    // A short row of weights is held in registers.
+    const auto taps = axes[2].kernel.as_constant();
+    const bool holds = taps && *taps <= 7 && axes[2].dilation == Dim(1) && axes[2].stride.constant() <= 2;
+    out_.line(fmt::format("tile::depthwise_rows<{}, {}, {}, {}>(shape, {}, {}, epilogue, a.team);", value_type(shape_.sum), planned_.block.rows,
+                          holds ? *taps : 0, holds ? axes[2].stride.constant() : 0,
+                          pointer(address.tensor, constant_part(windows.start)), kernel_.pointers.at(planned_.packed)));
   }
 
   void right() {

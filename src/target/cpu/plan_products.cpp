@@ -32,7 +32,8 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
   const schedule::ProductBlock chosen = choose_block(*product, target);
   const TensorId weights = nest->accesses[static_cast<size_t>(product->shape.right.access)].tensor;
   const pattern::TensorInfo& info = block.program.tensor(weights);
-  const int64_t width = chosen.vectors * target.vector_bytes / static_cast<int64_t>(size_of(product->shape.sum));
+  const int64_t lanes = target.vector_bytes / static_cast<int64_t>(size_of(product->shape.sum));
+  const int64_t width = product->depthwise ? product->shape.n.extent().constant() : chosen.vectors * lanes;
   Tensor panels = packed_weights(*product, *info.constant, width);
   Dims dims(panels.dims().begin(), panels.dims().end());
   const Type type{info.type.dtype, dims};

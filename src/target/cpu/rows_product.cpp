@@ -186,6 +186,42 @@ int64_t RowsProduct::step() const {
 
 int64_t RowsProduct::line() const { return (matrix ? shape.m.extent() : windows->axes.back().output).as_constant().value_or(0); }
 
+namespace {
+
+/// One filter a channel: channels of both operands and of the result side by side, images and positions without gaps.
+bool find_depthwise(RowsProduct& product, const pattern::Nest& nest, const pattern::Program& program) {
+  ContractShape& shape = product.shape;
+  const Address& weights = shape.nest.loads[static_cast<size_t>(shape.right.access)];
+  const auto channel = std::find_if(shape.batch.loops.begin(), shape.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); });
+  if (weights.dtype != shape.sum || channel == shape.batch.loops.end() || !channel->extent.is_constant()) return false;
+  shape.n.loops = {*channel};
+  shape.batch.loops.erase(channel);
+  const Loop& c = shape.n.loops[0];
+  if (mentions_any(weights.offset, shape.batch.loops)) return false;
+  const auto stored = affine_in(shape.nest.stores.at(0).offset, c.symbol);
+  if (!stored || !(stored->slope == Dim(1))) return false;
+  const pattern::Access& access = nest.accesses[static_cast<size_t>(shape.left.access)];
+  if (!access.indirect.empty() || !pads_with_nothing(shape, shape.left, access)) return false;
+  product.windows = WindowFinder(shape, nest, program).find();
+  if (!product.windows || !product.windows->channel.empty()) return false;
+  WindowRowsShape& windows = *product.windows;
+  const auto read = affine_in(windows.start, c.symbol);
+  if (!read || !(read->slope == Dim(1))) return false;
+  windows.start = read->at_zero;
+  windows.channels = c.extent;
+  Dim below = c.extent;
+  for (size_t i = windows.axes.size(); i-- > 0; below *= windows.axes[i].input) {
+    const WindowRowsShape::Axis& axis = windows.axes[i];
+    if (!(axis.pitch == below) || !axis.stride.is_constant()) return false;
+    if (!axis.taps.empty()) product.k_order.insert(product.k_order.begin(), axis.taps);
+  }
+  const auto by_image = even_over(windows.start, shape.batch);
+  product.depthwise = by_image && (shape.batch.loops.empty() || by_image->slope == below);
+  return product.depthwise;
+}
+
+}  // namespace
+
 std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program) {
   std::optional<ContractShape> shape = find_product(nest, program);
   if (!shape || !is_float(shape->sum)) return std::nullopt;
@@ -194,12 +230,21 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
     std::swap(shape->left, shape->right);
     std::swap(shape->m.loops, shape->n.loops);
   }
-  if (shape->n.loops.empty() || !shape->n.extent().is_constant() || !shape->k.extent().is_constant() || shape->k.extent().constant() < 1) return std::nullopt;
+  if (!shape->n.extent().is_constant() || !shape->k.extent().is_constant() || shape->k.extent().constant() < 1) return std::nullopt;
   if (!shape->left.direct || shape->left.zero >= 0) return std::nullopt;
   if (!holds(shape->sum, program.tensor(nest.accesses[static_cast<size_t>(shape->left.access)].tensor).type.dtype)) return std::nullopt;
 
   RowsProduct product{std::move(*shape), 0, {}, {}, {}};
   ContractShape& s = product.shape;
+  const auto with_bounds = [](RowsProduct& found) {
+    for (const LoopGroup* group : {&found.shape.batch, &found.shape.m, &found.shape.n, &found.shape.k})
+      found.shape.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
+    return std::move(found);
+  };
+  if (s.n.loops.empty()) {
+    if (!find_depthwise(product, nest, program)) return std::nullopt;
+    return with_bounds(product);
+  }
   // Loops that do not move the weights first: their panels are counted by the last ones alone.
   const Address& weights = s.nest.loads[static_cast<size_t>(s.right.access)];
   std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return !mentions(weights.offset, loop.symbol); });
@@ -237,8 +282,7 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
     if (s.n.extent().constant() < 4) return std::nullopt;
     for (const Loop& loop : s.k.loops) product.k_order.push_back(loop.symbol);
   }
-  for (const LoopGroup* group : {&s.batch, &s.m, &s.n, &s.k}) s.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
-  return product;
+  return with_bounds(product);
 }
 
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t width) {
@@ -290,6 +334,7 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t
 }
 
 schedule::ProductBlock choose_block(const RowsProduct& product, const Target& target) {
+  if (product.depthwise) return {8, 2};
   const int registers = target.vector_bytes == 64 || target.architecture == "aarch64" ? 32 : 16;
   const int64_t lanes = target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum));
   const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();

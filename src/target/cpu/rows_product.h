@@ -30,6 +30,7 @@ struct RowsProduct {
   std::optional<DenseShape> matrix;
   std::optional<WindowRowsShape> windows;
   std::vector<std::string> k_order;  ///< symbols of the summed loops as rows hold them
+  bool depthwise = false;            ///< one filter a channel: n runs over the channels of both, windows over kernel positions alone
 
   /// Elements from one row of a strip to the next, in the operand's own memory where it is read in place.
   int64_t step() const;
