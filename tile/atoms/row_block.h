@@ -18,7 +18,7 @@ struct RowBlock {
   using panel_type = B;
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
   static constexpr i64 stride = stride_;
-  static constexpr i64 line_bytes = 64;  ///< of a cache line
+  static constexpr i64 line_bytes = 64;  ///< of a cache line, for prefetching
 
   /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain.
   static constexpr i64 chain = std::is_floating_point_v<P> ? 256 : i64{1} << 62;
@@ -93,6 +93,33 @@ struct RowBlock {
         TILE_UNROLL
         for (int c = 0; c < chains; ++c) sum[c][i][j] = V{};
       }
+    }
+  }
+};
+
+/// Blocks of up to `rows_` rows of one kind. `tail`: the one smaller number of rows that occurs, where it is known; 0: any.
+template <class P, int rows_, int vectors_, i64 stride_, class B = P, int tail = 0>
+struct RowBlocks {
+  using sum_type = P;
+  using panel_type = B;
+  static constexpr int rows = rows_, columns = vectors_ * lanes<P>;
+  static constexpr i64 stride = stride_, line_bytes = 64;
+
+  static TILE_INLINE void multiply(i64 count, i64 runs, i64 depth, const P* a, const i64* offsets, const B* b, P* tile, const char* ahead) {
+    if (count == rows) return RowBlock<P, rows, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead);
+    if constexpr (tail > 0) {
+      RowBlock<P, tail, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead);
+    } else {
+      of_few<rows - 1>(count, runs, depth, a, offsets, b, tile, ahead);
+    }
+  }
+
+ private:
+  template <int most>
+  static TILE_INLINE void of_few(i64 count, i64 runs, i64 depth, const P* a, const i64* offsets, const B* b, P* tile, const char* ahead) {
+    if constexpr (most > 0) {
+      if (count == most) return RowBlock<P, most, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead);
+      of_few<most - 1>(count, runs, depth, a, offsets, b, tile, ahead);
     }
   }
 };

@@ -20,7 +20,7 @@ template <class P>
 struct Strip {
   const P* base;
   const i64* offsets;
-  i64 m0, rows;  ///< only the first `rows` rows count
+  i64 m0, rows;
 };
 
 /// The left operand from a matrix: row m of batch entry b lies at data[batch(b) + m · row_stride], its k neighbours
@@ -47,9 +47,8 @@ struct MatrixRows {
     const i64 m0 = index * strip_rows, rows = m - m0 < strip_rows ? m - m0 : strip_rows;
     const T* from = data + batch(b) + m0 * row_stride;
     if constexpr (in_place) {
-      if (rows == strip_rows && k_stride == 1 && row_stride == stride) return {from, nowhere, m0, rows};
+      if (k_stride == 1 && row_stride == stride) return {from, nowhere, m0, rows};
     }
-    // The rows that a last strip has too many see whatever is there; nobody sees their sums.
     for (i64 i = 0; i < rows; ++i) {
       P* const to = scratch + i * stride;
       if (k_stride == 1) {
@@ -68,7 +67,7 @@ struct RowsBlocking {
   i64 group_bytes = 1 << 20;  ///< panels that stay in the second level cache while strips run past them
 };
 
-/// Computes the product of `left`, a provider of strips, with panels of Block::columns columns (see Packed) for `columns`
+/// Computes the product of `left`, a provider of strips of at most Block::rows rows, with panels of Block::columns columns (see Packed) for `columns`
 /// columns in all, and hands it to
 ///   epilogue(i64 batch, i64 m0, i64 n0, i64 rows, columns, const P* tile, i64 ld)
 /// with tile[i * ld + j] the sum for (batch, m0 + i, n0 + j); every element once, from any of the team's threads. The number
@@ -116,7 +115,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
         for (i64 p = p0; p < p1; ++p) {
           const B* const panel = right.panel_at(b, p * width, 0);
           if (runs * depth > 0) {
-            Block::multiply(runs, depth, strip.base, strip.offsets, panel, tile, lines_ahead > 0 ? ahead : reinterpret_cast<const char*>(panel));
+            Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, lines_ahead > 0 ? ahead : reinterpret_cast<const char*>(panel));
             ahead += runs * depth * Block::line_bytes;
             lines_ahead -= runs * depth;
           } else {

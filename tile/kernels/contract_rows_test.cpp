@@ -79,8 +79,8 @@ void check_matrix(i64 m, i64 n, i64 k, i64 k_stride, unsigned seed) {
     auto f = [&](i64 i, i64 o, i64 kk) { return load_as<P>(a[static_cast<size_t>(i * size + o * row_stride + kk * k_stride)]); };
     auto g = [&](i64 i, i64 o, i64 kk) { return b[static_cast<size_t>((i * n + o) * k + kk)]; };
     for (int threads : {1, 3}) {
-      expect_product<RowBlock<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads);
-      expect_product<RowBlock<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads, {.group_bytes = 256});
+      expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads);
+      expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads, {.group_bytes = 256});
     }
   }
 }
@@ -149,7 +149,7 @@ void check_windows(const Axis (&axes)[rank], i64 channels, i64 groups, i64 filte
     return load_as<float>(x[static_cast<size_t>(left.batch(group) + at + channel * left.channel_stride)]);
   };
   auto g = [&](i64 group, i64 o, i64 kk) { return w[static_cast<size_t>((group * filters + o) * k + kk)]; };
-  for (int threads : {1, 3}) expect_product<RowBlock<float, strip, vectors, step>>(groups, m, filters, k, left, f, g, threads);
+  for (int threads : {1, 3}) expect_product<RowBlocks<float, strip, vectors, step>>(groups, m, filters, k, left, f, g, threads);
 }
 
 TEST(ContractRows, WindowsOfAnyKind) {

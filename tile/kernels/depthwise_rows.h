@@ -3,10 +3,12 @@
 // Convolution with one filter a channel (groups = channels), channels last.
 //
 // Neighbouring channels fill the vectors. A strip of neighbouring output pixels times one or two vectors of channels keeps
-// its sums in registers over all kernel positions; the input is read in place. Where kernel positions fall outside of the
-// input, rows are skipped for the whole line of output, and the few pixels at the left and right edge are summed one by one
-// over the columns that are inside. Lines go channels by channels, so that the rows that following lines read again stay in
-// L1.
+// its sums in registers over all kernel positions; the input is read in place. Kernel rows outside of the input are skipped
+// for a whole line of output. For common widths of the kernel ("known") a strip reads every input once a kernel row, skips
+// the columns outside, and needs no edges; else the pixels whose windows stick out are summed one by one.
+//
+// What bounds it beyond multiply-adds: storing a vector takes a good half cycle from them, twice an output (here and in the
+// epilogue). Prefetching rows ahead and giving the epilogue several lines at once were tried and gained nothing.
 
 #include <cstdint>
 #include <type_traits>
@@ -47,7 +49,7 @@ TILE_INLINE T* opaque(T* pointer) {
   return pointer;
 }
 
-template <class Acc, int rows, int known_taps, int known_stride, class X, class Epilogue>
+template <class Acc, int rows, class X, class Epilogue>
 class DepthwiseRows {
   using S = typename std::conditional_t<std::is_integral_v<Acc>, std::make_unsigned<Acc>, std::type_identity<Acc>>::type;
   static constexpr int width = lanes<S>;
@@ -57,7 +59,7 @@ class DepthwiseRows {
   static constexpr i64 held = 32;  ///< pixels whose sums wait for the epilogue
   static constexpr i64 l1_bytes = 24 << 10, l2_bytes = 512 << 10;
   static constexpr i64 least_group = block * sizeof(X) > 128 ? block : i64{128 / sizeof(X)};  ///< channels: two cache lines
-  static_assert(rows == 1 || rows == 2 || rows == 4 || rows == 8, "a strip is halved until it fits the pixels left");
+  static_assert(rows >= 1 && rows <= held, "a strip has 1 to 32 pixels");
 
   /// The positions [first, last) of one kernel dimension that are inside of the input for one output coordinate.
   struct Taps {
@@ -65,7 +67,7 @@ class DepthwiseRows {
   };
 
  public:
-  DepthwiseRows(const DepthwiseRowsShape& shape, const X* x, const Acc* weights, const Epilogue& epilogue)
+  TILE_INLINE DepthwiseRows(const DepthwiseRowsShape& shape, const X* x, const Acc* weights, const Epilogue& epilogue)
       : s_(shape), x_(x), weights_(reinterpret_cast<const S*>(weights)), epilogue_(epilogue) {
     row_ = s_.input[2] * s_.channels;
     plane_ = s_.input[1] * row_;
@@ -80,14 +82,29 @@ class DepthwiseRows {
     const i64 room = s_.input[2] + s_.pad[2] - reach - 1;
     high_ = room < 0 ? 0 : least(room / stride + 1, s_.output[2]);
     if (high_ < low_) high_ = low_;
+    // Here, and inline, so that of shapes that are constants the compiler sees which of these nothing calls.
     const i64 beyond = (s_.output[2] - 1) * stride + reach - s_.pad[2] - (s_.input[2] - 1);
-    known_ = s_.dilation[2] == 1 && s_.pad[2] < s_.kernel[2] && beyond < s_.kernel[2] && s_.kernel[2] == known_taps && stride == known_stride;
+    const bool close = s_.dilation[2] == 1 && s_.pad[2] < s_.kernel[2] && beyond < s_.kernel[2];
+    if (close && is(3, 1)) {
+      use_known<3, 1>();
+    } else if (close && is(3, 2)) {
+      use_known<3, 2>();
+    } else if (close && is(5, 1)) {
+      use_known<5, 1>();
+    } else if (close && is(5, 2)) {
+      use_known<5, 2>();
+    } else if (close && is(7, 1)) {
+      use_known<7, 1>();
+    } else {
+      segment_[0] = &DepthwiseRows::template segment<1>;
+      segment_[1] = &DepthwiseRows::template segment<block_vectors>;
+    }
   }
 
   void run(Team& team) const {
     // Channels whose rows for some lines of output stay in L1, and lines whose input stays in L2.
     const i64 window = s_.kernel[0] * ((s_.kernel[1] - 1) * s_.dilation[1] + 1) + s_.stride[1];
-    const i64 row_bytes = s_.input[2] * static_cast<i64>(sizeof(X));
+    const i64 row_bytes = most(s_.input[2], 1) * static_cast<i64>(sizeof(X));
     const i64 group = most(l1_bytes / (row_bytes * window) / least_group * least_group, least_group);
     const i64 groups = (s_.channels - 1) / group + 1;
     i64 band = l2_bytes / (row_bytes * s_.channels * s_.stride[1] * s_.kernel[0]);
@@ -102,6 +119,13 @@ class DepthwiseRows {
   }
 
  private:
+  TILE_INLINE bool is(i64 kernel, i64 stride) const { return s_.kernel[2] == kernel && s_.stride[2] == stride; }
+  template <int taps, int stride>
+  TILE_INLINE void use_known() {
+    segment_[0] = &DepthwiseRows::template known_segment<1, taps, stride>;
+    segment_[1] = &DepthwiseRows::template known_segment<block_vectors, taps, stride>;
+  }
+
   static TILE_INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
   static TILE_INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
 
@@ -163,27 +187,33 @@ class DepthwiseRows {
     constexpr i64 ld = vectors * width;
     const i64 behind = ld - columns;
     alignas(64) S sums[held * ld];
-    segment<vectors>(piece.line, c - behind, piece.pixel, piece.count, sums);
+    (this->*segment_[vectors - 1])(piece.line, c - behind, piece.pixel, piece.count, sums);
     epilogue_(piece.image, piece.m0 + piece.pixel, c, piece.count, columns, reinterpret_cast<const Acc*>(sums + behind), ld);
   }
 
-  /// The sums of some pixels of a line.
+  using Segment = void (DepthwiseRows::*)(const Line& at, i64 c, i64 pixel, i64 count, S* sums) const;
+
+  /// The sums of some pixels of a line whose windows stick out by less than their width.
+  template <int vectors, int taps, int stride>
+  TILE_NOINLINE void known_segment(const Line& at, i64 c, i64 pixel, i64 count, S* sums) const {
+    for (i64 i = 0; i < count;) {
+      const i64 left = count - i, here = left >= 2 * rows ? rows : left > rows ? (left + 1) / 2 : left;
+      strip_of<rows, vectors, taps, stride>(here, at, c, pixel + i, sums + i * vectors * width);
+      i += here;
+    }
+  }
   template <int vectors>
   TILE_NOINLINE void segment(const Line& at, i64 c, i64 pixel, i64 count, S* sums) const {
     for (i64 i = 0; i < count;) {
       S* to = sums + i * vectors * width;
-      if constexpr (known_taps > 0) {
-        if (known_) {
-          i += strip_of<rows>(count - i, [&](auto n) { known_strip<n, vectors>(at, c, pixel + i, to); });
-          continue;
-        }
-      }
       if (pixel + i < low_ || pixel + i >= high_) {
         edge<vectors, width>(at, c, pixel + i, to);
         ++i;
-      } else {
-        i += strip_of<rows>(least(count - i, high_ - pixel - i), [&](auto n) { strip<n, vectors>(at, c, pixel + i, to); });
+        continue;
       }
+      const i64 left = least(count - i, high_ - pixel - i), here = left >= 2 * rows ? rows : left > rows ? (left + 1) / 2 : left;
+      strip_of<rows, vectors, 0, 0>(here, at, c, pixel + i, to);
+      i += here;
     }
   }
 
@@ -205,8 +235,8 @@ class DepthwiseRows {
     vec<S, n> sum[vectors] = {};
     for (i64 z = 0; z < at.depths; ++z) {
       for (i64 y = 0; y < at.heights; ++y) {
-        const i64 row = z * s_.dilation[0] * plane_ + y * s_.dilation[1] * row_;
-        const S* factors = w + (z * s_.kernel[1] + y) * s_.kernel[2] * s_.channels;
+        const i64 row = z * depth_step_ + y * height_step_;
+        const S* factors = w + z * depth_weights_ + y * height_weights_;
         for (i64 t = across.first; t < across.last; ++t) {
           TILE_UNROLL
           for (int v = 0; v < vectors; ++v) {
@@ -219,14 +249,15 @@ class DepthwiseRows {
     for (int v = 0; v < vectors; ++v) store<S, n>(to + v * n, sum[v]);
   }
 
-  /// f of as many pixels as there are, at most `longest`, halved until they fit; gives their number.
-  template <int longest, class F>
-  static TILE_INLINE i64 strip_of(i64 count, F&& f) {
-    if constexpr (longest > 1) {
-      if (count < longest) return strip_of<longest / 2>(count, f);
+  template <int longest, int vectors, int taps, int stride>
+  TILE_INLINE void strip_of(i64 count, const Line& at, i64 c, i64 pixel, S* to) const {
+    if (count != longest) {
+      if constexpr (longest > 1) strip_of<longest - 1, vectors, taps, stride>(count, at, c, pixel, to);
+    } else if constexpr (taps > 0) {
+      known_strip<longest, vectors, taps, stride>(at, c, pixel, to);
+    } else {
+      strip<longest, vectors>(at, c, pixel, to);
     }
-    f(std::integral_constant<int, longest>{});
-    return longest;
   }
 
   template <int count, int vectors>
@@ -238,10 +269,9 @@ class DepthwiseRows {
     }
   }
 
-  /// `count` pixels whose windows stick out by less than their width: every input is loaded once for a row of the kernel.
-  template <int count, int vectors>
+  /// `count` pixels of a kernel `taps` wide: every input is loaded once for a row of the kernel.
+  template <int count, int vectors, int taps, int stride>
   TILE_INLINE void known_strip(const Line& at, i64 c, i64 pixel, S* to) const {
-    constexpr int taps = known_taps, stride = known_stride;
     constexpr int inputs = (count - 1) * stride + taps;
     const i64 pitch = s_.channels, column = pixel * stride - s_.pad[2], low = -column, high = s_.input[2] - column;
     const X* x = at.x + column * pitch + c;
@@ -309,7 +339,7 @@ class DepthwiseRows {
   const X* x_;
   const S* weights_;
   const Epilogue& epilogue_;
-  bool known_;
+  Segment segment_[2];
   i64 row_, plane_, lines_, low_, high_, depth_step_, height_step_, depth_weights_, height_weights_;
 };
 
@@ -317,17 +347,16 @@ class DepthwiseRows {
 
 /// out[image, position, c] = Σ weights[kernel position, c] · x[image, position · stride - pad + kernel position · dilation, c],
 /// zero outside the input. x is [images, input…, channels], weights [kernel…, channels]. Sums go to contract()'s kind of
-/// epilogue, each element once:
+/// epilogue, each element once, from all threads of the team:
 ///   epilogue(image, first position (flattened), first channel, rows = positions, columns = channels, const Acc* sums, ld)
 /// `columns` is a std::integral_constant<i64, N> for whole blocks of channels. `rows` neighbouring pixels are summed at a time.
-/// `taps` and `stride`: of the last dimension, where they are constants (0: not known), for kernels that hold a row of weights.
-template <class Acc, int rows, int taps = 0, int stride = 0, class X, class Epilogue>
-void depthwise_rows(const DepthwiseRowsShape& shape, const X* x, const Acc* weights, const Epilogue& epilogue, Team& team) {
+template <class Acc, int rows, class X, class Epilogue>
+TILE_INLINE void depthwise_rows(const DepthwiseRowsShape& shape, const X* x, const Acc* weights, const Epilogue& epilogue, Team& team) {
   if (shape.images <= 0 || shape.channels <= 0) return;
   for (i64 extent : shape.output) {
     if (extent <= 0) return;
   }
-  detail::DepthwiseRows<Acc, rows, taps, stride, X, Epilogue>(shape, x, weights, epilogue).run(team);
+  detail::DepthwiseRows<Acc, rows, X, Epilogue>(shape, x, weights, epilogue).run(team);
 }
 
 }  // namespace tile

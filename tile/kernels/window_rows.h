@@ -60,8 +60,7 @@ struct WindowRows {
     origin[last] = column * stride[last] - pad[last];
 
     const T* x = data + batch(b);
-    bool inside = std::is_same_v<T, P> && channel_stride == 1 && pitch[last] == spot() && rows == strip_rows && origin[last] >= 0 &&
-                  origin[last] + width() <= input[last];
+    bool inside = std::is_same_v<T, P> && channel_stride == 1 && pitch[last] == spot() && origin[last] >= 0 && origin[last] + width(rows) <= input[last];
     i64 first = 0;
     for (int d = 0; d < rank; ++d) {
       first += origin[d] * pitch[d];
@@ -85,7 +84,7 @@ struct WindowRows {
     return lines;
   }
   /// Positions of a line of the input that a strip reads, and their elements in a copy.
-  i64 width() const { return (strip_rows - 1) * stride[rank - 1] + (kernel[rank - 1] - 1) * dilation[rank - 1] + 1; }
+  i64 width(i64 rows = strip_rows) const { return (rows - 1) * stride[rank - 1] + (kernel[rank - 1] - 1) * dilation[rank - 1] + 1; }
   i64 line_elements() const { return width() * spot(); }
   i64 copy_elements() const { return (lines_a_window() * line_elements() + 15) / 16 * 16; }
   i64 offset_elements() const { return runs() * static_cast<i64>((sizeof(i64) + sizeof(P) - 1) / sizeof(P)); }

@@ -20,8 +20,8 @@ class RowsEmitter : ProductText {
     left();
     right();
     epilogue(shape_.batch, shape_.m);
-    out_.line(fmt::format("tile::contract_rows<tile::RowBlock<{}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team, {{.group_bytes = {}}});",
-                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), panel_type(), text(shape_.batch.extent()),
+    out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team, {{.group_bytes = {}}});",
+                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), panel_type(), tail(), text(shape_.batch.extent()),
                           text(shape_.n.extent()), kernel_.target.l2_bytes / 2));
   }
 
@@ -65,11 +65,7 @@ class RowsEmitter : ProductText {
                           list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
     epilogue(shape_.batch, shape_.m);
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
-    // A short row of weights is held in registers.
-    const auto taps = axes[2].kernel.as_constant();
-    const bool holds = taps && *taps <= 7 && axes[2].dilation == Dim(1) && axes[2].stride.constant() <= 2;
-    out_.line(fmt::format("tile::depthwise_rows<{}, {}, {}, {}>(shape, {}, {}, epilogue, a.team);", value_type(shape_.sum), planned_.block.rows,
-                          holds ? *taps : 0, holds ? axes[2].stride.constant() : 0,
+    out_.line(fmt::format("tile::depthwise_rows<{}, {}>(shape, {}, {}, epilogue, a.team);", value_type(shape_.sum), planned_.block.rows,
                           pointer(address.tensor, constant_part(windows.start)), kernel_.pointers.at(planned_.packed)));
   }
 
@@ -88,6 +84,11 @@ class RowsEmitter : ProductText {
                           text(dims[3]), kernel_.pointers.at(planned_.packed), text(dims[2])));
   }
 
+  /// Rows of a line's last strip: known ones get a block of their own size alone.
+  int64_t tail() const {
+    const int64_t rows = planned_.block.rows;
+    return product_.line() == 0 ? 0 : product_.line() % rows == 0 ? rows : product_.line() % rows;
+  }
   std::string panel_type() const { return storage_type(kernel_.program().tensor(planned_.packed).type.dtype); }
 
   const RowsProduct& product_;

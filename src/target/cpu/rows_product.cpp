@@ -339,16 +339,17 @@ schedule::ProductBlock choose_block(const RowsProduct& product, const Target& ta
   const int64_t lanes = target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum));
   const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
   const int64_t line = product.line() > 0 ? product.line() : usual_line;
+  // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level; then the sums are stored.
+  const auto cycles_of = [&](int64_t rows, int vectors) {
+    const auto r = static_cast<double>(rows);
+    return rows == 0 ? 0 : static_cast<double>(k) * std::max({r * vectors / 2, (r + vectors) / 2, vectors * 2.0}) + 2 * r * vectors + 30;
+  };
   schedule::ProductBlock best;
   double least = 0;
   for (int vectors = 1; vectors <= 8; ++vectors)
-    for (int rows = 1; rows * vectors + vectors + 1 <= registers; ++rows) {
-      const auto strips = static_cast<double>((line + rows - 1) / rows);
+    for (int rows = 1; rows * vectors + vectors + 1 <= registers && rows <= line; ++rows) {
       const auto panels = static_cast<double>((n + vectors * lanes - 1) / (vectors * lanes));
-      const int sums = rows * vectors;
-      // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level.
-      const double step = std::max({sums / 2.0, (rows + vectors) / 2.0, vectors * 2.0});
-      const double cycles = strips * panels * (static_cast<double>(k) * step + 2.0 * sums + 30);
+      const double cycles = panels * (static_cast<double>(line / rows) * cycles_of(rows, vectors) + cycles_of(line % rows, vectors));
       if (best.rows == 0 || cycles < least * 0.999) best = {rows, vectors}, least = cycles;
     }
   return best;
