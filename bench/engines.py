@@ -124,15 +124,12 @@ class Torch(InProcess):
             call = self.prepare(module, inputs)
             run_for(call, WARM_UP, least=2)
             tried.append((min(run_for(call, WARM_UP)), layout))
-        self.layout = min(tried, key=lambda entry: entry[0])[1]
-        self.module, self.inputs = self.laid_out(case, self.layout)
-        self.call = self.prepare(self.module, self.inputs)
-        self.note = "channels_last" if self.layout == torch.channels_last else ""
+        best = min(tried, key=lambda entry: entry[0])[1]
+        self.call = call if best == layouts[-1] else self.prepare(*self.laid_out(case, best))
+        self.note = "channels_last" if best == torch.channels_last else ""
 
     @staticmethod
     def laid_out(case, layout):
-        if layout == torch.contiguous_format:
-            return case.module.to(memory_format=layout), case.tensors
         return case.module.to(memory_format=layout), [tensor.to(memory_format=layout) if tensor.dim() == 4 else tensor for tensor in case.tensors]
 
     def prepare(self, module, inputs):
@@ -152,12 +149,21 @@ class TorchCompile(Torch):
 
     name = "torch.compile"
 
-    def prepare(self, module, inputs):
+    def __init__(self, case, threads):
+        import torch._inductor.async_compile
         import torch._inductor.config
 
-        torch._inductor.config.freezing = True
+        settings = torch._inductor.config
+        settings.freezing = True
+        settings.autotune_num_choices_displayed, settings.max_autotune_report_choices_stats = 0, False
         for name in ("torch._inductor", "torch._dynamo"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.mode = ""
+        super().__init__(case, threads)
+        torch._inductor.async_compile.shutdown_compile_workers()  # or they would share the cores with what is measured
+        self.note = ", ".join(filter(None, [self.note, self.mode]))
+
+    def prepare(self, module, inputs):
         try:
             return self.compiled(module, inputs, "max-autotune")
         except Exception as problem:
@@ -169,11 +175,6 @@ class TorchCompile(Torch):
         call = super().prepare(torch.compile(module, mode=mode), inputs)
         call()
         return call
-
-    def __init__(self, case, threads):
-        self.mode = ""
-        super().__init__(case, threads)
-        self.note = ", ".join(filter(None, [self.note, self.mode]))
 
 
 def one_line(problem):

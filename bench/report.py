@@ -35,6 +35,7 @@ def machine(tilewright):
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),
         "features": features,
+        "load": round(os.getloadavg()[0], 2),  # before the first run: what others do on the machine
         "date": datetime.date.today().isoformat(),
         "versions": {"tilewright": said[-1] if said else "unknown"} | versions,
     }
@@ -84,7 +85,7 @@ def markdown(result):
         f"float64. The speed-up is the best peer's time over Tilewright's, the median over rounds. {result['rounds']} rounds, the engines one after the other",
         f"in each; {result['threads']} threads; policy {result['policy']}, nothing below 32 bits in any engine; models with seeded weights.",
         "",
-        f"Machine: {about['cpu']}, {about['cores']} cores, {' '.join(about['features'])}. Date: {about['date']}.",
+        f"Machine: {about['cpu']}, {about['cores']} cores, {' '.join(about['features'])}; load {about['load']} before the first run. Date: {about['date']}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         "",
         "| " + " | ".join(head) + " |",
@@ -101,7 +102,7 @@ def text(result):
     rows = table(result)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(entry.rjust(width) if i else entry.ljust(width) for i, (entry, width) in enumerate(zip(row, widths))) for row in rows]
-    lines += list(remarks(result))
+    lines += remarks(result)
     return "\n".join(lines + ([f"geometric mean of the speed-ups: {result['geomean']:.2f}"] if result["geomean"] else []))
 
 
