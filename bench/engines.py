@@ -156,7 +156,7 @@ class TorchCompile(Torch):
         settings = torch._inductor.config
         settings.freezing = True
         settings.autotune_num_choices_displayed, settings.max_autotune_report_choices_stats = 0, False
-        for name in ("torch._inductor", "torch._dynamo"):
+        for name in ("torch._inductor", "torch._dynamo", "torch.utils.cpp_extension"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.mode = ""
         super().__init__(case, threads)
@@ -178,9 +178,9 @@ class TorchCompile(Torch):
 
 
 def one_line(problem):
-    """The first line of an error that says something, cut to a table's width."""
+    """The first line of an error that says something, cut to a table's width, without the folders of this machine."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__]
-    return lines[0][:300]
+    return lines[0].replace(ROOT + os.sep, "").replace(os.path.expanduser("~"), "~")[:300]
 
 
 ENGINES = [Tilewright, OnnxRuntime, OpenVino, Torch, TorchCompile]
