@@ -1,44 +1,11 @@
 """What bench/compare writes: a table on the screen, JSON, and a generated page of documentation."""
 
-import datetime
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import subprocess
 
 ENGINE_NAMES = {"tilewright": "Tilewright", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch", "torch.compile": "torch.compile"}
-PACKAGES = ("onnxruntime", "openvino", "torch", "torchvision", "transformers")
-FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "sve")
-
-
-def cpu_fields():
-    """Name and features as Linux tells them."""
-    fields = {}
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as text:
-            for line in text:
-                key, _, value = line.partition(":")
-                fields.setdefault(key.strip(), value.strip())
-    except OSError:
-        pass
-    flags = (fields.get("flags") or fields.get("Features") or "").split()
-    return fields.get("model name", platform.machine()), [feature for feature in FEATURES if feature in flags]
-
-
-def machine(tilewright):
-    cpu, features = cpu_fields()
-    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
-    said = subprocess.run([tilewright, "--version"], capture_output=True, text=True).stdout.split() if os.path.exists(tilewright) else []
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "features": features,
-        "load": round(os.getloadavg()[0], 2),  # before the first run: what others do on the machine
-        "date": datetime.date.today().isoformat(),
-        "versions": {"tilewright": said[-1] if said else "unknown"} | versions,
-    }
+BUSY = 0.1  # cores that other programs use
 
 
 def geomean(values):
@@ -69,6 +36,8 @@ def remarks(result):
     for model in result["models"]:
         if "failure" in model:
             yield f"{model['name']}, batch {model['batch']}: {model['failure']}"
+        if model.get("others", 0) > BUSY:
+            yield f"{model['name']}, batch {model['batch']}: measured on a busy machine, other programs used {model['others']:.2f} cores"
         for name, engine in model["engines"].items():
             text = f"failed: {engine['failure']}" if "failure" in engine else engine.get("note")
             if text:
@@ -85,7 +54,7 @@ def markdown(result):
         f"float64. The speed-up is the best peer's time over Tilewright's, the median over rounds. {result['rounds']} rounds, the engines one after the other",
         f"in each; {result['threads']} threads; policy {result['policy']}, nothing below 32 bits in any engine; models with seeded weights.",
         "",
-        f"Machine: {about['cpu']}, {about['cores']} cores, {' '.join(about['features'])}; load {about['load']} before the first run. Date: {about['date']}.",
+        f"Machine: {about['cpu']}, {about['cores']} cores, {' '.join(about['features'])}. Date: {about['date']}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         "",
         "| " + " | ".join(head) + " |",
