@@ -116,7 +116,7 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.target = target.name;
   std::vector<ModelSource> sources;
   for (const Prepared& model : models) {
-    plan_kernels(*model.block, target);
+    plan_kernels(*model.block, target, {.winograd = options.disabled_passes.count("winograd") == 0});
     result.imported_nodes += model.imported_nodes;
     result.optimised_nodes += static_cast<int>(model.optimised.nodes.size());
     sources.push_back({model.name, manifest(model, options, target), model.block});

@@ -36,8 +36,13 @@ struct ProductBlock {
   int rows = 0, vectors = 0;
 };
 
-/// What a target decided about a product with weights: they lie in panels that suit the register block.
+/// What a target decided about a product with weights: they lie in panels that suit the method and its register block.
 struct PackedProduct {
+  enum class Method {
+    rows,       ///< rows of one operand times panels
+    winograd,   ///< transformed tiles of an image times transformed filters
+    depthwise,  ///< one filter a channel, no sums over channels
+  } method = Method::rows;
   ProductBlock block;
   TensorId weights = -1, packed = -1;  ///< the kernel reads `packed` where its nest says `weights`
 };

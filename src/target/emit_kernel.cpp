@@ -35,14 +35,18 @@ std::string header(const schedule::Block& block, const schedule::Kernel& kernel)
     text += fmt::format("//   tensor {}: {} {}\n", i, one_line(info.name), one_line(str(info.type)));
   }
   for (size_t i = 0; i < kernel.sizes.size(); ++i) text += fmt::format("//   size {}: {}\n", i, kernel.sizes[i]);
-  if (kernel.product) text += fmt::format("//   register block: {} rows x {} vectors\n", kernel.product->block.rows, kernel.product->block.vectors);
+  if (kernel.product) {
+    static constexpr const char* methods[] = {"rows times panels", "Winograd's F(2 x 2, 3 x 3)", "depthwise"};
+    text += fmt::format("//   by {}, register block: {} rows x {} vectors\n", methods[static_cast<size_t>(kernel.product->method)], kernel.product->block.rows,
+                        kernel.product->block.vectors);
+  }
   return text;
 }
 
 }  // namespace
 
-void plan_kernels(schedule::Block& block, const Target& target) {
-  if (target.kind == TargetKind::cpu) cpu::plan_products(block, target);
+void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options) {
+  if (target.kind == TargetKind::cpu) cpu::plan_products(block, target, options.winograd);
 }
 
 std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {

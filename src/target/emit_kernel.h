@@ -7,9 +7,13 @@
 
 namespace tilewright {
 
-/// Decides what a target leaves open in the block's kernels, and lays out constants for them: register blocks of products
-/// with weights, and the weights in their panels.
-void plan_kernels(schedule::Block& block, const Target& target);
+struct PlanOptions {
+  bool winograd = true;  ///< fewer multiplications for 3 x 3 convolutions, with roundings of their own
+};
+
+/// Decides what a target leaves open in the block's kernels, and lays out constants for them: methods and register blocks
+/// of products with weights, and the weights in their panels.
+void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options = {});
 
 /// The C++ text of one function `void <kernel.name>(const tile::Args& a)` that runs the kernel's stages: `a.tensor[i]` is
 /// kernel.tensors[i], `a.size[i]` is kernel.sizes[i]. Kernels that do the same to tensors of the same shapes have the same

@@ -40,6 +40,8 @@ struct MatrixRows {
   i64 depth() const { return k; }
   /// Working memory of a worker, in elements of P.
   i64 scratch() const { return (strip_rows - 1) * stride + k; }
+  /// What a strip adds to the memory that strips before it read, in bytes.
+  i64 strip_bytes() const { return strip_rows * k * static_cast<i64>(sizeof(T)); }
   void begin(P*) const {}
 
   Strip<P> strip(i64 b, i64 index, P* scratch) const {
@@ -64,7 +66,8 @@ struct MatrixRows {
 
 /// How a product is cut, in bytes.
 struct RowsBlocking {
-  i64 group_bytes = 1 << 20;  ///< panels that stay in the second level cache while strips run past them
+  i64 group_bytes = 1 << 19;  ///< panels that stay in the second level cache, beside the next ones, while strips run past them
+  i64 left_bytes = 3 << 18;   ///< strips that stay there, too, while groups follow each other
 };
 
 /// Computes the product of `left`, a provider of strips of at most Block::rows rows, with panels of Block::columns columns (see Packed) for `columns`
@@ -84,6 +87,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
 
   // Groups of panels, as many as the team can share out evenly where there are enough.
   const auto ceil_div = [](i64 a, i64 b) { return (a + b - 1) / b; };
+  const auto most = [](i64 a, i64 b) { return a > b ? a : b; };
   const i64 panel_bytes = runs * depth * width * static_cast<i64>(sizeof(B));
   i64 group = panel_bytes == 0 ? panels : blocking.group_bytes / panel_bytes;
   group = group < 1 ? 1 : group > panels ? panels : group;
@@ -104,28 +108,35 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     P* const scratch = team.scratch_as<P>(worker, left.scratch());
     left.begin(scratch);
     alignas(64) P tile[Block::rows * width];
-    for (i64 u = u0; u < u1; ++u) {
-      const i64 b = u / groups, p0 = u % groups * group, p1 = p0 + group < panels ? p0 + group : panels;
-      // While this group is used, the next one comes from further away.
-      const B* const next = u + 1 < u1 ? right.panel_at((u + 1) / groups, (u + 1) % groups * group * width, 0) : nullptr;
-      i64 lines_ahead = next ? group * panel_bytes / Block::line_bytes : 0;
-      const char* ahead = reinterpret_cast<const char*>(next);
-      for (i64 s = s0; s < s1; ++s) {
-        const Strip<P> strip = left.strip(b, s, scratch);
-        for (i64 p = p0; p < p1; ++p) {
-          const B* const panel = right.panel_at(b, p * width, 0);
-          if (runs * depth > 0) {
-            Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, lines_ahead > 0 ? ahead : reinterpret_cast<const char*>(panel));
-            ahead += runs * depth * Block::line_bytes;
-            lines_ahead -= runs * depth;
-          } else {
-            for (P& sum : tile) sum = P{};
-          }
-          const i64 n0 = p * width;
-          if (columns - n0 >= width) {
-            epilogue(b, strip.m0, n0, strip.rows, std::integral_constant<i64, width>{}, static_cast<const P*>(tile), std::integral_constant<i64, width>{});
-          } else {
-            epilogue(b, strip.m0, n0, strip.rows, columns - n0, static_cast<const P*>(tile), std::integral_constant<i64, width>{});
+    // Strips that stay near while all groups of panels pass; with one group, all of them.
+    i64 near = left.strip_bytes() > 0 ? most(blocking.left_bytes / left.strip_bytes(), 1) : s1 - s0;
+    if (u1 - u0 == 1) near = s1 - s0;
+    near = ceil_div(s1 - s0, most(ceil_div(s1 - s0, most(near, 1)), 1));
+    for (i64 first = s0; first < s1; first += near) {
+      const i64 end = first + near < s1 ? first + near : s1;
+      for (i64 u = u0; u < u1; ++u) {
+        const i64 b = u / groups, p0 = u % groups * group, p1 = p0 + group < panels ? p0 + group : panels;
+        // While this group is used, the next one comes nearer.
+        Ahead ahead;
+        if (u + 1 < u1) {
+          ahead.at = reinterpret_cast<const char*>(right.panel_at((u + 1) / groups, (u + 1) % groups * group * width, 0));
+          ahead.lines = group * panel_bytes / Ahead::line_bytes;
+          ahead.at_once = ceil_div(ahead.lines * 4, most((end - first) * (p1 - p0) * runs * depth, 1));
+        }
+        for (i64 s = first; s < end; ++s) {
+          const Strip<P> strip = left.strip(b, s, scratch);
+          for (i64 p = p0; p < p1; ++p) {
+            if (runs * depth > 0) {
+              Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, right.panel_at(b, p * width, 0), tile, ahead);
+            } else {
+              for (P& sum : tile) sum = P{};
+            }
+            const i64 n0 = p * width;
+            if (columns - n0 >= width) {
+              epilogue(b, strip.m0, n0, strip.rows, std::integral_constant<i64, width>{}, static_cast<const P*>(tile), std::integral_constant<i64, width>{});
+            } else {
+              epilogue(b, strip.m0, n0, strip.rows, columns - n0, static_cast<const P*>(tile), std::integral_constant<i64, width>{});
+            }
           }
         }
       }

@@ -34,6 +34,8 @@ struct WindowRows {
   i64 depth() const { return joined() ? kernel[rank - 1] * channels : channels; }
   i64 scratch() const { return copy_elements() + 2 * offset_elements(); }
 
+  i64 strip_bytes() const { return strip_rows * stride[rank - 1] * channels * static_cast<i64>(sizeof(T)); }
+
   /// Writes where the runs lie from the first: in the input, and in a copy.
   void begin(P* scratch) const {
     i64* const inside = offsets(scratch, 0);

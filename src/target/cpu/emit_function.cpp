@@ -6,7 +6,7 @@ namespace tilewright::cpu {
 std::span<const std::string_view> headers() {
   static constexpr std::string_view names[] = {
       "cast", "exec/args", "kernels/contract", "kernels/contract_rows", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/depthwise_rows", "kernels/select", "kernels/suppress",
-      "kernels/window_rows", "math", "reduce"};
+      "kernels/window_rows", "kernels/winograd", "math", "reduce"};
   return names;
 }
 

@@ -16,13 +16,15 @@ class RowsEmitter : ProductText {
   void emit() {
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
-    if (product_.depthwise) return depthwise();
+    using Method = schedule::PackedProduct::Method;
+    if (planned_.method == Method::depthwise) return depthwise();
+    if (planned_.method == Method::winograd) return winograd();
     left();
     right();
     epilogue(shape_.batch, shape_.m);
     out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team, {{.group_bytes = {}}});",
-                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), panel_type(), tail(), text(shape_.batch.extent()),
-                          text(shape_.n.extent()), kernel_.target.l2_bytes / 2));
+                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), panel_type(), tail(product_.line()), text(shape_.batch.extent()),
+                          text(shape_.n.extent()), kernel_.target.l2_bytes / 4));
   }
 
  private:
@@ -69,6 +71,20 @@ class RowsEmitter : ProductText {
                           pointer(address.tensor, constant_part(windows.start)), kernel_.pointers.at(planned_.packed)));
   }
 
+  void winograd() {
+    const WindowRowsShape& windows = *product_.windows;
+    const auto pair = [&](auto&& field) { return fmt::format("{{{}, {}}}", text(field(windows.axes[0])), text(field(windows.axes[1]))); };
+    out_.line(fmt::format("const tile::WinogradShape shape{{.images = {}, .channels = {}, .filters = {},", text(shape_.batch.extent()),
+                          text(windows.channels), text(shape_.n.extent())));
+    out_.line(fmt::format("    .input = {}, .output = {}, .pad = {}}};", pair([](const auto& x) { return x.input; }),
+                          pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; })));
+    epilogue(shape_.batch, shape_.m);
+    const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
+    out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, {}, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", planned_.block.rows,
+                          planned_.block.vectors, text(windows.channels), tail(winograd_tiles(windows)), pointer(address.tensor, constant_part(windows.start)),
+                          kernel_.pointers.at(planned_.packed)));
+  }
+
   void right() {
     const pattern::TensorInfo& info = kernel_.program().tensor(planned_.packed);
     const Dims& dims = info.type.dims;  // groups, panels, k, width
@@ -84,10 +100,10 @@ class RowsEmitter : ProductText {
                           text(dims[3]), kernel_.pointers.at(planned_.packed), text(dims[2])));
   }
 
-  /// Rows of a line's last strip: known ones get a block of their own size alone.
-  int64_t tail() const {
+  /// Rows of the last strip of `all`: known ones get a block of their own size alone.
+  int64_t tail(int64_t all) const {
     const int64_t rows = planned_.block.rows;
-    return product_.line() == 0 ? 0 : product_.line() % rows == 0 ? rows : product_.line() % rows;
+    return all == 0 ? 0 : all % rows == 0 ? rows : all % rows;
   }
   std::string panel_type() const { return storage_type(kernel_.program().tensor(planned_.packed).type.dtype); }
 

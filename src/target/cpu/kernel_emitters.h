@@ -10,8 +10,8 @@ namespace tilewright::cpu {
 
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
 
-/// Cuts products with weights into register blocks and packs the weights for them, in the blocks of branches and loops, too.
-void plan_products(schedule::Block& block, const Target& target);
+/// Chooses how products with weights are computed and packs the weights for it, in the blocks of branches and loops, too.
+void plan_products(schedule::Block& block, const Target& target, bool allow_winograd);
 
 /// The C++ function that runs the kernel's stages.
 std::string emit_function(const KernelText& text);

@@ -24,23 +24,23 @@ bool is_used(const schedule::Block& block, TensorId id) {
   return false;
 }
 
-void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target) {
+void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, bool allow_winograd) {
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
   if (!nest || kernel.stages.size() > 1) return;
   const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
   if (!product) return;
-  const schedule::ProductBlock chosen = choose_block(*product, target);
+  schedule::PackedProduct planned = choose_method(*product, target, allow_winograd);
   const TensorId weights = nest->accesses[static_cast<size_t>(product->shape.right.access)].tensor;
   const pattern::TensorInfo& info = block.program.tensor(weights);
-  const int64_t lanes = target.vector_bytes / static_cast<int64_t>(size_of(product->shape.sum));
-  const int64_t width = product->depthwise ? product->shape.n.extent().constant() : chosen.vectors * lanes;
-  Tensor panels = packed_weights(*product, *info.constant, width);
+  Tensor panels = packed_weights(*product, *info.constant, planned, target);
   Dims dims(panels.dims().begin(), panels.dims().end());
   const Type type{info.type.dtype, dims};
   const TensorId id = block.program.add_tensor(type, info.name + " in panels", std::make_shared<const Tensor>(std::move(panels)));
   block.placements.resize(block.program.tensors.size());
   block.placements.back().storage = schedule::Storage::constant;
-  kernel.product = {chosen, weights, id};
+  planned.weights = weights;
+  planned.packed = id;
+  kernel.product = planned;
   const auto reads = std::count_if(nest->accesses.begin(), nest->accesses.end(), [&](const pattern::Access& access) { return access.tensor == weights; });
   const auto place = std::find(kernel.tensors.begin(), kernel.tensors.end(), weights);
   if (reads == 1)
@@ -52,12 +52,12 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
 
 }  // namespace
 
-void plan_products(schedule::Block& block, const Target& target) {
-  for (schedule::Kernel& kernel : block.kernels) plan(block, kernel, target);
+void plan_products(schedule::Block& block, const Target& target, bool allow_winograd) {
+  for (schedule::Kernel& kernel : block.kernels) plan(block, kernel, target, allow_winograd);
   for (schedule::Step& step : block.steps) {
     if (auto* call = std::get_if<schedule::CallIf>(&step))
-      for (const auto& branch : {call->then_block, call->else_block}) plan_products(*branch, target);
-    if (auto* call = std::get_if<schedule::CallLoop>(&step)) plan_products(*call->body, target);
+      for (const auto& branch : {call->then_block, call->else_block}) plan_products(*branch, target, allow_winograd);
+    if (auto* call = std::get_if<schedule::CallLoop>(&step)) plan_products(*call->body, target, allow_winograd);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "tile/kernels/winograd.h"
 
 namespace tilewright::cpu {
 
@@ -86,8 +87,9 @@ class WindowFinder {
     }
     if (windows.axes.empty() || mentions_any(windows.start, shape_.m.loops) || mentions_any(windows.start, shape_.k.loops)) return std::nullopt;
     if (!guards_are_known(windows) || !in_order(windows)) return std::nullopt;
-    while (windows.axes.size() > 3)
-      if (!move_to_batch(windows)) return std::nullopt;
+    while (windows.axes.size() > 1 && move_to_batch(windows)) {
+    }
+    if (windows.axes.size() > 3) return std::nullopt;
     return windows;
   }
 
@@ -285,25 +287,121 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
   return with_bounds(product);
 }
 
-Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t width) {
+namespace {
+
+int64_t lanes_of(const RowsProduct& product, const Target& target) { return target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum)); }
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Cost {
+  schedule::ProductBlock block;
+  double cycles = 0;
+};
+
+/// The register block that takes the fewest cycles for `line` rows, n columns and sums of k, and how many.
+Cost cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const Target& target) {
+  // AVX-512 broadcasts from memory as it multiplies; others need a register for it.
+  const int registers = target.vector_bytes == 64 ? 32 : target.architecture == "aarch64" ? 31 : 15;
+  // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level; then the sums are stored.
+  const auto cycles_of = [&](int64_t rows, int vectors) {
+    const auto r = static_cast<double>(rows);
+    return rows == 0 ? 0 : static_cast<double>(k) * std::max({r * vectors / 2, (r + vectors) / 2, vectors * 2.0}) + 2 * r * vectors + 30;
+  };
+  Cost best;
+  for (int vectors = 1; vectors <= 8; ++vectors)
+    for (int rows = 1; rows * vectors + vectors <= registers && rows <= line; ++rows) {
+      const auto panels = static_cast<double>(ceil_div(n, vectors * lanes));
+      const double cycles = panels * (static_cast<double>(line / rows) * cycles_of(rows, vectors) + cycles_of(line % rows, vectors));
+      if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {{rows, vectors}, cycles};
+    }
+  return best;
+}
+
+/// What a 3 x 3 convolution takes by Winograd's method, if it can be done so.
+std::optional<Cost> winograd_cost(const RowsProduct& product, const Target& target) {
+  if (!product.windows || product.depthwise || product.weight_groups > 0 || product.shape.sum != DType::f32) return std::nullopt;
+  const WindowRowsShape& windows = *product.windows;
+  const ContractShape& shape = product.shape;
+  for (const Factor* factor : {&shape.left, &shape.right})
+    if (shape.nest.loads[static_cast<size_t>(factor->access)].dtype != DType::f32) return std::nullopt;
+  const int64_t lanes = lanes_of(product, target);
+  if (windows.axes.size() != 2 || !(windows.channel_stride == Dim(1)) || !windows.channels.is_constant() || windows.channels.constant() % lanes != 0)
+    return std::nullopt;
+  Dim below = windows.channels;
+  for (size_t i = 2; i-- > 0; below *= windows.axes[i].input) {
+    const WindowRowsShape::Axis& axis = windows.axes[i];
+    if (!(axis.kernel == Dim(3)) || !(axis.stride == Dim(1)) || !(axis.dilation == Dim(1)) || !(axis.pitch == below)) return std::nullopt;
+  }
+  const auto by_image = even_over(windows.start, shape.batch);
+  if (!by_image || (!shape.batch.loops.empty() && !(by_image->slope == below))) return std::nullopt;
+  const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4;
+  const int64_t c = windows.channels.constant(), n = shape.n.extent().constant();
+  Cost cost = cheapest_block(tiles, n, c, lanes, target);
+  // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle.
+  cost.cycles = 16 * cost.cycles + static_cast<double>(tiles * (ceil_div(c, lanes) * 48 + ceil_div(n, lanes) * 45));
+  cost.cycles = std::max(cost.cycles, static_cast<double>(16 * c * n * 4) / 7);
+  return cost;
+}
+
+}  // namespace
+
+int64_t winograd_tiles(const WindowRowsShape& windows) {
+  const auto height = windows.axes[0].output.as_constant(), width = windows.axes[1].output.as_constant();
+  return height && width ? ceil_div(*height, 2) * ceil_div(*width, 2) : 0;
+}
+
+schedule::PackedProduct choose_method(const RowsProduct& product, const Target& target, bool allow_winograd) {
+  using Method = schedule::PackedProduct::Method;
+  if (product.depthwise) return {Method::depthwise, {8, 2}};
+  const int64_t line = product.line() > 0 ? product.line() : usual_line;
+  const Cost rows = cheapest_block(line, product.shape.n.extent().constant(), product.shape.k.extent().constant(), lanes_of(product, target), target);
+  const std::optional<Cost> winograd = allow_winograd ? winograd_cost(product, target) : std::nullopt;
+  if (winograd) {
+    const double lines = static_cast<double>(product.windows->axes[0].output.as_constant().value_or(usual_line));
+    if (winograd->cycles < 0.9 * rows.cycles * lines) return {Method::winograd, winograd->block};
+  }
+  return {Method::rows, rows.block};
+}
+
+namespace {
+
+/// Offsets of all combinations of the loops' values in the weights, the last loop fastest.
+std::vector<int64_t> offsets_over(const std::vector<Loop>& loops, const Dim& offset) {
+  std::vector<int64_t> all = {0};
+  for (const Loop& loop : loops) {
+    const int64_t slope = affine_in(offset, loop.symbol)->slope.constant(), extent = loop.extent.constant();
+    std::vector<int64_t> next;
+    next.reserve(all.size() * static_cast<size_t>(extent));
+    for (const int64_t base : all)
+      for (int64_t i = 0; i < extent; ++i) next.push_back(base + i * slope);
+    all = std::move(next);
+  }
+  return all;
+}
+
+/// Transformed filters; k runs over three rows, three columns, channels.
+Tensor transformed_filters(const float* from, const std::vector<int64_t>& by_n, const std::vector<int64_t>& by_k, int64_t width) {
+  const auto n = static_cast<int64_t>(by_n.size()), channels = static_cast<int64_t>(by_k.size()) / 9, panels = ceil_div(n, width);
+  Tensor packed(DType::f32, {1, panels, 16 * channels, width});
+  auto* const to = static_cast<float*>(packed.mutable_data());
+  for (int64_t f = 0; f < n; ++f)
+    for (int64_t c = 0; c < channels; ++c) {
+      float taps[3][3];
+      for (int64_t i = 0; i < 9; ++i) taps[i / 3][i % 3] = from[by_n[static_cast<size_t>(f)] + by_k[static_cast<size_t>(i * channels + c)]];
+      double points[4][4];
+      tile::winograd_filter(taps, points);
+      for (int64_t q = 0; q < 16; ++q)
+        to[((f / width * 16 + q) * channels + c) * width + f % width] = static_cast<float>(points[q / 4][q % 4]);
+    }
+  return packed;
+}
+
+}  // namespace
+
+Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::PackedProduct& planned, const Target& target) {
+  using Method = schedule::PackedProduct::Method;
   const ContractShape& shape = product.shape;
   const Address& address = shape.nest.loads[static_cast<size_t>(shape.right.access)];
-  struct Step {
-    int64_t extent, slope;
-  };
-  /// Offsets of all combinations of the loops' values, the last loop fastest.
-  const auto offsets = [&](const std::vector<Loop>& loops) {
-    std::vector<int64_t> all = {0};
-    for (const Loop& loop : loops) {
-      const int64_t slope = affine_in(address.offset, loop.symbol)->slope.constant(), extent = loop.extent.constant();
-      std::vector<int64_t> next;
-      next.reserve(all.size() * static_cast<size_t>(extent));
-      for (const int64_t base : all)
-        for (int64_t i = 0; i < extent; ++i) next.push_back(base + i * slope);
-      all = std::move(next);
-    }
-    return all;
-  };
   std::vector<Loop> k_loops;
   for (const std::string& symbol : product.k_order)
     for (const Loop& loop : shape.k.loops)
@@ -311,8 +409,12 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t
   const std::vector<Loop> groups(shape.batch.loops.end() - static_cast<std::ptrdiff_t>(product.weight_groups), shape.batch.loops.end());
   Dim start = address.offset;
   for (const Loop& loop : shape.nest.loops) start = start.substitute({{loop.symbol, Dim(0)}});
-  const std::vector<int64_t> by_group = offsets(groups), by_n = offsets(shape.n.loops), by_k = offsets(k_loops);
-  const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size()), panels = (n + width - 1) / width;
+  const std::vector<int64_t> by_group = offsets_over(groups, address.offset), by_n = offsets_over(shape.n.loops, address.offset),
+                             by_k = offsets_over(k_loops, address.offset);
+  const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size());
+  const int64_t width = planned.method == Method::depthwise ? n : planned.block.vectors * lanes_of(product, target);
+  if (planned.method == Method::winograd) return transformed_filters(weights.as<float>() + start.constant(), by_n, by_k, width);
+  const int64_t panels = ceil_div(n, width);
   Tensor packed(weights.dtype(), {static_cast<int64_t>(by_group.size()), panels, k, width});
   const auto write = [&]<class T>(T* to, const T* from) {
     for (const int64_t group : by_group)
@@ -331,28 +433,6 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t
     default: write(static_cast<uint64_t*>(packed.mutable_data()), weights.as<uint64_t>());
   }
   return packed;
-}
-
-schedule::ProductBlock choose_block(const RowsProduct& product, const Target& target) {
-  if (product.depthwise) return {8, 2};
-  const int registers = target.vector_bytes == 64 || target.architecture == "aarch64" ? 32 : 16;
-  const int64_t lanes = target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum));
-  const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
-  const int64_t line = product.line() > 0 ? product.line() : usual_line;
-  // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level; then the sums are stored.
-  const auto cycles_of = [&](int64_t rows, int vectors) {
-    const auto r = static_cast<double>(rows);
-    return rows == 0 ? 0 : static_cast<double>(k) * std::max({r * vectors / 2, (r + vectors) / 2, vectors * 2.0}) + 2 * r * vectors + 30;
-  };
-  schedule::ProductBlock best;
-  double least = 0;
-  for (int vectors = 1; vectors <= 8; ++vectors)
-    for (int rows = 1; rows * vectors + vectors + 1 <= registers && rows <= line; ++rows) {
-      const auto panels = static_cast<double>((n + vectors * lanes - 1) / (vectors * lanes));
-      const double cycles = panels * (static_cast<double>(line / rows) * cycles_of(rows, vectors) + cycles_of(line % rows, vectors));
-      if (best.rows == 0 || cycles < least * 0.999) best = {rows, vectors}, least = cycles;
-    }
-  return best;
 }
 
 }  // namespace tilewright::cpu

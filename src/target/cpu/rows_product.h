@@ -41,10 +41,13 @@ struct RowsProduct {
 /// When `nest` is such a product.
 std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program);
 
-/// The weights' panels of `width` columns: [groups, panels, k, width] as one row of elements.
-Tensor packed_weights(const RowsProduct& product, const Tensor& weights, int64_t width);
+/// How the product is best computed on `target`; `weights` and `packed` are left open.
+schedule::PackedProduct choose_method(const RowsProduct& product, const Target& target, bool allow_winograd);
 
-/// The register block that takes the fewest cycles for the product on `target`.
-schedule::ProductBlock choose_block(const RowsProduct& product, const Target& target);
+/// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · channels, width].
+Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::PackedProduct& planned, const Target& target);
+
+/// Tiles of 2 × 2 results that an image has; 0 where only a run knows.
+int64_t winograd_tiles(const WindowRowsShape& windows);
 
 }  // namespace tilewright::cpu

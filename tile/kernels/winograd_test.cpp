@@ -1,0 +1,82 @@
+#include "tile/kernels/winograd.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <random>
+#include <vector>
+
+#include "tile/testing/teams.h"
+
+namespace tile {
+namespace {
+
+/// Even weights and small whole inputs: halves of filters are whole, so all sums are exact in float.
+template <int rows, int vectors, i64 channels>
+void check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads) {
+  using Block = RowBlocks<float, rows, vectors, channels>;
+  WinogradShape s{images, channels, filters, {height, width}, {height + 2 * pad - 2, width + 2 * pad - 2}, {pad, pad}};
+  std::mt19937 random(static_cast<unsigned>(height * 31 + width));
+  std::uniform_int_distribution<int> in(-8, 8);
+  std::vector<float> x(static_cast<size_t>(images * height * width * channels)), w(static_cast<size_t>(filters * 9 * channels));
+  for (float& v : x) v = static_cast<float>(in(random));
+  for (float& v : w) v = static_cast<float>(in(random) * 4);
+  const i64 panels = (filters + Block::columns - 1) / Block::columns;
+  std::vector<float> packed(static_cast<size_t>(panels * 16 * channels * Block::columns));
+  for (i64 f = 0; f < filters; ++f) {
+    for (i64 c = 0; c < channels; ++c) {
+      float g[3][3];
+      for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = w[static_cast<size_t>((f * 9 + i) * channels + c)];
+      double u[4][4];
+      winograd_filter(g, u);
+      for (int q = 0; q < 16; ++q)
+        packed[static_cast<size_t>(((f / Block::columns * 16 + q) * channels + c) * Block::columns + f % Block::columns)] = static_cast<float>(u[q / 4][q % 4]);
+    }
+  }
+  const i64 positions = s.output[0] * s.output[1];
+  std::vector<float> out(static_cast<size_t>(images * positions * filters));
+  std::vector<std::atomic<int>> seen(out.size());
+  testing::TestTeam team(threads);
+  winograd<Block>(
+      s, x.data(), packed.data(),
+      [&](i64 image, i64 m0, i64 n0, i64 count, auto columns, const float* sums, auto ld) {
+        for (i64 i = 0; i < count; ++i) {
+          for (i64 j = 0; j < columns; ++j) {
+            const auto at = static_cast<size_t>((image * positions + m0 + i) * filters + n0 + j);
+            out.at(at) = sums[i * ld + j];
+            ++seen[at];
+          }
+        }
+      },
+      team.team());
+  size_t at = 0;
+  for (i64 image = 0; image < images; ++image) {
+    for (i64 m = 0; m < positions; ++m) {
+      for (i64 f = 0; f < filters; ++f, ++at) {
+        double expected = 0;
+        for (int i = 0; i < 9; ++i) {
+          const i64 y = m / s.output[1] + i / 3 - pad, xx = m % s.output[1] + i % 3 - pad;
+          if (y < 0 || y >= height || xx < 0 || xx >= width) continue;
+          for (i64 c = 0; c < channels; ++c)
+            expected += static_cast<double>(x[static_cast<size_t>(((image * height + y) * width + xx) * channels + c)]) *
+                        static_cast<double>(w[static_cast<size_t>((f * 9 + i) * channels + c)]);
+        }
+        ASSERT_EQ(seen[at], 1) << image << " " << m << " " << f;
+        ASSERT_EQ(static_cast<double>(out[at]), expected) << image << " " << m << " " << f;
+      }
+    }
+  }
+}
+
+TEST(Winograd, EqualsTheConvolution) {
+  check<4, 2, 16>(1, 16, 8, 8, 1, 1);
+  check<4, 2, 16>(2, 40, 7, 9, 1, 3);
+  check<6, 1, 32>(1, 5, 13, 6, 0, 1);
+  check<6, 2, 32>(3, 33, 4, 30, 1, 2);
+  check<4, 1, 16>(1, 8, 3, 3, 0, 1);
+  check<4, 1, 16>(1, 8, 1, 1, 1, 1);
+  check<4, 2, 16>(1, 20, 5, 5, 2, 2);
+}
+
+}  // namespace
+}  // namespace tile
