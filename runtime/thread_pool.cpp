@@ -44,7 +44,7 @@ char* Buffer::reserve(size_t bytes) {
   return data_;
 }
 
-ThreadPool::ThreadPool(int threads) : scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)) {
+ThreadPool::ThreadPool(int threads) : scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)), shares_(std::make_unique<Share[]>(static_cast<size_t>(threads))) {
   try {
     for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { serve(worker); });
   } catch (const std::system_error& failure) {
@@ -77,13 +77,16 @@ void* ThreadPool::scratch(void* self, int slot, size_t bytes) { return static_ca
 
 void ThreadPool::work(int worker) {
   try {
-    for (;;) {
-      const tile::i64 index = next_.fetch_add(1, std::memory_order_relaxed);
-      if (index >= tasks_) return;
-      task_(state_, index, worker);
+    for (int i = 0; i < size(); ++i) {
+      Share& share = shares_[static_cast<size_t>((worker + i) % size())];
+      for (;;) {
+        const tile::i64 index = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (index >= share.end) break;
+        task_(state_, index, worker);
+      }
     }
   } catch (...) {
-    next_.store(tasks_);  // nobody begins another task
+    for (int i = 0; i < size(); ++i) shares_[static_cast<size_t>(i)].next.store(shares_[static_cast<size_t>(i)].end);  // nobody begins another task
     const std::lock_guard lock(failure_guard_);
     if (!failure_) failure_ = std::current_exception();
   }
@@ -94,8 +97,11 @@ void ThreadPool::run(void* self, tile::i64 tasks, Task task, void* state) {
   // No worker reads the job while `open_` is false and `active_` is 0, so it may be written now.
   pool.task_ = task;
   pool.state_ = state;
-  pool.tasks_ = tasks;
-  pool.next_.store(0, std::memory_order_relaxed);
+  for (int i = 0; i < pool.size(); ++i) {
+    Share& share = pool.shares_[static_cast<size_t>(i)];
+    share.end = tasks * (i + 1) / pool.size();
+    share.next.store(tasks * i / pool.size(), std::memory_order_relaxed);
+  }
   pool.open_.store(true);
   pool.epoch_.fetch_add(1);
   if (pool.sleepers_.load() > 0) pool.epoch_.notify_all();

@@ -42,8 +42,10 @@ struct DeviceBuffer : Buffer {
 };
 
 /// Persistent workers for one context. A parallel region costs one atomic increment when the workers are awake; they spin for a few
-/// tens of microseconds after a region and then sleep. The calling thread is worker 0. A worker that wakes late joins what is
-/// still open or finds it closed: nobody waits for sleepers. What a task throws ends the region and is thrown to its caller.
+/// tens of microseconds after a region and then sleep. The calling thread is worker 0. Each worker begins with its own share of the
+/// tasks, neighbours that in the next region are its own again, so that what it wrote is still in its cache; then it takes what
+/// others have left. A worker that wakes late joins what is still open or finds it closed: nobody waits for sleepers. What a task
+/// throws ends the region and is thrown to its caller.
 class ThreadPool {
  public:
   /// Throws Failure when the machine has no room for so many.
@@ -57,6 +59,12 @@ class ThreadPool {
   using Task = void (*)(void* state, tile::i64 index, int worker);
   static void run(void* self, tile::i64 tasks, Task task, void* state);
   static void* scratch(void* self, int slot, size_t bytes);
+  /// One worker's tasks: [next, end).
+  struct alignas(64) Share {
+    std::atomic<tile::i64> next{0};
+    tile::i64 end = 0;
+  };
+
   void serve(int worker);
   void work(int worker);
   void stop();
@@ -65,8 +73,7 @@ class ThreadPool {
   std::unique_ptr<Buffer[]> scratch_;  ///< one a worker, and the kernel's shared one
   Task task_ = nullptr;
   void* state_ = nullptr;
-  tile::i64 tasks_ = 0;
-  alignas(64) std::atomic<tile::i64> next_{0};
+  std::unique_ptr<Share[]> shares_;  ///< one a worker
   alignas(64) std::atomic<bool> open_{false};
   std::atomic<int> active_{0};
   alignas(64) std::atomic<uint32_t> epoch_{0};  ///< one more for every region, and for the end

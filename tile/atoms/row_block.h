@@ -38,7 +38,7 @@ struct RowBlock {
   static constexpr int pace = 4;  ///< steps of k between calls of Ahead::fetch()
 
   /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain.
-  static constexpr i64 chain = std::is_floating_point_v<P> ? 256 : i64{1} << 62;
+  static constexpr i64 chain = std::is_floating_point_v<P> ? 128 : i64{1} << 62;
 
   /// tile[i][j] = Σ a[offsets[r] + i · stride + k] · b[r · depth + k][j] over `runs` runs r of depth ≥ 1 elements k each.
   /// `ahead`: memory that will be wanted soon and meanwhile comes nearer.
