@@ -44,7 +44,8 @@ char* Buffer::reserve(size_t bytes) {
   return data_;
 }
 
-ThreadPool::ThreadPool(int threads) : scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)), shares_(std::make_unique<Share[]>(static_cast<size_t>(threads))) {
+ThreadPool::ThreadPool(int threads)
+    : scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)), shares_(std::make_unique<Share[]>(static_cast<size_t>(threads))) {
   try {
     for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { serve(worker); });
   } catch (const std::system_error& failure) {

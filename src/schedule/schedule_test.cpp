@@ -302,6 +302,49 @@ TEST(SplitPhases, TakesNoLongerForMoreTaps) {
   for (const pattern::Pattern& phase : program.patterns) EXPECT_EQ(std::get<Nest>(phase).space.back().as_constant(), int64_t{1} << 39);
 }
 
+/// 3 x 3 convolutions of [channels, size, size], a map before and behind each.
+Writer convolutions(int count, int64_t channels, int64_t size) {
+  Writer w;
+  const auto convolution = [&](int x) {
+    const int64_t out = size - 2;
+    size = out;
+    const int weights = w.constant({channels, channels, 3, 3});
+    auto& values = const_cast<Tensor&>(*w.program.tensors[static_cast<size_t>(weights)].constant);
+    for (int64_t i = 0; i < values.element_count(); ++i) values.set_float(i, static_cast<double>(i * 37 % 11 - 5));
+    NestBuilder n({Dim(channels), Dim(out), Dim(out), Dim(channels), Dim(3), Dim(3)}, 3);
+    const Map windows = w.whole(x).windows(2, out, 3, 1, 1).windows(1, out, 3, 1, 1).transposed({1, 3, 0, 2, 4}).inserted(0, channels);
+    const Map filter = w.whole(weights).inserted(1, out).inserted(2, out);
+    return w.store(n, n.reduce(ReduceOp::sum, n.load(x, DType::f32, windows) * n.load(weights, DType::f32, filter), DType::f32), "conv");
+  };
+  const auto doubled = [&](int x) { return w.map("doubled", {x}, [](NestBuilder&, auto& v) { return v[0] + v[0]; }); };
+  int x = doubled(w.input({channels, size, size}));
+  for (int i = 0; i < count; ++i) x = doubled(convolution(x));
+  w.program.outputs = {x};
+  return w;
+}
+
+TEST(ChooseLayouts, PutsChannelsLastBetweenProducts) {
+  Program program = convolutions(2, 64, 20).program;
+  Tensor x(DType::f32, {64, 20, 20});
+  for (int64_t i = 0; i < x.element_count(); ++i) x.set_float(i, static_cast<double>(i * 7 % 5 - 2));
+  const std::vector<Tensor> before = pattern::interpret(program, {x});
+  choose_layouts(program);
+  pattern::verify(program);
+  const auto dims_of = [&](size_t pattern) { return program.tensor(nest_of(program, pattern).outputs[0].tensor).type.dims; };
+  EXPECT_EQ(dims_of(0), (Dims{20, 20, 64}));
+  EXPECT_EQ(dims_of(1), (Dims{18, 18, 64}));
+  EXPECT_EQ(dims_of(2), (Dims{18, 18, 64}));
+  EXPECT_EQ(dims_of(4), (Dims{64, 16, 16}));                               // the model's result stays as it is
+  EXPECT_TRUE(before[0].same_bytes(pattern::interpret(program, {x})[0]));  // small integers: sums are exact
+}
+
+TEST(ChooseLayouts, LeavesTensorsThatWouldCostMoreToMove) {
+  Program program = convolutions(1, 2, 20).program;
+  const std::string before = pattern::print(program);
+  choose_layouts(program);
+  EXPECT_EQ(pattern::print(program), before);
+}
+
 TEST(FuseRows, SoftmaxIsOneKernel) {
   Writer w;
   w.program.outputs = {w.softmax(w.input({8, 100}))};

@@ -30,7 +30,8 @@ struct Ahead {
 /// accumulators take rows · vectors registers; `vectors` more hold a row of the panel, one an element of the left operand.
 template <class P, int rows_, int vectors_, i64 stride_, class B = P>
 struct RowBlock {
-  static_assert(rows_ * vectors_ + vectors_ + (vector_bytes == 64 ? 0 : 1) <= vector_registers, "the accumulators and a row of the panel exceed the vector registers; take fewer rows");
+  static_assert(rows_ * vectors_ + vectors_ + (vector_bytes == 64 ? 0 : 1) <= vector_registers,
+                "the accumulators and a row of the panel exceed the vector registers; take fewer rows");
   using sum_type = P;
   using panel_type = B;
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;

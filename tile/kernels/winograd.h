@@ -29,9 +29,7 @@ struct WinogradShape {
 /// GgGᵀ of a filter's 3 × 3 taps, as 4 × 4 values. For the compiler and for tests.
 template <class T>
 void winograd_filter(const T (&g)[3][3], double (&u)[4][4]) {
-  const auto along = [](double a, double b, double c, double (&to)[4]) {
-    to[0] = a, to[1] = (a + b + c) / 2, to[2] = (a - b + c) / 2, to[3] = c;
-  };
+  const auto along = [](double a, double b, double c, double(&to)[4]) { to[0] = a, to[1] = (a + b + c) / 2, to[2] = (a - b + c) / 2, to[3] = c; };
   double half[3][4];
   for (int j = 0; j < 3; ++j) along(static_cast<double>(g[0][j]), static_cast<double>(g[1][j]), static_cast<double>(g[2][j]), half[j]);
   for (int i = 0; i < 4; ++i) along(half[0][i], half[1][i], half[2][i], u[i]);
@@ -44,7 +42,7 @@ class Winograd {
   using P = typename Block::sum_type;
   using V = vec<P>;
   static constexpr i64 width = Block::columns, strip_tiles = Block::rows, points = 16;
-  static constexpr i64 together = 4;                                   ///< strips that share a load of filters
+  static constexpr i64 together = 4;                                 ///< strips that share a load of filters
   static constexpr i64 near_bytes = 1 << 19, cache_bytes = 3 << 19;  ///< a task's transformed tiles: so many, or enough strips to share
 
  public:
@@ -168,7 +166,8 @@ class Winograd {
       const i64 here = count - i < across_ - x / 2 ? count - i : across_ - x / 2;
       const i64 pixels = 2 * here < s_.output[1] - x ? 2 * here : s_.output[1] - x;
       for (i64 r = 0; r < 2 && y + r < s_.output[0]; ++r) {
-        epilogue_(image, (y + r) * s_.output[1] + x, n0, pixels, columns, static_cast<const P*>(lines[r] + 2 * i * width), std::integral_constant<i64, width>{});
+        epilogue_(image, (y + r) * s_.output[1] + x, n0, pixels, columns, static_cast<const P*>(lines[r] + 2 * i * width),
+                  std::integral_constant<i64, width>{});
       }
       i += here;
     }

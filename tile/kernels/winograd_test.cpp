@@ -20,7 +20,7 @@ void check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads)
   std::uniform_int_distribution<int> in(-8, 8);
   std::vector<float> x(static_cast<size_t>(images * height * width * channels)), w(static_cast<size_t>(filters * 9 * channels));
   for (float& v : x) v = static_cast<float>(in(random));
-  for (float& v : w) v = static_cast<float>(in(random) * 4);
+  for (float& v : w) v = static_cast<float>(in(random)*4);
   const i64 panels = (filters + Block::columns - 1) / Block::columns;
   std::vector<float> packed(static_cast<size_t>(panels * 16 * channels * Block::columns));
   for (i64 f = 0; f < filters; ++f) {

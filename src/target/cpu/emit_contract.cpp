@@ -135,7 +135,6 @@ class ContractEmitter : ProductText {
                           pointer(weights.tensor, by_filter->at_zero), x_zero.empty() ? "0" : x_zero, w_zero.empty() ? "0" : w_zero));
     return true;
   }
-
 };
 
 }  // namespace

@@ -4,9 +4,20 @@
 namespace tilewright::cpu {
 
 std::span<const std::string_view> headers() {
-  static constexpr std::string_view names[] = {
-      "cast", "exec/args", "kernels/contract", "kernels/contract_rows", "kernels/conv_windows", "kernels/cumulate", "kernels/depthwise", "kernels/depthwise_rows", "kernels/select", "kernels/suppress",
-      "kernels/window_rows", "kernels/winograd", "math", "reduce"};
+  static constexpr std::string_view names[] = {"cast",
+                                               "exec/args",
+                                               "kernels/contract",
+                                               "kernels/contract_rows",
+                                               "kernels/conv_windows",
+                                               "kernels/cumulate",
+                                               "kernels/depthwise",
+                                               "kernels/depthwise_rows",
+                                               "kernels/select",
+                                               "kernels/suppress",
+                                               "kernels/window_rows",
+                                               "kernels/winograd",
+                                               "math",
+                                               "reduce"};
   return names;
 }
 
@@ -19,7 +30,8 @@ std::string emit_function(const KernelText& text) {
   } else if (const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0])) {
     if (kernel.product)
       emit_rows_product(text, *nest, out);
-    else if (!emit_contract(text, *nest, out)) emit_nest(text, *nest, out);
+    else if (!emit_contract(text, *nest, out))
+      emit_nest(text, *nest, out);
   } else if (const auto* scatter = std::get_if<pattern::Scatter>(&kernel.stages[0])) {
     emit_scatter(text, *scatter, out);
   } else if (const auto* cumulate = std::get_if<pattern::Cumulate>(&kernel.stages[0])) {

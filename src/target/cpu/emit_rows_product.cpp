@@ -23,8 +23,8 @@ class RowsEmitter : ProductText {
     right();
     epilogue(shape_.batch, shape_.m);
     out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team, {{.group_bytes = {}}});",
-                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), panel_type(), tail(product_.line()), text(shape_.batch.extent()),
-                          text(shape_.n.extent()), kernel_.target.l2_bytes / 4));
+                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), panel_type(), tail(product_.line()),
+                          text(shape_.batch.extent()), text(shape_.n.extent()), kernel_.target.l2_bytes / 4));
   }
 
  private:
@@ -35,7 +35,8 @@ class RowsEmitter : ProductText {
     const std::string data = pointer(address.tensor, constant_part(start));
     out_.line(fmt::format("const auto left_batch = {};", batch_view(start)));
     if (product_.matrix) {
-      out_.line(fmt::format("const tile::MatrixRows<{}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, planned_.block.rows, product_.step()));
+      out_.line(
+          fmt::format("const tile::MatrixRows<{}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, planned_.block.rows, product_.step()));
       out_.line(fmt::format("    .data = {}, .row_stride = {}, .k_stride = {}, .m = {}, .k = {}, .batch = left_batch}};", data,
                             text(product_.matrix->outer_stride), text(product_.matrix->k_stride), text(shape_.m.extent()), text(shape_.k.extent())));
       return;
@@ -48,9 +49,11 @@ class RowsEmitter : ProductText {
     };
     out_.line(fmt::format("const tile::WindowRows<{}, {}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, windows.axes.size(),
                           planned_.block.rows, product_.step()));
-    out_.line(fmt::format("    .data = {}, .batch = left_batch, .channels = {}, .channel_stride = {},", data, text(windows.channels), text(windows.channel_stride)));
+    out_.line(
+        fmt::format("    .data = {}, .batch = left_batch, .channels = {}, .channel_stride = {},", data, text(windows.channels), text(windows.channel_stride)));
     out_.line(fmt::format("    .pitch = {}, .input = {}, .output = {}, .kernel = {},", list([](const auto& x) { return x.pitch; }),
-                          list([](const auto& x) { return x.input; }), list([](const auto& x) { return x.output; }), list([](const auto& x) { return x.kernel; })));
+                          list([](const auto& x) { return x.input; }), list([](const auto& x) { return x.output; }),
+                          list([](const auto& x) { return x.kernel; })));
     out_.line(fmt::format("    .stride = {}, .dilation = {}, .pad = {}}};", list([](const auto& x) { return x.stride; }),
                           list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
   }
@@ -74,8 +77,8 @@ class RowsEmitter : ProductText {
   void winograd() {
     const WindowRowsShape& windows = *product_.windows;
     const auto pair = [&](auto&& field) { return fmt::format("{{{}, {}}}", text(field(windows.axes[0])), text(field(windows.axes[1]))); };
-    out_.line(fmt::format("const tile::WinogradShape shape{{.images = {}, .channels = {}, .filters = {},", text(shape_.batch.extent()),
-                          text(windows.channels), text(shape_.n.extent())));
+    out_.line(fmt::format("const tile::WinogradShape shape{{.images = {}, .channels = {}, .filters = {},", text(shape_.batch.extent()), text(windows.channels),
+                          text(shape_.n.extent())));
     out_.line(fmt::format("    .input = {}, .output = {}, .pad = {}}};", pair([](const auto& x) { return x.input; }),
                           pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; })));
     epilogue(shape_.batch, shape_.m);

@@ -100,8 +100,8 @@ void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group) {
   const bool one_row_index = merge(row_group, after, needed);
   after.find_symbols();
 
-  out_.open(
-      fmt::format("const auto epilogue = [&](i64 batch, i64 row0, i64 column0, i64 rows, const auto columns, const {}* sums, const auto ld)", value_type(shape_.sum)));
+  out_.open(fmt::format("const auto epilogue = [&](i64 batch, i64 row0, i64 column0, i64 rows, const auto columns, const {}* sums, const auto ld)",
+                        value_type(shape_.sum)));
   out_.line("(void)batch, (void)row0;");
   kernel_.declare_sizes(out_);
   kernel_.declare_tensors(out_);

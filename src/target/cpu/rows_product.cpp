@@ -102,7 +102,8 @@ class WindowFinder {
       if (mentions_any(coordinate, shape_.m.loops)) continue;
       const auto loop = only_loop(coordinate, shape_.k);
       if (!loop || !*loop) continue;
-      const bool guarded = std::any_of(lowered_.guards.begin(), lowered_.guards.end(), [&](const Guard& guard) { return mentions(guard.value, (*loop)->symbol); });
+      const bool guarded =
+          std::any_of(lowered_.guards.begin(), lowered_.guards.end(), [&](const Guard& guard) { return mentions(guard.value, (*loop)->symbol); });
       if (guarded) continue;
       if (!found || strides_[axis] == Dim(1)) found = axis;
     }
@@ -194,7 +195,8 @@ namespace {
 bool find_depthwise(RowsProduct& product, const pattern::Nest& nest, const pattern::Program& program) {
   ContractShape& shape = product.shape;
   const Address& weights = shape.nest.loads[static_cast<size_t>(shape.right.access)];
-  const auto channel = std::find_if(shape.batch.loops.begin(), shape.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); });
+  const auto channel =
+      std::find_if(shape.batch.loops.begin(), shape.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); });
   if (weights.dtype != shape.sum || channel == shape.batch.loops.end() || !channel->extent.is_constant()) return false;
   shape.n.loops = {*channel};
   shape.batch.loops.erase(channel);
@@ -250,8 +252,8 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
   // Loops that do not move the weights first: their panels are counted by the last ones alone.
   const Address& weights = s.nest.loads[static_cast<size_t>(s.right.access)];
   std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return !mentions(weights.offset, loop.symbol); });
-  product.weight_groups = static_cast<size_t>(
-      std::count_if(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); }));
+  product.weight_groups =
+      static_cast<size_t>(std::count_if(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); }));
   for (const Loop& loop : s.batch.loops)
     if (mentions(weights.offset, loop.symbol) && !loop.extent.is_constant()) return std::nullopt;
 
@@ -390,8 +392,7 @@ Tensor transformed_filters(const float* from, const std::vector<int64_t>& by_n, 
       for (int64_t i = 0; i < 9; ++i) taps[i / 3][i % 3] = from[by_n[static_cast<size_t>(f)] + by_k[static_cast<size_t>(i * channels + c)]];
       double points[4][4];
       tile::winograd_filter(taps, points);
-      for (int64_t q = 0; q < 16; ++q)
-        to[((f / width * 16 + q) * channels + c) * width + f % width] = static_cast<float>(points[q / 4][q % 4]);
+      for (int64_t q = 0; q < 16; ++q) to[((f / width * 16 + q) * channels + c) * width + f % width] = static_cast<float>(points[q / 4][q % 4]);
     }
   return packed;
 }

@@ -15,8 +15,8 @@ struct WindowRowsShape {
   struct Axis {
     Dim input, output = 1, kernel = 1;
     Dim stride = 1, dilation = 1, pad = 0;
-    Dim pitch;          ///< elements between neighbouring positions
-    std::string taps;   ///< symbol of the loop over kernel positions, if there is one
+    Dim pitch;         ///< elements between neighbouring positions
+    std::string taps;  ///< symbol of the loop over kernel positions, if there is one
   };
   std::vector<Axis> axes;
   Dim channels = 1, channel_stride = 1;
@@ -25,7 +25,7 @@ struct WindowRowsShape {
 };
 
 struct RowsProduct {
-  ContractShape shape;  ///< right: the weights; batch: loops of the weights' groups last, loops of the rows before them
+  ContractShape shape;       ///< right: the weights; batch: loops of the weights' groups last, loops of the rows before them
   size_t weight_groups = 0;  ///< how many of the last batch loops move the weights
   std::optional<DenseShape> matrix;
   std::optional<WindowRowsShape> windows;
