@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "tile/kernels/winograd.h"
 
 namespace tilewright::cpu {
 
@@ -14,8 +13,6 @@ namespace {
 
 /// Channels that lie apart are gathered one by one; more than these are better put side by side beforehand.
 constexpr int64_t few_channels = 4;
-/// Where only a run knows how long a line of rows is.
-constexpr int64_t usual_line = 56;
 
 bool mentions_any(const Dim& e, const std::vector<Loop>& loops) {
   return std::any_of(loops.begin(), loops.end(), [&](const Loop& loop) { return mentions(e, loop.symbol); });
@@ -48,6 +45,20 @@ bool are_plain(const ContractShape& shape, const Factor& factor, const pattern::
     rest = affine->at_zero;
   }
   return rest.is_constant();
+}
+
+/// Whether panels would not be much larger than the weights: repeated elements and few columns cost memory.
+bool packs_well(const ContractShape& shape, const pattern::TensorInfo& weights) {
+  double columns = 1, others = 1;
+  const Address& address = shape.nest.loads[static_cast<size_t>(shape.right.access)];
+  for (const Loop& loop : shape.nest.loops) {
+    const bool column = std::any_of(shape.n.loops.begin(), shape.n.loops.end(), [&](const Loop& one) { return one.symbol == loop.symbol; });
+    if (!column && !loop.reduced && !mentions(address.offset, loop.symbol)) continue;
+    const auto extent = loop.extent.as_constant();
+    if (!extent || *extent < 1) return false;
+    (column ? columns : others) *= static_cast<double>(*extent);
+  }
+  return std::max(columns, 16.0) * others <= 4 * static_cast<double>(weights.constant->element_count()) + (1 << 24);
 }
 
 class WindowFinder {
@@ -87,9 +98,11 @@ class WindowFinder {
     }
     if (windows.axes.empty() || mentions_any(windows.start, shape_.m.loops) || mentions_any(windows.start, shape_.k.loops)) return std::nullopt;
     if (!guards_are_known(windows) || !in_order(windows)) return std::nullopt;
-    while (windows.axes.size() > 1 && move_to_batch(windows)) {
-    }
-    if (windows.axes.size() > 3) return std::nullopt;
+    // Images stay rows like others, so that weights serve all of them, unless the axes are too many or Winograd's method may follow.
+    const auto is_three = [](const WindowRowsShape::Axis& axis) { return axis.kernel == Dim(3) && axis.stride == Dim(1) && axis.dilation == Dim(1); };
+    while (windows.axes.size() > 3)
+      if (!move_to_batch(windows)) return std::nullopt;
+    if (windows.axes.size() == 3 && is_three(windows.axes[1]) && is_three(windows.axes[2])) move_to_batch(windows);
     return windows;
   }
 
@@ -234,7 +247,6 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
     std::swap(shape->left, shape->right);
     std::swap(shape->m.loops, shape->n.loops);
   }
-  if (!shape->n.extent().is_constant() || !shape->k.extent().is_constant() || shape->k.extent().constant() < 1) return std::nullopt;
   if (!shape->left.direct || shape->left.zero >= 0) return std::nullopt;
   if (!holds(shape->sum, program.tensor(nest.accesses[static_cast<size_t>(shape->left.access)].tensor).type.dtype)) return std::nullopt;
 
@@ -245,6 +257,7 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
       found.shape.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
     return std::move(found);
   };
+  if (!packs_well(s, program.tensor(s.nest.loads[static_cast<size_t>(s.right.access)].tensor))) return std::nullopt;
   if (s.n.loops.empty()) {
     if (!find_depthwise(product, nest, program)) return std::nullopt;
     return with_bounds(product);
@@ -254,8 +267,6 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
   std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return !mentions(weights.offset, loop.symbol); });
   product.weight_groups =
       static_cast<size_t>(std::count_if(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); }));
-  for (const Loop& loop : s.batch.loops)
-    if (mentions(weights.offset, loop.symbol) && !loop.extent.is_constant()) return std::nullopt;
 
   const auto dense = [&] {
     product.matrix = find_dense(s, s.left, s.m);
@@ -287,153 +298,6 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
     for (const Loop& loop : s.k.loops) product.k_order.push_back(loop.symbol);
   }
   return with_bounds(product);
-}
-
-namespace {
-
-int64_t lanes_of(const RowsProduct& product, const Target& target) { return target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum)); }
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Cost {
-  schedule::ProductBlock block;
-  double cycles = 0;
-};
-
-/// The register block that takes the fewest cycles for `line` rows, n columns and sums of k, and how many.
-Cost cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const Target& target) {
-  // AVX-512 broadcasts from memory as it multiplies; others need a register for it.
-  const int registers = target.vector_bytes == 64 ? 32 : target.architecture == "aarch64" ? 31 : 15;
-  // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level; then the sums are stored.
-  const auto cycles_of = [&](int64_t rows, int vectors) {
-    const auto r = static_cast<double>(rows);
-    return rows == 0 ? 0 : static_cast<double>(k) * std::max({r * vectors / 2, (r + vectors) / 2, vectors * 2.0}) + 2 * r * vectors + 30;
-  };
-  Cost best;
-  for (int vectors = 1; vectors <= 8; ++vectors)
-    for (int rows = 1; rows * vectors + vectors <= registers && rows <= line; ++rows) {
-      const auto panels = static_cast<double>(ceil_div(n, vectors * lanes));
-      const double cycles = panels * (static_cast<double>(line / rows) * cycles_of(rows, vectors) + cycles_of(line % rows, vectors));
-      if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {{rows, vectors}, cycles};
-    }
-  return best;
-}
-
-/// What a 3 x 3 convolution takes by Winograd's method, if it can be done so.
-std::optional<Cost> winograd_cost(const RowsProduct& product, const Target& target) {
-  if (!product.windows || product.depthwise || product.weight_groups > 0 || product.shape.sum != DType::f32) return std::nullopt;
-  const WindowRowsShape& windows = *product.windows;
-  const ContractShape& shape = product.shape;
-  for (const Factor* factor : {&shape.left, &shape.right})
-    if (shape.nest.loads[static_cast<size_t>(factor->access)].dtype != DType::f32) return std::nullopt;
-  const int64_t lanes = lanes_of(product, target);
-  if (windows.axes.size() != 2 || !(windows.channel_stride == Dim(1)) || !windows.channels.is_constant() || windows.channels.constant() % lanes != 0)
-    return std::nullopt;
-  Dim below = windows.channels;
-  for (size_t i = 2; i-- > 0; below *= windows.axes[i].input) {
-    const WindowRowsShape::Axis& axis = windows.axes[i];
-    if (!(axis.kernel == Dim(3)) || !(axis.stride == Dim(1)) || !(axis.dilation == Dim(1)) || !(axis.pitch == below)) return std::nullopt;
-  }
-  const auto by_image = even_over(windows.start, shape.batch);
-  if (!by_image || (!shape.batch.loops.empty() && !(by_image->slope == below))) return std::nullopt;
-  const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4;
-  const int64_t c = windows.channels.constant(), n = shape.n.extent().constant();
-  Cost cost = cheapest_block(tiles, n, c, lanes, target);
-  // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle.
-  cost.cycles = 16 * cost.cycles + static_cast<double>(tiles * (ceil_div(c, lanes) * 48 + ceil_div(n, lanes) * 45));
-  cost.cycles = std::max(cost.cycles, static_cast<double>(16 * c * n * 4) / 7);
-  return cost;
-}
-
-}  // namespace
-
-int64_t winograd_tiles(const WindowRowsShape& windows) {
-  const auto height = windows.axes[0].output.as_constant(), width = windows.axes[1].output.as_constant();
-  return height && width ? ceil_div(*height, 2) * ceil_div(*width, 2) : 0;
-}
-
-schedule::PackedProduct choose_method(const RowsProduct& product, const Target& target, bool allow_winograd) {
-  using Method = schedule::PackedProduct::Method;
-  if (product.depthwise) return {Method::depthwise, {8, 2}};
-  const int64_t line = product.line() > 0 ? product.line() : usual_line;
-  const Cost rows = cheapest_block(line, product.shape.n.extent().constant(), product.shape.k.extent().constant(), lanes_of(product, target), target);
-  const std::optional<Cost> winograd = allow_winograd ? winograd_cost(product, target) : std::nullopt;
-  if (winograd) {
-    const double lines = static_cast<double>(product.windows->axes[0].output.as_constant().value_or(usual_line));
-    if (winograd->cycles < 0.9 * rows.cycles * lines) return {Method::winograd, winograd->block};
-  }
-  return {Method::rows, rows.block};
-}
-
-namespace {
-
-/// Offsets of all combinations of the loops' values in the weights, the last loop fastest.
-std::vector<int64_t> offsets_over(const std::vector<Loop>& loops, const Dim& offset) {
-  std::vector<int64_t> all = {0};
-  for (const Loop& loop : loops) {
-    const int64_t slope = affine_in(offset, loop.symbol)->slope.constant(), extent = loop.extent.constant();
-    std::vector<int64_t> next;
-    next.reserve(all.size() * static_cast<size_t>(extent));
-    for (const int64_t base : all)
-      for (int64_t i = 0; i < extent; ++i) next.push_back(base + i * slope);
-    all = std::move(next);
-  }
-  return all;
-}
-
-/// Transformed filters; k runs over three rows, three columns, channels.
-Tensor transformed_filters(const float* from, const std::vector<int64_t>& by_n, const std::vector<int64_t>& by_k, int64_t width) {
-  const auto n = static_cast<int64_t>(by_n.size()), channels = static_cast<int64_t>(by_k.size()) / 9, panels = ceil_div(n, width);
-  Tensor packed(DType::f32, {1, panels, 16 * channels, width});
-  auto* const to = static_cast<float*>(packed.mutable_data());
-  for (int64_t f = 0; f < n; ++f)
-    for (int64_t c = 0; c < channels; ++c) {
-      float taps[3][3];
-      for (int64_t i = 0; i < 9; ++i) taps[i / 3][i % 3] = from[by_n[static_cast<size_t>(f)] + by_k[static_cast<size_t>(i * channels + c)]];
-      double points[4][4];
-      tile::winograd_filter(taps, points);
-      for (int64_t q = 0; q < 16; ++q) to[((f / width * 16 + q) * channels + c) * width + f % width] = static_cast<float>(points[q / 4][q % 4]);
-    }
-  return packed;
-}
-
-}  // namespace
-
-Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::PackedProduct& planned, const Target& target) {
-  using Method = schedule::PackedProduct::Method;
-  const ContractShape& shape = product.shape;
-  const Address& address = shape.nest.loads[static_cast<size_t>(shape.right.access)];
-  std::vector<Loop> k_loops;
-  for (const std::string& symbol : product.k_order)
-    for (const Loop& loop : shape.k.loops)
-      if (loop.symbol == symbol) k_loops.push_back(loop);
-  const std::vector<Loop> groups(shape.batch.loops.end() - static_cast<std::ptrdiff_t>(product.weight_groups), shape.batch.loops.end());
-  Dim start = address.offset;
-  for (const Loop& loop : shape.nest.loops) start = start.substitute({{loop.symbol, Dim(0)}});
-  const std::vector<int64_t> by_group = offsets_over(groups, address.offset), by_n = offsets_over(shape.n.loops, address.offset),
-                             by_k = offsets_over(k_loops, address.offset);
-  const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size());
-  const int64_t width = planned.method == Method::depthwise ? n : planned.block.vectors * lanes_of(product, target);
-  if (planned.method == Method::winograd) return transformed_filters(weights.as<float>() + start.constant(), by_n, by_k, width);
-  const int64_t panels = ceil_div(n, width);
-  Tensor packed(weights.dtype(), {static_cast<int64_t>(by_group.size()), panels, k, width});
-  const auto write = [&]<class T>(T* to, const T* from) {
-    for (const int64_t group : by_group)
-      for (int64_t panel = 0; panel < panels; ++panel) {
-        const int64_t first = panel * width, used = std::min(width, n - first);
-        for (const int64_t at_k : by_k) {
-          for (int64_t j = 0; j < used; ++j) to[j] = from[start.constant() + group + at_k + by_n[static_cast<size_t>(first + j)]];
-          to += width;
-        }
-      }
-  };
-  // Elements keep their bits.
-  switch (size_of(weights.dtype())) {
-    case 2: write(static_cast<uint16_t*>(packed.mutable_data()), weights.as<uint16_t>()); break;
-    case 4: write(static_cast<uint32_t*>(packed.mutable_data()), weights.as<uint32_t>()); break;
-    default: write(static_cast<uint64_t*>(packed.mutable_data()), weights.as<uint64_t>());
-  }
-  return packed;
 }
 
 }  // namespace tilewright::cpu

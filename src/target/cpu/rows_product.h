@@ -47,6 +47,10 @@ schedule::PackedProduct choose_method(const RowsProduct& product, const Target& 
 /// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · channels, width].
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::PackedProduct& planned, const Target& target);
 
+/// Elements that sums are computed in, a vector.
+inline int64_t lanes_of(const RowsProduct& product, const Target& target) { return target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum)); }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 /// Tiles of 2 × 2 results that an image has; 0 where only a run knows.
 int64_t winograd_tiles(const WindowRowsShape& windows);
 
