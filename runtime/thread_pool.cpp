@@ -80,7 +80,7 @@ void ThreadPool::work(int worker) {
   try {
     for (int i = 0; i < size(); ++i) {
       Share& share = shares_[static_cast<size_t>((worker + i) % size())];
-      for (;;) {
+      while (share.next.load(std::memory_order_relaxed) < share.end) {
         const tile::i64 index = share.next.fetch_add(1, std::memory_order_relaxed);
         if (index >= share.end) break;
         task_(state_, index, worker);

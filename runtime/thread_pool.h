@@ -41,7 +41,7 @@ struct DeviceBuffer : Buffer {
   DeviceBuffer() : Buffer(Place::device) {}
 };
 
-/// Persistent workers for one context. A parallel region costs one atomic increment when the workers are awake; they spin for a few
+/// Persistent workers for one context. A parallel region costs a few stores a worker when the workers are awake; they spin for a few
 /// tens of microseconds after a region and then sleep. The calling thread is worker 0. Each worker begins with its own share of the
 /// tasks, neighbours that in the next region are its own again, so that what it wrote is still in its cache; then it takes what
 /// others have left. A worker that wakes late joins what is still open or finds it closed: nobody waits for sleepers. What a task

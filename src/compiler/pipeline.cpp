@@ -17,11 +17,11 @@ struct SchedulePass {
 constexpr SchedulePass schedule_passes[] = {
     {"fuse_maps", "computes elementwise and movement patterns where they are read"},
     {"fuse_epilogues", "applies what follows a contraction or reduction to its results before they are stored"},
+    {"choose_layouts", "puts channels last where products with weights gain from it (CPUs)"},
     {"fuse_rows", "runs chains of reductions and maps over the same rows in one kernel"},
     {"alias_views", "gives reshapes and leading slices their source's memory"},
-    {"choose_layouts", "puts channels last where products with weights gain from it (CPUs)"},
-    {"winograd", "computes 3 x 3 convolutions with fewer multiplications where that is faster (CPUs)"},
     {"write_in_place", "lets results take the memory of operands that end there"},
+    {"winograd", "computes 3 x 3 convolutions with fewer multiplications where that is faster (CPUs)"},
 };
 
 }  // namespace

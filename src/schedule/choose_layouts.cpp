@@ -19,6 +19,7 @@ size_t at(int i) { return static_cast<size_t>(i); }
 /// What a product gains, a multiply-add, when the axis that it sums over or produces lies last; and what an element costs
 /// that is moved between layouts, in the same unit.
 constexpr double product_gain = 0.25, move_cost = 64;
+constexpr double few_filters = 4;
 /// Stands for sizes that only a run knows.
 constexpr int64_t usual_size = 64;
 
@@ -148,6 +149,17 @@ class Layouts {
     for (const auto& axis : operand.moves) with_operand.insert(with_operand.end(), axis.begin(), axis.end());
     for (const int d : with_operand)
       if (std::count(with_weights.begin(), with_weights.end(), d) == 0) others.push_back(d);
+    // Groups of few filters do not fill a vector: they are better off with positions side by side.
+    const size_t kept = nest.space.size() - static_cast<size_t>(nest.reduced_rank);
+    double filters = 1;
+    bool grouped = false;
+    for (size_t d = 0; d < kept; ++d) {
+      const auto moves = [&](const std::vector<int>& coordinates) { return std::count(coordinates.begin(), coordinates.end(), static_cast<int>(d)) > 0; };
+      if (!moves(with_weights)) continue;
+      grouped |= moves(with_operand);
+      if (!moves(with_operand)) filters *= elements({nest.space[d]});
+    }
+    if (grouped && filters > 1 && filters < few_filters) return accesses;
     const double gain = elements(nest.space) * product_gain;
     for (const Use* use : {&operand, &result})
       if (const std::optional<int> axis = only_axis(use->moves, with_weights, others); axis && free_[at(use->tensor)]) vote(use->tensor, *axis, gain);

@@ -28,6 +28,15 @@ std::string what(const schedule::Kernel& kernel) {
   return std::visit(Description{}, kernel.stages.at(0));
 }
 
+const char* method(schedule::PackedProduct::Method method) {
+  switch (method) {
+    case schedule::PackedProduct::Method::rows: return "rows times panels";
+    case schedule::PackedProduct::Method::winograd: return "Winograd's F(2 x 2, 3 x 3)";
+    case schedule::PackedProduct::Method::depthwise: return "one filter a channel";
+  }
+  return "";
+}
+
 std::string header(const schedule::Block& block, const schedule::Kernel& kernel) {
   std::string text = fmt::format("// {}: {}\n// from: {}\n", kernel.name, one_line(what(kernel)), one_line(kernel.source));
   for (size_t i = 0; i < kernel.tensors.size(); ++i) {
@@ -36,8 +45,7 @@ std::string header(const schedule::Block& block, const schedule::Kernel& kernel)
   }
   for (size_t i = 0; i < kernel.sizes.size(); ++i) text += fmt::format("//   size {}: {}\n", i, kernel.sizes[i]);
   if (kernel.product) {
-    static constexpr const char* methods[] = {"rows times panels", "Winograd's F(2 x 2, 3 x 3)", "depthwise"};
-    text += fmt::format("//   by {}, register block: {} rows x {} vectors\n", methods[static_cast<size_t>(kernel.product->method)], kernel.product->block.rows,
+    text += fmt::format("//   by {}, register block: {} rows x {} vectors\n", method(kernel.product->method), kernel.product->block.rows,
                         kernel.product->block.vectors);
   }
   return text;

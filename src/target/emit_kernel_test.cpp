@@ -226,6 +226,7 @@ struct Conv {
   std::vector<int64_t> input, kernel, stride, dilation, pad;
   DType dtype = DType::f32;
   bool zero_points = false;
+  std::vector<int64_t> more = {};  ///< positions beyond those that the padding gives
 };
 
 /// y[n, g·out + o, position…] = Σ x[n, g·in + c, window…] · w[g·out + o, c, kernel…] + b
@@ -236,7 +237,8 @@ Case convolution(const Conv& c) {
   Dims x_dims = {c.batch, c.groups * c.in}, w_dims = {c.groups * c.out, c.in}, y_dims = {c.batch, c.groups * c.out}, space = {c.batch, c.groups, c.out};
   std::vector<int64_t> positions;
   for (size_t d = 0; d < rank; ++d) {
-    positions.push_back((c.input[d] + 2 * c.pad[d] - (c.kernel[d] - 1) * c.dilation[d] - 1) / c.stride[d] + 1);
+    const int64_t more = c.more.empty() ? 0 : c.more[d];
+    positions.push_back((c.input[d] + 2 * c.pad[d] - (c.kernel[d] - 1) * c.dilation[d] - 1) / c.stride[d] + 1 + more);
     x_dims.push_back(c.input[d]);
     w_dims.push_back(c.kernel[d]);
     y_dims.push_back(positions[d]);
@@ -263,7 +265,8 @@ Case convolution(const Conv& c) {
 
   // x over [n, g, (o), position…, c, kernel…]
   Map xm = Map::identity(std::span<const Dim>(x_dims));
-  for (size_t d = 0; d < rank; ++d) xm = xm.padded(static_cast<int>(2 + d), c.pad[d], c.pad[d] + c.stride[d]);  // spare room: windows need not fill it
+  for (size_t d = 0; d < rank; ++d)
+    xm = xm.padded(static_cast<int>(2 + d), c.pad[d], c.pad[d] + c.stride[d] * (1 + (c.more.empty() ? 0 : c.more[d])));  // spare room: windows need not fill it
   for (size_t d = rank; d-- > 0;) xm = xm.windows(static_cast<int>(2 + d), positions[d], c.kernel[d], c.stride[d], c.dilation[d]);
   Dims parted = {c.batch, c.groups, c.in};
   for (size_t d = 0; d < rank; ++d) parted.insert(parted.end(), {Dim(positions[d]), Dim(c.kernel[d])});
@@ -351,6 +354,8 @@ TEST_P(EmitKernel, ConvolutionsWithWeights) {
   std::vector<Case> cases;
   std::vector<Conv> shapes = convolutions();
   std::erase_if(shapes, [](const Conv& shape) { return !is_float(shape.dtype); });
+  shapes.push_back({"one filter", 1, 1, 16, 1, {9, 11}, {3, 3}, {1, 1}, {1, 1}, {1, 1}});
+  shapes.push_back({"padded at the end", 1, 1, 16, 16, {4, 8, 8}, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}, {0, 1, 1}, DType::f32, false, {2, 0, 0}});
   shapes.push_back({"3x3, wide", 2, 1, 24, 70, {9, 30}, {3, 3}, {1, 1}, {1, 1}, {1, 1}});
   shapes.push_back({"1x1, wide", 1, 1, 300, 70, {9, 11}, {1, 1}, {1, 1}, {1, 1}, {0, 0}});
   shapes.push_back({"3x3 strided, wide", 1, 2, 16, 20, {9, 30}, {3, 3}, {2, 2}, {1, 1}, {1, 1}});

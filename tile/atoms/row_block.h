@@ -36,7 +36,7 @@ struct RowBlock {
   using panel_type = B;
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
   static constexpr i64 stride = stride_;
-  static constexpr int pace = 4;  ///< steps of k between calls of Ahead::fetch()
+  static constexpr int pace = 4;  ///< steps of k between calls of Ahead::fetch(), about
 
   /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain.
   static constexpr i64 chain = std::is_floating_point_v<P> ? 128 : i64{1} << 62;
@@ -76,13 +76,14 @@ struct RowBlock {
   static TILE_INLINE void add(i64 count, const P* from, const B* b, V (&sum)[chains][rows][vectors], Ahead& ahead) {
     if constexpr (chains > 1) {
       for (; count >= chains; count -= chains, from += chains, b += chains * columns) {
+        ahead.fetch();
         TILE_UNROLL
         for (int c = 0; c < chains; ++c) step(from + c, b + c * columns, sum[c]);
       }
     }
     for (; count >= pace; count -= pace, from += pace, b += pace * columns) {
       ahead.fetch();
-      // Unrolled, a block that takes all registers would lose some to addresses.
+      // Unrolled, a block that takes all registers would lose some of them to addresses.
       if constexpr (rows * vectors + vectors < vector_registers) {
         TILE_UNROLL
         for (int c = 0; c < pace; ++c) step(from + c, b + c * columns, sum[0]);

@@ -23,15 +23,14 @@ struct Strip {
   i64 m0, rows;
 };
 
-/// The left operand from a matrix: row m of batch entry b lies at data[batch(b) + m · row_stride], its k neighbours
-/// k_stride elements apart. Rows of P with k_stride 1 and row_stride `stride` are read in place, others from a copy, for
-/// which `stride` has to be at least k.
+/// The left operand from a matrix: row m of batch entry b is the k elements from data[batch(b) + m · row_stride] on. Rows of
+/// P with row_stride `stride` are read in place, others from a copy, for which `stride` has to be at least k.
 template <class T, class P, int strip_rows, i64 stride, class Batch = BatchStride>
 struct MatrixRows {
   static constexpr bool in_place = std::is_same_v<T, P>;
 
   const T* data;
-  i64 row_stride, k_stride;
+  i64 row_stride;
   i64 m, k;
   Batch batch{};
 
@@ -39,7 +38,7 @@ struct MatrixRows {
   i64 runs() const { return 1; }
   i64 depth() const { return k; }
   /// Working memory of a worker, in elements of P.
-  i64 scratch() const { return (strip_rows - 1) * stride + k; }
+  i64 scratch() const { return in_place && row_stride == stride ? 0 : (strip_rows - 1) * stride + k; }
   /// What a strip adds to the memory that strips before it read, in bytes.
   i64 strip_bytes() const { return strip_rows * k * static_cast<i64>(sizeof(T)); }
   void begin(P*) const {}
@@ -49,16 +48,12 @@ struct MatrixRows {
     const i64 m0 = index * strip_rows, rows = m - m0 < strip_rows ? m - m0 : strip_rows;
     const T* from = data + batch(b) + m0 * row_stride;
     if constexpr (in_place) {
-      if (k_stride == 1 && row_stride == stride) return {from, nowhere, m0, rows};
+      if (row_stride == stride) return {from, nowhere, m0, rows};
     }
     for (i64 i = 0; i < rows; ++i) {
       P* const to = scratch + i * stride;
-      if (k_stride == 1) {
 #pragma omp simd
-        for (i64 j = 0; j < k; ++j) to[j] = load_as<P>(from[i * row_stride + j]);
-      } else {
-        for (i64 j = 0; j < k; ++j) to[j] = load_as<P>(from[i * row_stride + j * k_stride]);
-      }
+      for (i64 j = 0; j < k; ++j) to[j] = load_as<P>(from[i * row_stride + j]);
     }
     return {scratch, nowhere, m0, rows};
   }

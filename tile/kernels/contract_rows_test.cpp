@@ -70,13 +70,13 @@ void expect_product(i64 batch, i64 m, i64 n, i64 k, const Left& left, F f, G g, 
 }
 
 template <class T, class P, int rows, int vectors, i64 stride, class B = P>
-void check_matrix(i64 m, i64 n, i64 k, i64 k_stride, unsigned seed) {
+void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, unsigned seed) {
   for (i64 batch : {1, 3}) {
-    const i64 row_stride = k_stride == 1 ? stride : 1, size = k_stride == 1 ? m * stride + k : k * k_stride + m;
+    const i64 apart = row_stride < 0 ? -row_stride : row_stride, size = m * apart + k, first = row_stride < 0 ? (m - 1) * apart : 0;
     const auto a = whole_numbers<T>(batch * size, seed);
     const auto b = whole_numbers<P>(batch * n * k, seed + 1);
-    const MatrixRows<T, P, rows, stride> left{a.data(), row_stride, k_stride, m, k, BatchStride{size}};
-    auto f = [&](i64 i, i64 o, i64 kk) { return load_as<P>(a[static_cast<size_t>(i * size + o * row_stride + kk * k_stride)]); };
+    const MatrixRows<T, P, rows, stride> left{a.data() + first, row_stride, m, k, BatchStride{size}};
+    auto f = [&](i64 i, i64 o, i64 kk) { return load_as<P>(a[static_cast<size_t>(i * size + first + o * row_stride + kk)]); };
     auto g = [&](i64 i, i64 o, i64 kk) { return b[static_cast<size_t>((i * n + o) * k + kk)]; };
     for (int threads : {1, 3}) {
       expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads);
@@ -86,29 +86,33 @@ void check_matrix(i64 m, i64 n, i64 k, i64 k_stride, unsigned seed) {
 }
 
 TEST(ContractRows, MatricesInPlace) {
-  check_matrix<float, float, 4, 1, 8>(1, 1, 8, 1, 1);
-  check_matrix<float, float, 4, 2, 70>(37, 100, 70, 1, 3);
-  check_matrix<float, float, 6, 2, 600>(13, 33, 600, 1, 5);  // longer than a chain
-  check_matrix<float, float, 1, 2, 530>(5, 95, 530, 1, 7);   // several sums a step
-  check_matrix<float, float, 2, 1, 9>(5, 7, 9, 1, 9);
-  check_matrix<double, double, 4, 2, 40>(9, 21, 40, 1, 11);
-  check_matrix<float, float, 4, 2, 0>(3, 20, 5, 1, 13);  // one row for all
+  check_matrix<float, float, 4, 1, 8>(1, 1, 8, 8, 1);
+  check_matrix<float, float, 4, 2, 70>(37, 100, 70, 70, 3);
+  check_matrix<float, float, 4, 2, 90>(37, 100, 70, 90, 4);
+  check_matrix<float, float, 6, 2, 600>(13, 33, 600, 600, 5);  // longer than a chain
+  check_matrix<float, float, 1, 2, 530>(5, 95, 530, 530, 7);   // several sums a step
+  check_matrix<float, float, 2, 1, 9>(5, 7, 9, 9, 9);
+  check_matrix<double, double, 4, 2, 40>(9, 21, 40, 40, 11);
+  check_matrix<float, float, 4, 2, 0>(3, 20, 5, 0, 13);   // one row for all
+  check_matrix<float, float, 4, 2, 2>(11, 20, 9, 2, 15);  // rows overlap
 }
 
 TEST(ContractRows, MatricesFromCopies) {
-  check_matrix<float, float, 4, 2, 64>(10, 40, 64, 10, 1);
-  check_matrix<float16, float, 4, 2, 64>(10, 40, 64, 1, 2);
-  check_matrix<bfloat16, float, 6, 1, 17>(11, 19, 17, 11, 3);
+  check_matrix<float, float, 4, 2, 64>(10, 40, 64, 70, 1);
+  check_matrix<float, float, 4, 2, 64>(10, 40, 64, -64, 2);  // rows in reverse
+  check_matrix<float16, float, 4, 2, 64>(10, 40, 64, 64, 3);
+  check_matrix<float16, float, 2, 2, 64>(10, 40, 64, -64, 4);
+  check_matrix<bfloat16, float, 6, 1, 17>(11, 19, 17, 3, 5);
 }
 
 TEST(ContractRows, PanelsOfShortFloats) {
-  check_matrix<float, float, 4, 2, 70, float16>(13, 50, 70, 1, 1);
-  check_matrix<bfloat16, float, 4, 2, 70, bfloat16>(13, 50, 70, 1, 3);
+  check_matrix<float, float, 4, 2, 70, float16>(13, 50, 70, 70, 1);
+  check_matrix<bfloat16, float, 4, 2, 70, bfloat16>(13, 50, 70, 70, 3);
 }
 
 TEST(ContractRows, NothingToAddGivesZeros) {
-  check_matrix<float, float, 4, 2, 4>(6, 40, 0, 1, 1);
-  check_matrix<float, float, 4, 2, 4>(0, 40, 4, 1, 1);
+  check_matrix<float, float, 4, 2, 4>(6, 40, 0, 4, 1);
+  check_matrix<float, float, 4, 2, 4>(0, 40, 4, 4, 1);
 }
 
 struct Axis {

@@ -37,8 +37,8 @@ class RowsEmitter : ProductText {
     if (product_.matrix) {
       out_.line(
           fmt::format("const tile::MatrixRows<{}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, planned_.block.rows, product_.step()));
-      out_.line(fmt::format("    .data = {}, .row_stride = {}, .k_stride = {}, .m = {}, .k = {}, .batch = left_batch}};", data,
-                            text(product_.matrix->outer_stride), text(product_.matrix->k_stride), text(shape_.m.extent()), text(shape_.k.extent())));
+      out_.line(fmt::format("    .data = {}, .row_stride = {}, .m = {}, .k = {}, .batch = left_batch}};", data, text(product_.matrix->outer_stride),
+                            text(shape_.m.extent()), text(shape_.k.extent())));
       return;
     }
     const WindowRowsShape& windows = *product_.windows;

@@ -26,7 +26,7 @@ bool is_used(const schedule::Block& block, TensorId id) {
 
 void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, bool allow_winograd) {
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
-  if (!nest || kernel.stages.size() > 1) return;
+  if (!nest || kernel.stages.size() > 1 || kernel.product) return;
   const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
   if (!product) return;
   schedule::PackedProduct planned = choose_method(*product, target, allow_winograd);

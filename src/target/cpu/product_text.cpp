@@ -1,6 +1,7 @@
 #include "target/cpu/product_text.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 
@@ -90,10 +91,11 @@ void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group) {
   after.bounds.of[column_symbol] = {Dim(0), Dim(1 << 16)};
   const auto along = [&](Dim& e) { e = flattened(e, shape_.n, shape_.nest.bounds).substitute({{shape_.n.symbol, column}}); };
   const std::vector<bool> needed = closure(after, after.stored_values);
+  std::set<int64_t> moved;
   for (size_t id = 0; id < needed.size(); ++id) {
     if (!needed[id] || after.nodes[id].op != ExprOp::load) continue;
     Address& load = after.loads[static_cast<size_t>(after.nodes[id].integer)];
-    if (moved_.insert(after.nodes[id].integer).second) move(load, along);
+    if (moved.insert(after.nodes[id].integer).second) move(load, along);
   }
   for (Address& store : after.stores) move(store, along);
   for (Dim& coordinate : after.coordinates) along(coordinate);

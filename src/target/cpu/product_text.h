@@ -1,7 +1,5 @@
 #pragma once
 
-#include <set>
-
 #include "target/source/contract_shape.h"
 #include "target/source/kernel_text.h"
 #include "target/source/nest_body.h"
@@ -35,9 +33,6 @@ class ProductText {
   const pattern::Nest& source_;
   ContractShape shape_;
   Writer& out_;
-
- private:
-  std::set<int64_t> moved_;
 };
 
 }  // namespace tilewright::cpu

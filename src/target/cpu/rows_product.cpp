@@ -174,6 +174,7 @@ class WindowFinder {
   bool move_to_batch(WindowRowsShape& windows) {
     const WindowRowsShape::Axis& axis = windows.axes.front();
     if (!(axis.kernel == Dim(1)) || !(axis.pad == Dim(0)) || shape_.m.loops.size() <= 1 || !mentions(coordinates_[0], shape_.m.loops[0].symbol)) return false;
+    if (!proven_nonnegative(axis.input - 1 - axis.stride * (axis.output - 1))) return false;  // padded at its end
     windows.start += coordinates_[0] * axis.pitch;
     shape_.batch.loops.insert(shape_.batch.loops.begin(), shape_.m.loops.front());
     shape_.m.loops.erase(shape_.m.loops.begin());
@@ -193,11 +194,12 @@ class WindowFinder {
 int64_t RowsProduct::step() const {
   if (matrix) {
     const auto apart = matrix->outer_stride.as_constant();
-    return apart && matrix->k_stride == Dim(1) ? *apart : shape.k.extent().constant();
+    const Address& address = shape.nest.loads[static_cast<size_t>(shape.left.access)];
+    return apart && *apart >= 0 && address.dtype == shape.sum ? *apart : shape.k.extent().constant();
   }
   const WindowRowsShape::Axis& last = windows->axes.back();
   const auto pitch = windows->channel_stride == Dim(1) ? last.pitch.as_constant() : std::nullopt;
-  return last.stride.constant() * pitch.value_or(windows->channels.constant());
+  return (last.stride * Dim(pitch.value_or(windows->channels.constant()))).constant();
 }
 
 int64_t RowsProduct::line() const { return (matrix ? shape.m.extent() : windows->axes.back().output).as_constant().value_or(0); }
@@ -258,12 +260,12 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
     return std::move(found);
   };
   if (!packs_well(s, program.tensor(s.nest.loads[static_cast<size_t>(s.right.access)].tensor))) return std::nullopt;
-  if (s.n.loops.empty()) {
+  const Address& weights = s.nest.loads[static_cast<size_t>(s.right.access)];
+  if (s.n.loops.empty() && mentions_any(weights.offset, s.batch.loops)) {
     if (!find_depthwise(product, nest, program)) return std::nullopt;
     return with_bounds(product);
   }
   // Loops that do not move the weights first: their panels are counted by the last ones alone.
-  const Address& weights = s.nest.loads[static_cast<size_t>(s.right.access)];
   std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return !mentions(weights.offset, loop.symbol); });
   product.weight_groups =
       static_cast<size_t>(std::count_if(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); }));

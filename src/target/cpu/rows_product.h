@@ -4,7 +4,8 @@
 #include "target/source/contract_shape.h"
 #include "target/target.h"
 
-/// Products with weights whose other operand has the summed elements side by side: what tile/kernels/contract_rows.h takes.
+/// Products with weights whose other operand has channels side by side, or few of them: what tile/kernels/contract_rows.h, winograd.h
+/// and depthwise_rows.h take.
 namespace tilewright::cpu {
 
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
@@ -30,7 +31,8 @@ struct RowsProduct {
   std::optional<DenseShape> matrix;
   std::optional<WindowRowsShape> windows;
   std::vector<std::string> k_order;  ///< symbols of the summed loops as rows hold them
-  bool depthwise = false;            ///< one filter a channel: n runs over the channels of both, windows over kernel positions alone
+  /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
+  bool depthwise = false;
 
   /// Elements from one row of a strip to the next, in the operand's own memory where it is read in place.
   int64_t step() const;
