@@ -1,6 +1,7 @@
 #include "arguments.h"
 
 #include <charconv>
+#include <cmath>
 #include <optional>
 
 #include "base/error.h"
@@ -83,6 +84,16 @@ Tensor read_tensor(const std::string& file) {
   if (file.ends_with(".npy")) return read_npy(file);
   if (file.ends_with(".pb")) return onnx::read_tensor_file(file);
   fail(ErrorKind::invalid_input, "'{}': tensors are read from .npy and .pb files", file);
+}
+
+double parse_seconds(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const std::string unit = end;
+  const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (end == text.c_str() || scale == 0 || !(value > 0) || !std::isfinite(value))
+    fail(ErrorKind::invalid_input, "'{}' is no span of time; write 90s, 5m or 1h", text);
+  return value * scale;
 }
 
 }  // namespace tilewright::tools

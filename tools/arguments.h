@@ -20,6 +20,9 @@ std::pair<std::string, int64_t> parse_size(const std::string& text);
 /// "axes=axes.npy", "axes=axes.pb", "axis=1", "scale=0.5"; reads the file.
 std::pair<std::string, onnx::FixedValue> parse_constant(const std::string& text);
 
+/// "90", "90s", "5m", "1.5h": seconds, more than none.
+double parse_seconds(const std::string& text);
+
 /// A tensor of a .npy or .pb file.
 Tensor read_tensor(const std::string& file);
 

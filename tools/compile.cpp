@@ -5,10 +5,13 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "arguments.h"
 #include "base/process.h"
 #include "base/units.h"
 #include "commands.h"
 #include "common.h"
+#include "compiler/tuned_choices.h"
+#include "tuning.h"
 
 namespace tilewright::tools {
 namespace {
@@ -16,7 +19,9 @@ namespace {
 struct Choice {
   CompileChoice compile;
   std::string model, output, emit_source;
-  bool quiet = false, json = false;
+  TuningOptions tuning;
+  std::string tune = "off", budget;
+  bool quiet = false, json = false, untuned = false, error_on_miss = false;
 };
 
 /// The largest resident set of this process or of a compiler it started.
@@ -24,6 +29,24 @@ int64_t peak_compile_bytes() {
   rusage children{};
   getrusage(RUSAGE_CHILDREN, &children);
   return std::max(peak_resident_bytes(), int64_t{children.ru_maxrss} * 1024);
+}
+
+/// Measures before the compile; what the database has is not measured again.
+void tune_first(const Choice& choice, CompileOptions options, const std::filesystem::path& database, bool talk) {
+  options.tuning.database = database;
+  tune::TuneOptions search;
+  search.mode = choice.tune == "fast" ? tune::Mode::fast : tune::Mode::full;
+  search.budget = !choice.budget.empty() ? parse_seconds(choice.budget) : 0;
+  search.measure = {space_options(options), options.build};
+  if (talk) search.progress = print_progress;
+  tune::Database opened(database);
+  const ModelTuning result = tune_model(choice.model, options, search, opened);
+  if (!talk) return;
+  end_progress();
+  fmt::print("{:<10} {:<84} {:6.1f} s\n", "tune",
+             fmt::format("{} configurations of {} kernels measured, {:.1f} % of their time saved", result.search.measured, result.search.kernels.size(),
+                         100 * tune::gain_of(result.search.kernels)),
+             result.search.seconds);
 }
 
 int run(const Choice& choice) {
@@ -42,6 +65,12 @@ int run(const Choice& choice) {
       std::fprintf(stderr, "\rbuild      %d/%d files", done, total);
       std::fflush(stderr);
     };
+  choice.tuning.add_to(options);
+  const std::filesystem::path database = choice.tuning.path();
+  if (choice.tune != "off") tune_first(choice, options, database, talk);
+  // Nothing was ever measured: nothing to look up.
+  if (!choice.untuned && (choice.error_on_miss || std::filesystem::exists(database))) options.tuning.database = database;
+  options.tuning.must_know = choice.error_on_miss;
   const CompileReport report = compile(choice.model, output, options);
   if (choice.json) {
     std::printf("%s\n", nlohmann::json{{"output", output.string()},
@@ -52,6 +81,8 @@ int run(const Choice& choice) {
                                        {"weight_bytes", report.weight_bytes},
                                        {"arena_bytes", report.arena_bytes},
                                        {"peak_live_bytes", report.peak_live_bytes},
+                                       {"tuned_kernels", report.tuned},
+                                       {"untuned_kernels", report.untuned},
                                        {"files", report.build.units},
                                        {"files_from_cache", report.build.from_cache},
                                        {"artifact_bytes", report.build.file_bytes},
@@ -77,6 +108,13 @@ void add_compile(CLI::App& app, int& exit_code) {
   command->add_option("model", choice->model, "the .onnx file")->required();
   command->add_option("-o,--output", choice->output, "the library to write (default: the model's name with .so)");
   command->add_option("--emit-source", choice->emit_source, "write a source folder with a Makefile instead of a library");
+  command->add_option("--tune", choice->tune, "measure first: off (what is known is used all the same), fast, full")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"off", "fast", "full"}));
+  command->add_option("--budget", choice->budget, "time to measure for: 90s, 5m");
+  command->add_flag("--untuned", choice->untuned, "by the target's rules alone, whatever was measured");
+  command->add_flag("--error-on-miss", choice->error_on_miss, "an error when a kernel was never measured here: for build servers");
+  choice->tuning.add_to(*command);
   choice->compile.add_to(*command);
   command->add_flag("-q,--quiet", choice->quiet, "say nothing");
   command->add_flag("--json", choice->json, "print the report as JSON");

@@ -21,6 +21,7 @@ int run(int argc, char** argv) {
                          "  tilewright bench resnet50.so --duration 3\n"
                          "  tilewright verify resnet50.onnx --artifact resnet50.so\n"
                          "  tilewright inspect resnet50.onnx\n"
+                         "  tilewright tune resnet50.onnx --budget 5m\n"
                          "  tilewright doctor\n"
                          "'tilewright COMMAND --help' shows each command's options and examples.\n") +
              tools::exit_codes());
@@ -30,6 +31,7 @@ int run(int argc, char** argv) {
   tools::add_bench(app, exit_code);
   tools::add_verify(app, exit_code);
   tools::add_inspect(app, exit_code);
+  tools::add_tune(app, exit_code);
   tools::add_doctor(app, exit_code);
   std::signal(SIGINT, tools::note_interrupt);
   std::signal(SIGTERM, tools::note_interrupt);

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/units.h"
 #include "compiler/pipeline.h"
+#include "compiler/tuned_choices.h"
 #include "op/op.h"
 #include "pass/editor.h"
 #include "pass/pass.h"
@@ -76,13 +77,18 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .row_bytes = target ? target->shared_bytes : 0});
 }
 
-Prepared prepare(const std::filesystem::path& path, const CompileOptions& options) {
+Prepared prepare(const std::filesystem::path& path, const CompileOptions& given) {
+  CompileOptions options = given;
   if (options.policy != "fp32") fail(ErrorKind::unsupported, "precision policy '{}' is not available for CPU targets; use fp32", options.policy);
-  Pipeline pipeline(options);
   Prepared model;
   model.name = path.stem().string();
   Stopwatch import_watch;
   model.source_hash = sha256_of_file(path, options.import.limits.file_bytes);
+  if (!options.tuning.database.empty() && find_target(options.target).kind == TargetKind::cpu) {
+    model.tuned = std::make_shared<TunedChoices>(options, model.source_hash);
+    options.disabled_passes.insert(model.tuned->disabled_passes().begin(), model.tuned->disabled_passes().end());
+  }
+  Pipeline pipeline(options);
   model.imported = onnx::import_onnx(path, options.import);
   model.imported_nodes = static_cast<int>(model.imported.nodes.size());
   pipeline.after("import", "graph", [&] { return print(model.imported); });
@@ -116,7 +122,10 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.target = target.name;
   std::vector<ModelSource> sources;
   for (const Prepared& model : models) {
-    plan_kernels(*model.block, target, {.winograd = options.disabled_passes.count("winograd") == 0});
+    PlanOptions plan{.winograd = options.disabled_passes.count("winograd") == 0};
+    if (model.tuned) plan.choose = [&](const schedule::Block& block, const schedule::Kernel& kernel) { return model.tuned->choose(block, kernel); };
+    plan_kernels(*model.block, target, plan);
+    if (model.tuned) model.tuned->add_to(result);
     result.imported_nodes += model.imported_nodes;
     result.optimised_nodes += static_cast<int>(model.optimised.nodes.size());
     sources.push_back({model.name, manifest(model, options, target), model.block});
@@ -128,6 +137,8 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.weight_bytes = emitted.weight_bytes;
   result.arena_bytes = emitted.arena_bytes;
   result.peak_live_bytes = emitted.peak_live_bytes;
+  if (result.tuned + result.untuned > 0)
+    report(options, "tune", fmt::format("{} of {} kernels with a choice as measured", result.tuned, result.tuned + result.untuned), emit_watch);
   report(options, "emit",
          fmt::format("{} kernels ({} distinct), weights {}, {}", result.kernels, result.distinct_kernels, megabytes(result.weight_bytes),
                      result.arena_bytes > 0 ? fmt::format("arena {} (live peak {})", megabytes(result.arena_bytes), megabytes(result.peak_live_bytes))

@@ -17,6 +17,14 @@ namespace tilewright {
 
 inline constexpr const char* compiler_version = "0.1.0";
 
+/// Where configurations of kernels come from beside the target's rules.
+struct TuningChoice {
+  std::filesystem::path database;         ///< of measurements; empty: none is read
+  int threads = 0;                        ///< that runs will use; 0: all cores
+  std::map<std::string, int64_t> sizes;   ///< that runs will have, by name
+  bool must_know = false;                 ///< whether a kernel that was never measured is an error
+};
+
 struct CompileOptions {
   onnx::ImportOptions import;  ///< --shape, limits
   std::string target = "native";
@@ -25,6 +33,7 @@ struct CompileOptions {
   std::filesystem::path dump_dir;         ///< every stage as a numbered text file, when not empty
   std::string stop_after;                 ///< a stage's name: nothing after it runs (and no library is written)
   bool verify_between_passes = false;
+  TuningChoice tuning;
   std::filesystem::path emit_source;  ///< write the source folder there instead of building
   BuildOptions build;
   /// Called after each stage with its name, a one-line result and its seconds.
@@ -34,6 +43,7 @@ struct CompileOptions {
 struct CompileReport {
   int imported_nodes = 0, optimised_nodes = 0, kernels = 0, distinct_kernels = 0;
   int64_t weight_bytes = 0, arena_bytes = 0, peak_live_bytes = 0;
+  int tuned = 0, untuned = 0;  ///< kernels that have a choice: those whose was measured, and the others
   BuildReport build;
   std::string target;
 };
@@ -45,6 +55,7 @@ struct Prepared {
   Graph imported, optimised;
   std::shared_ptr<schedule::Block> block;  ///< null when stopped before
   int imported_nodes = 0;
+  std::shared_ptr<class TunedChoices> tuned;  ///< null: rules alone
 };
 
 /// Import, passes, lowering and scheduling; no code yet.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "pattern/pattern.h"
+#include "schedule/product_config.h"
 
 /// What runs in which order, and where every tensor lives. Knows kernels by what they compute, not how they are written.
 namespace tilewright::schedule {
@@ -31,19 +32,9 @@ struct Placement {
   int first_step = -1, last_step = -1;  ///< lifetime in steps of the block, both inclusive; aliases extend their base's
 };
 
-/// How a product is cut for vector registers: rows of one operand times vectors of the other.
-struct ProductBlock {
-  int rows = 0, vectors = 0;
-};
-
-/// What a target decided about a product with weights: they lie in panels that suit the method and its register block.
+/// What a target decided about a product with weights: they lie in panels that suit the configuration.
 struct PackedProduct {
-  enum class Method {
-    rows,       ///< rows of one operand times panels
-    winograd,   ///< transformed tiles of an image times transformed filters
-    depthwise,  ///< one filter a channel, no sums over channels
-  } method = Method::rows;
-  ProductBlock block;
+  ProductConfig config;
   TensorId weights = -1, packed = -1;  ///< the kernel reads `packed` where its nest says `weights`
 };
 

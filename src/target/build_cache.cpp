@@ -14,9 +14,7 @@
 
 namespace tilewright {
 namespace fs = std::filesystem;
-namespace {
-
-fs::path default_folder() {
+fs::path cache_folder() {
   const auto variable = [](const char* name) {
     const char* value = std::getenv(name);
     return value != nullptr ? std::string(value) : std::string();
@@ -26,6 +24,8 @@ fs::path default_folder() {
   if (const std::string home = variable("HOME"); !home.empty()) return fs::path(home) / ".cache" / "tilewright";
   return fs::temp_directory_path() / fmt::format("tilewright-{}", getuid());
 }
+
+namespace {
 
 /// Removes what was not touched for that long, of entries whose name begins so.
 void drop_older(const fs::path& folder, std::string_view prefix, std::chrono::hours age) {
@@ -40,7 +40,7 @@ void drop_older(const fs::path& folder, std::string_view prefix, std::chrono::ho
 }  // namespace
 
 BuildCache::BuildCache(fs::path folder, bool enabled, int64_t limit_bytes)
-    : folder_(folder.empty() ? default_folder() : std::move(folder)), enabled_(enabled), limit_bytes_(limit_bytes) {
+    : folder_(folder.empty() ? cache_folder() : std::move(folder)), enabled_(enabled), limit_bytes_(limit_bytes) {
   std::error_code failure;
   fs::create_directories(folder_ / "objects", failure);
   if (failure) fail(ErrorKind::environment, "cannot create the cache folder '{}': {}; set TILEWRIGHT_CACHE_DIR", folder_.string(), failure.message());

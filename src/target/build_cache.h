@@ -5,6 +5,9 @@
 
 namespace tilewright {
 
+/// Where what was learned and compiled is kept: $TILEWRIGHT_CACHE_DIR, $XDG_CACHE_HOME/tilewright or ~/.cache/tilewright.
+std::filesystem::path cache_folder();
+
 /// Compiled objects by content, shared by all processes of a user. Entries appear by rename, so a killed compile leaves
 /// none half-written; the least recently used go when the limit is passed.
 class BuildCache {

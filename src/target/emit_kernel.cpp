@@ -28,15 +28,6 @@ std::string what(const schedule::Kernel& kernel) {
   return std::visit(Description{}, kernel.stages.at(0));
 }
 
-const char* method(schedule::PackedProduct::Method method) {
-  switch (method) {
-    case schedule::PackedProduct::Method::rows: return "rows times panels";
-    case schedule::PackedProduct::Method::winograd: return "Winograd's F(2 x 2, 3 x 3)";
-    case schedule::PackedProduct::Method::depthwise: return "one filter a channel";
-  }
-  return "";
-}
-
 std::string header(const schedule::Block& block, const schedule::Kernel& kernel) {
   std::string text = fmt::format("// {}: {}\n// from: {}\n", kernel.name, one_line(what(kernel)), one_line(kernel.source));
   for (size_t i = 0; i < kernel.tensors.size(); ++i) {
@@ -44,17 +35,14 @@ std::string header(const schedule::Block& block, const schedule::Kernel& kernel)
     text += fmt::format("//   tensor {}: {} {}\n", i, one_line(info.name), one_line(str(info.type)));
   }
   for (size_t i = 0; i < kernel.sizes.size(); ++i) text += fmt::format("//   size {}: {}\n", i, kernel.sizes[i]);
-  if (kernel.product) {
-    text += fmt::format("//   by {}, register block: {} rows x {} vectors\n", method(kernel.product->method), kernel.product->block.rows,
-                        kernel.product->block.vectors);
-  }
+  if (kernel.product) text += fmt::format("//   {}\n", schedule::print(kernel.product->config));
   return text;
 }
 
 }  // namespace
 
 void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options) {
-  if (target.kind == TargetKind::cpu) cpu::plan_products(block, target, options.winograd);
+  if (target.kind == TargetKind::cpu) cpu::plan_products(block, target, options);
 }
 
 std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {

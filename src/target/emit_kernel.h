@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "schedule/schedule.h"
@@ -9,6 +11,8 @@ namespace tilewright {
 
 struct PlanOptions {
   bool winograd = true;  ///< fewer multiplications for 3 x 3 convolutions, with roundings of their own
+  /// What was measured to be best for a kernel; where it gives nothing, or is not set, or names what the kernel cannot do, rules decide.
+  std::function<std::optional<schedule::ProductConfig>(const schedule::Block&, const schedule::Kernel&)> choose = {};
 };
 
 /// Decides what a target leaves open in the block's kernels, and lays out constants for them: methods and register blocks

@@ -37,6 +37,8 @@ struct Target {
 std::span<const Target> all_targets();
 /// "native" picks the best one this machine can run. Throws invalid_input listing the names.
 const Target& find_target(std::string_view name);
+/// Cores this process may use: its affinity mask, cut by a container's CPU quota.
+int usable_cores();
 /// Whether this process' machine has what `target` needs.
 bool runs_here(const Target& target);
 

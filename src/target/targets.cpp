@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "runtime/cpu_features.h"
+#include "runtime/thread_pool.h"
 #include "target/target.h"
 
 namespace tilewright {
@@ -94,6 +95,8 @@ const std::vector<Target>& table() {
 }  // namespace
 
 std::span<const Target> all_targets() { return table(); }
+
+int usable_cores() { return rt::usable_cores(); }
 
 bool runs_here(const Target& target) {
   utsname machine{};

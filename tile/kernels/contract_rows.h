@@ -59,10 +59,16 @@ struct MatrixRows {
   }
 };
 
-/// How a product is cut, in bytes.
+/// How a product is cut.
 struct RowsBlocking {
-  i64 group_bytes = 1 << 19;  ///< panels that stay in the second level cache, beside the next ones, while strips run past them
-  i64 left_bytes = 3 << 18;   ///< strips that stay there, too, while groups follow each other
+  i64 panel_bytes = 1 << 19;  ///< panels that stay in the second level cache, beside the next ones, while strips run past them
+  i64 strip_bytes = 3 << 18;  ///< strips that stay there, too, while groups of panels follow each other
+  enum class Split {
+    automatic,  ///< threads share out groups of panels where there are enough for all, else strips
+    panels,
+    rows,  ///< each thread runs all panels past its own strips
+  } split = Split::automatic;
+  bool ahead = true;  ///< fetch the next group while one is used
 };
 
 /// Computes the product of `left`, a provider of strips of at most Block::rows rows, with panels of Block::columns columns (see Packed) for `columns`
@@ -83,8 +89,9 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   // Groups of panels, as many as the team can share out evenly where there are enough.
   const auto ceil_div = [](i64 a, i64 b) { return (a + b - 1) / b; };
   const auto most = [](i64 a, i64 b) { return a > b ? a : b; };
+  const auto least = [](i64 a, i64 b) { return a < b ? a : b; };
   const i64 panel_bytes = runs * depth * width * static_cast<i64>(sizeof(B));
-  i64 group = panel_bytes == 0 ? panels : blocking.group_bytes / panel_bytes;
+  i64 group = panel_bytes == 0 ? panels : blocking.panel_bytes / panel_bytes;
   group = group < 1 ? 1 : group > panels ? panels : group;
   i64 groups = ceil_div(panels, group);
   if (groups > 1 || batch * strips < i64{4} * team.size) groups = ceil_div(groups, team.size) * team.size;
@@ -92,9 +99,11 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   groups = ceil_div(panels, group);
   // A task is some groups one after another, or some strips of one group.
   const i64 units = batch * groups;
-  const bool by_units = units % team.size == 0 || units >= i64{8} * team.size;
-  const i64 unit_tasks = !by_units ? units : units >= i64{8} * team.size ? i64{4} * team.size : team.size;
-  const i64 strip_tasks = by_units ? 1 : ceil_div(i64{4} * team.size, units) < strips ? ceil_div(i64{4} * team.size, units) : strips;
+  using Split = RowsBlocking::Split;
+  const bool by_rows = blocking.split == Split::rows;
+  const bool by_units = blocking.split == Split::panels || (!by_rows && (units % team.size == 0 || units >= i64{8} * team.size));
+  const i64 unit_tasks = by_rows ? batch : !by_units ? units : units >= i64{8} * team.size ? i64{4} * team.size : least(team.size, units);
+  const i64 strip_tasks = by_units ? 1 : least(ceil_div(i64{4} * team.size, unit_tasks), strips);
   const i64 a_task = ceil_div(units, unit_tasks), strips_a_task = ceil_div(strips, strip_tasks);
 
   team.for_each(ceil_div(units, a_task) * strip_tasks, [&](i64 index, int worker) {
@@ -104,7 +113,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     left.begin(scratch);
     alignas(64) P tile[Block::rows * width];
     // Strips that stay near while all groups of panels pass; with one group, all of them.
-    i64 near = left.strip_bytes() > 0 ? most(blocking.left_bytes / left.strip_bytes(), 1) : s1 - s0;
+    i64 near = left.strip_bytes() > 0 ? most(blocking.strip_bytes / left.strip_bytes(), 1) : s1 - s0;
     if (u1 - u0 == 1) near = s1 - s0;
     near = ceil_div(s1 - s0, most(ceil_div(s1 - s0, most(near, 1)), 1));
     for (i64 first = s0; first < s1; first += near) {
@@ -113,7 +122,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
         const i64 b = u / groups, p0 = u % groups * group, p1 = p0 + group < panels ? p0 + group : panels;
         // While this group is used, the next one comes nearer.
         Ahead ahead;
-        if (u + 1 < u1) {
+        if (blocking.ahead && u + 1 < u1) {
           ahead.at = reinterpret_cast<const char*>(right.panel_at((u + 1) / groups, (u + 1) % groups * group * width, 0));
           ahead.lines = group * panel_bytes / Ahead::line_bytes;
           ahead.at_once = ceil_div(ahead.lines * 4, most((end - first) * (p1 - p0) * runs * depth, 1));

@@ -80,7 +80,7 @@ void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, unsigned seed) {
     auto g = [&](i64 i, i64 o, i64 kk) { return b[static_cast<size_t>((i * n + o) * k + kk)]; };
     for (int threads : {1, 3}) {
       expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads);
-      expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads, {.group_bytes = 256});
+      expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads, {.panel_bytes = 256});
     }
   }
 }

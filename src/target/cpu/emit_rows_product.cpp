@@ -11,20 +11,25 @@ namespace {
 class RowsEmitter : ProductText {
  public:
   RowsEmitter(const KernelText& kernel, const pattern::Nest& nest, const RowsProduct& product, Writer& out)
-      : ProductText(kernel, nest, product.shape, out), product_(product), planned_(*kernel.kernel.product) {}
+      : ProductText(kernel, nest, product.shape, out), product_(product), planned_(*kernel.kernel.product), config_(planned_.config) {}
 
   void emit() {
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
-    using Method = schedule::PackedProduct::Method;
-    if (planned_.method == Method::depthwise) return depthwise();
-    if (planned_.method == Method::winograd) return winograd();
+    using Method = schedule::ProductConfig::Method;
+    if (config_.method == Method::depthwise) return depthwise();
+    if (config_.method == Method::winograd) return winograd();
     left();
     right();
     epilogue(shape_.batch, shape_.m);
-    out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team, {{.group_bytes = {}}});",
-                          value_type(shape_.sum), planned_.block.rows, planned_.block.vectors, product_.step(), panel_type(), tail(product_.line()),
-                          text(shape_.batch.extent()), text(shape_.n.extent()), kernel_.target.l2_bytes / 4));
+    using Split = schedule::ProductConfig::Split;
+    const char* const split = config_.split == Split::automatic ? "" : config_.split == Split::panels ? ", .split = tile::RowsBlocking::Split::panels"
+                                                                                                     : ", .split = tile::RowsBlocking::Split::rows";
+    out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team,", value_type(shape_.sum),
+                          config_.block.rows, config_.block.vectors, product_.step(), panel_type(), tail(product_.line()), text(shape_.batch.extent()),
+                          text(shape_.n.extent())));
+    out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
+                          config_.ahead ? "" : ", .ahead = false"));
   }
 
  private:
@@ -36,7 +41,7 @@ class RowsEmitter : ProductText {
     out_.line(fmt::format("const auto left_batch = {};", batch_view(start)));
     if (product_.matrix) {
       out_.line(
-          fmt::format("const tile::MatrixRows<{}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, planned_.block.rows, product_.step()));
+          fmt::format("const tile::MatrixRows<{}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, config_.block.rows, product_.step()));
       out_.line(fmt::format("    .data = {}, .row_stride = {}, .m = {}, .k = {}, .batch = left_batch}};", data, text(product_.matrix->outer_stride),
                             text(shape_.m.extent()), text(shape_.k.extent())));
       return;
@@ -48,7 +53,7 @@ class RowsEmitter : ProductText {
       return "{" + all + "}";
     };
     out_.line(fmt::format("const tile::WindowRows<{}, {}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, windows.axes.size(),
-                          planned_.block.rows, product_.step()));
+                          config_.block.rows, product_.step()));
     out_.line(
         fmt::format("    .data = {}, .batch = left_batch, .channels = {}, .channel_stride = {},", data, text(windows.channels), text(windows.channel_stride)));
     out_.line(fmt::format("    .pitch = {}, .input = {}, .output = {}, .kernel = {},", list([](const auto& x) { return x.pitch; }),
@@ -70,7 +75,7 @@ class RowsEmitter : ProductText {
                           list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
     epilogue(shape_.batch, shape_.m);
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
-    out_.line(fmt::format("tile::depthwise_rows<{}, {}>(shape, {}, {}, epilogue, a.team);", value_type(shape_.sum), planned_.block.rows,
+    out_.line(fmt::format("tile::depthwise_rows<{}, {}>(shape, {}, {}, epilogue, a.team);", value_type(shape_.sum), config_.block.rows,
                           pointer(address.tensor, constant_part(windows.start)), kernel_.pointers.at(planned_.packed)));
   }
 
@@ -83,8 +88,8 @@ class RowsEmitter : ProductText {
                           pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; })));
     epilogue(shape_.batch, shape_.m);
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
-    out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, {}, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", planned_.block.rows,
-                          planned_.block.vectors, text(windows.channels), tail(winograd_tiles(windows)), pointer(address.tensor, constant_part(windows.start)),
+    out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, {}, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", config_.block.rows,
+                          config_.block.vectors, text(windows.channels), tail(winograd_tiles(windows)), pointer(address.tensor, constant_part(windows.start)),
                           kernel_.pointers.at(planned_.packed)));
   }
 
@@ -105,13 +110,14 @@ class RowsEmitter : ProductText {
 
   /// Rows of the last strip of `all`: known ones get a block of their own size alone.
   int64_t tail(int64_t all) const {
-    const int64_t rows = planned_.block.rows;
+    const int64_t rows = config_.block.rows;
     return all == 0 ? 0 : all % rows == 0 ? rows : all % rows;
   }
   std::string panel_type() const { return storage_type(kernel_.program().tensor(planned_.packed).type.dtype); }
 
   const RowsProduct& product_;
   const schedule::PackedProduct& planned_;
+  const schedule::ProductConfig& config_;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <span>
 #include <string_view>
 
+#include "target/emit_kernel.h"
 #include "target/source/kernel_text.h"
 
 /// Kernels for CPUs: loops that compilers turn into vector code, and calls of tile/kernels.
@@ -11,7 +12,7 @@ namespace tilewright::cpu {
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
 
 /// Chooses how products with weights are computed and packs the weights for it, in the blocks of branches and loops, too.
-void plan_products(schedule::Block& block, const Target& target, bool allow_winograd);
+void plan_products(schedule::Block& block, const Target& target, const PlanOptions& options);
 
 /// The C++ function that runs the kernel's stages.
 std::string emit_function(const KernelText& text);

@@ -41,8 +41,8 @@ Tensor transformed_filters(const float* from, const std::vector<int64_t>& by_n, 
 
 }  // namespace
 
-Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::PackedProduct& planned, const Target& target) {
-  using Method = schedule::PackedProduct::Method;
+Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target) {
+  using Method = schedule::ProductConfig::Method;
   const ContractShape& shape = product.shape;
   const Address& address = shape.nest.loads[static_cast<size_t>(shape.right.access)];
   std::vector<Loop> k_loops;
@@ -55,8 +55,8 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const s
   const std::vector<int64_t> by_group = offsets_over(groups, address.offset), by_n = offsets_over(shape.n.loops, address.offset),
                              by_k = offsets_over(k_loops, address.offset);
   const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size());
-  const int64_t width = planned.method == Method::depthwise ? n : planned.block.vectors * lanes_of(product, target);
-  if (planned.method == Method::winograd) return transformed_filters(weights.as<float>() + start.constant(), by_n, by_k, width);
+  const int64_t width = config.method == Method::depthwise ? n : config.block.vectors * lanes_of(product, target);
+  if (config.method == Method::winograd) return transformed_filters(weights.as<float>() + start.constant(), by_n, by_k, width);
   const int64_t panels = ceil_div(n, width);
   Tensor packed(weights.dtype(), {static_cast<int64_t>(by_group.size()), panels, k, width});
   const auto write = [&]<class T>(T* to, const T* from) {

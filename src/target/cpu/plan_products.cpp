@@ -24,23 +24,22 @@ bool is_used(const schedule::Block& block, TensorId id) {
   return false;
 }
 
-void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, bool allow_winograd) {
+void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, const PlanOptions& options) {
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
   if (!nest || kernel.stages.size() > 1 || kernel.product) return;
   const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
   if (!product) return;
-  schedule::PackedProduct planned = choose_method(*product, target, allow_winograd);
+  std::optional<schedule::ProductConfig> config = options.choose ? options.choose(block, kernel) : std::nullopt;
+  if (!config || !can_compute(*product, *config, target)) config = choose_method(*product, target, options.winograd);
   const TensorId weights = nest->accesses[static_cast<size_t>(product->shape.right.access)].tensor;
   const pattern::TensorInfo& info = block.program.tensor(weights);
-  Tensor panels = packed_weights(*product, *info.constant, planned, target);
+  Tensor panels = packed_weights(*product, *info.constant, *config, target);
   Dims dims(panels.dims().begin(), panels.dims().end());
   const Type type{info.type.dtype, dims};
   const TensorId id = block.program.add_tensor(type, info.name + " in panels", std::make_shared<const Tensor>(std::move(panels)));
   block.placements.resize(block.program.tensors.size());
   block.placements.back().storage = schedule::Storage::constant;
-  planned.weights = weights;
-  planned.packed = id;
-  kernel.product = planned;
+  kernel.product = schedule::PackedProduct{*config, weights, id};
   const auto reads = std::count_if(nest->accesses.begin(), nest->accesses.end(), [&](const pattern::Access& access) { return access.tensor == weights; });
   const auto place = std::find(kernel.tensors.begin(), kernel.tensors.end(), weights);
   if (reads == 1)
@@ -52,12 +51,12 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
 
 }  // namespace
 
-void plan_products(schedule::Block& block, const Target& target, bool allow_winograd) {
-  for (schedule::Kernel& kernel : block.kernels) plan(block, kernel, target, allow_winograd);
+void plan_products(schedule::Block& block, const Target& target, const PlanOptions& options) {
+  for (schedule::Kernel& kernel : block.kernels) plan(block, kernel, target, options);
   for (schedule::Step& step : block.steps) {
     if (auto* call = std::get_if<schedule::CallIf>(&step))
-      for (const auto& branch : {call->then_block, call->else_block}) plan_products(*branch, target, allow_winograd);
-    if (auto* call = std::get_if<schedule::CallLoop>(&step)) plan_products(*call->body, target, allow_winograd);
+      for (const auto& branch : {call->then_block, call->else_block}) plan_products(*branch, target, options);
+    if (auto* call = std::get_if<schedule::CallLoop>(&step)) plan_products(*call->body, target, options);
   }
 }
 

@@ -1,82 +1,101 @@
+// What a product costs by each method and register block, and which is the best guess.
+
 #include <algorithm>
 
-#include "target/cpu/rows_product.h"
+#include "target/cpu/product_cost.h"
 
 namespace tilewright::cpu {
-
 namespace {
 
 /// Where only a run knows how long a line of rows is.
 constexpr int64_t usual_line = 56;
 
-struct Cost {
+struct Choice {
   schedule::ProductBlock block;
   double cycles = 0;
 };
 
 /// The register block that takes the fewest cycles for `line` rows, n columns and sums of k, and how many.
-Cost cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const Target& target) {
-  // AVX-512 broadcasts from memory as it multiplies; others need a register for it.
-  const int registers = target.vector_bytes == 64 ? 32 : target.architecture == "aarch64" ? 31 : 15;
-  // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level; then the sums are stored.
-  const auto cycles_of = [&](int64_t rows, int vectors) {
-    const auto r = static_cast<double>(rows);
-    return rows == 0 ? 0 : static_cast<double>(k) * std::max({r * vectors / 2, (r + vectors) / 2, vectors * 2.0}) + 2 * r * vectors + 30;
-  };
-  Cost best;
-  for (int vectors = 1; vectors <= 8; ++vectors)
-    for (int rows = 1; rows * vectors + vectors <= registers && rows <= line; ++rows) {
-      const auto panels = static_cast<double>(ceil_div(n, vectors * lanes));
-      const double cycles = panels * (static_cast<double>(line / rows) * cycles_of(rows, vectors) + cycles_of(line % rows, vectors));
-      if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {{rows, vectors}, cycles};
-    }
+Choice cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const Target& target) {
+  Choice best;
+  for (const schedule::ProductBlock block : register_blocks(target)) {
+    if (block.rows > line) continue;
+    const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, k);
+    if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {block, cycles};
+  }
   return best;
 }
 
-/// What a 3 x 3 convolution takes by Winograd's method, if it can be done so.
-std::optional<Cost> winograd_cost(const RowsProduct& product, const Target& target) {
-  if (!product.windows || product.depthwise || product.weight_groups > 0 || product.shape.sum != DType::f32) return std::nullopt;
+}  // namespace
+
+std::vector<schedule::ProductBlock> register_blocks(const Target& target) {
+  // AVX-512 broadcasts from memory as it multiplies; others need a register for it.
+  const int registers = target.vector_bytes == 64 ? 32 : target.architecture == "aarch64" ? 31 : 15;
+  std::vector<schedule::ProductBlock> blocks;
+  for (int vectors = 1; vectors <= 8; ++vectors)
+    for (int rows = 1; rows * vectors + vectors <= registers; ++rows) blocks.push_back({rows, vectors});
+  return blocks;
+}
+
+double line_cycles(const schedule::ProductBlock& block, int64_t line, int64_t k) {
+  // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level; then the sums are stored.
+  const auto cycles_of = [&](int64_t rows) {
+    const auto r = static_cast<double>(rows), v = static_cast<double>(block.vectors);
+    return rows == 0 ? 0 : static_cast<double>(k) * std::max({r * v / 2, (r + v) / 2, v * 2.0}) + 2 * r * v + 30;
+  };
+  return static_cast<double>(line / block.rows) * cycles_of(block.rows) + cycles_of(line % block.rows);
+}
+
+bool suits_winograd(const RowsProduct& product, const Target& target) {
+  if (!product.windows || product.depthwise || product.weight_groups > 0 || product.shape.sum != DType::f32) return false;
   const WindowRowsShape& windows = *product.windows;
   const ContractShape& shape = product.shape;
   for (const Factor* factor : {&shape.left, &shape.right})
-    if (shape.nest.loads[static_cast<size_t>(factor->access)].dtype != DType::f32) return std::nullopt;
+    if (shape.nest.loads[static_cast<size_t>(factor->access)].dtype != DType::f32) return false;
   const int64_t lanes = lanes_of(product, target);
   if (windows.axes.size() != 2 || !(windows.channel_stride == Dim(1)) || !windows.channels.is_constant() || windows.channels.constant() % lanes != 0)
-    return std::nullopt;
+    return false;
   Dim below = windows.channels;
   for (size_t i = 2; i-- > 0; below *= windows.axes[i].input) {
     const WindowRowsShape::Axis& axis = windows.axes[i];
-    if (!(axis.kernel == Dim(3)) || !(axis.stride == Dim(1)) || !(axis.dilation == Dim(1)) || !(axis.pitch == below)) return std::nullopt;
+    if (!(axis.kernel == Dim(3)) || !(axis.stride == Dim(1)) || !(axis.dilation == Dim(1)) || !(axis.pitch == below)) return false;
   }
   const auto by_image = even_over(windows.start, shape.batch);
-  if (!by_image || (!shape.batch.loops.empty() && !(by_image->slope == below))) return std::nullopt;
-  const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4;
-  const int64_t c = windows.channels.constant(), n = shape.n.extent().constant();
-  Cost cost = cheapest_block(tiles, n, c, lanes, target);
-  // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle.
-  cost.cycles = 16 * cost.cycles + static_cast<double>(tiles) * static_cast<double>(ceil_div(c, lanes) * 48 + ceil_div(n, lanes) * 45);
-  cost.cycles = std::max(cost.cycles, 16.0 * static_cast<double>(c) * static_cast<double>(n) * 4 / 7);
-  return cost;
+  return by_image && (shape.batch.loops.empty() || by_image->slope == below);
 }
 
-}  // namespace
+double winograd_cycles(const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters, int64_t lanes) {
+  // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle.
+  const double products = 16 * static_cast<double>(ceil_div(filters, block.vectors * lanes)) * line_cycles(block, tiles, channels);
+  const double transforms = static_cast<double>(tiles) * static_cast<double>(ceil_div(channels, lanes) * 48 + ceil_div(filters, lanes) * 45);
+  return std::max(products + transforms, 16.0 * static_cast<double>(channels) * static_cast<double>(filters) * 4 / 7);
+}
 
 int64_t winograd_tiles(const WindowRowsShape& windows) {
   const auto height = windows.axes[0].output.as_constant(), width = windows.axes[1].output.as_constant();
   return height && width ? ceil_div(*height, 2) * ceil_div(*width, 2) : 0;
 }
 
-schedule::PackedProduct choose_method(const RowsProduct& product, const Target& target, bool allow_winograd) {
-  using Method = schedule::PackedProduct::Method;
-  if (product.depthwise) return {Method::depthwise, {8, 2}};
-  const int64_t line = product.line() > 0 ? product.line() : usual_line;
-  const Cost rows = cheapest_block(line, product.shape.n.extent().constant(), product.shape.k.extent().constant(), lanes_of(product, target), target);
-  const std::optional<Cost> winograd = allow_winograd ? winograd_cost(product, target) : std::nullopt;
-  if (winograd) {
-    const double lines = static_cast<double>(product.windows->axes[0].output.as_constant().value_or(usual_line));
-    if (winograd->cycles < 0.9 * rows.cycles * lines) return {Method::winograd, winograd->block};
+schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Target& target) {
+  config.panel_bytes = target.l2_bytes / 4;
+  config.strip_bytes = target.l2_bytes * 3 / 8;
+  return config;
+}
+
+schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd) {
+  using Method = schedule::ProductConfig::Method;
+  if (product.depthwise) return {.method = Method::depthwise, .block = {8, 2}};
+  const int64_t line = product.line() > 0 ? product.line() : usual_line, lanes = lanes_of(product, target);
+  const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
+  const Choice rows = cheapest_block(line, n, k, lanes, target);
+  if (allow_winograd && suits_winograd(product, target)) {
+    const WindowRowsShape& windows = *product.windows;
+    const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4, channels = windows.channels.constant();
+    const schedule::ProductBlock block = cheapest_block(tiles, n, channels, lanes, target).block;
+    const double lines = static_cast<double>(windows.axes[0].output.as_constant().value_or(usual_line));
+    if (winograd_cycles(block, tiles, channels, n, lanes) < 0.9 * rows.cycles * lines) return {.method = Method::winograd, .block = block};
   }
-  return {Method::rows, rows.block};
+  return with_defaults({.method = Method::rows, .block = rows.block}, target);
 }
 
 }  // namespace tilewright::cpu

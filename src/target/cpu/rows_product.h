@@ -43,11 +43,14 @@ struct RowsProduct {
 /// When `nest` is such a product.
 std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program);
 
-/// How the product is best computed on `target`; `weights` and `packed` are left open.
-schedule::PackedProduct choose_method(const RowsProduct& product, const Target& target, bool allow_winograd);
+/// How the product is best computed on `target`, as far as is known without a measurement.
+schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd);
+
+/// Whether the product has what the configuration's method asks for, and the target registers for its block.
+bool can_compute(const RowsProduct& product, const schedule::ProductConfig& config, const Target& target);
 
 /// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · channels, width].
-Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::PackedProduct& planned, const Target& target);
+Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target);
 
 /// Elements that sums are computed in, a vector.
 inline int64_t lanes_of(const RowsProduct& product, const Target& target) { return target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum)); }

@@ -1,0 +1,123 @@
+#include "compiler/tune_model.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "compiler/tuned_choices.h"
+#include "target/build_cache.h"
+
+namespace tilewright {
+namespace {
+
+/// Passes that serve some models and slow others down.
+const char* const competing_passes[] = {"choose_layouts", "winograd"};
+/// Without such a pass the model is expected to take at most so much of its time with it: else it is not measured.
+constexpr double close_estimate = 1.3;
+/// What is only so much faster than the simpler way is not taken for it.
+constexpr double worth_it = 0.99;
+
+CompileOptions untuned(CompileOptions options) {
+  options.tuning.database.clear();
+  options.on_stage = nullptr;
+  options.dump_dir.clear();
+  return options;
+}
+
+std::vector<std::vector<int64_t>> input_dims(const Prepared& model, const SpaceOptions& space) {
+  std::vector<std::vector<int64_t>> all;
+  const pattern::Program& program = model.block->program;
+  for (const pattern::TensorId id : program.inputs) {
+    std::vector<int64_t> dims;
+    for (const Dim& dim : program.tensor(id).type.dims) {
+      std::set<std::string> symbols;
+      dim.collect_symbols(symbols);
+      dims.push_back(dim.evaluate(space.complete(symbols)));
+    }
+    all.push_back(std::move(dims));
+  }
+  return all;
+}
+
+struct Variant {
+  std::string name;
+  std::set<std::string> disabled;
+  bool tuned;
+};
+
+/// The ways that are worth a measurement.
+std::vector<Variant> variants_of(const std::filesystem::path& path, const CompileOptions& options, const Target& target) {
+  std::vector<Variant> variants = {{"untuned", {}, false}, {"tuned", {}, true}};
+  const auto cycles = [&](const CompileOptions& some) { return expected_cycles(*prepare(path, some).block, target, space_options(some)); };
+  const CompileOptions plain = untuned(options);
+  const double expected = cycles(plain);
+  for (const char* pass : competing_passes) {
+    if (options.disabled_passes.count(pass)) continue;
+    CompileOptions without = plain;
+    without.disabled_passes.insert(pass);
+    const double other = cycles(without);
+    // What changes nothing is no other way.
+    if (other != expected && other < close_estimate * expected) variants.push_back({fmt::format("tuned, without {}", pass), {pass}, true});
+  }
+  return variants;
+}
+
+void measure_whole(ModelTuning& result, const std::filesystem::path& path, const CompileOptions& options, const tune::TuneOptions& search, tune::Database& database,
+                   const tune::Place& place) {
+  const Target& target = find_target(options.target);
+  const std::vector<Variant> variants = variants_of(path, options, target);
+  std::vector<Prepared> models;
+  for (const Variant& variant : variants) {
+    CompileOptions one = untuned(options);
+    one.disabled_passes.insert(variant.disabled.begin(), variant.disabled.end());
+    models.push_back(prepare(path, one));
+    if (variant.tuned) {
+      one.tuning.database = options.tuning.database;
+      models.back().tuned = std::make_shared<TunedChoices>(one, "");
+    }
+  }
+  const std::vector<std::vector<int64_t>> inputs = input_dims(models[0], space_options(options));
+  const BuildCache cache(options.build.cache, options.build.use_cache, options.build.cache_limit_bytes);
+  const ScratchFolder scratch(cache.scratch_parent());
+  CompileOptions build = untuned(options);
+  build_models(models, scratch.path() / "variants.so", build);
+  models.clear();
+  const std::vector<double> ratios =
+      tune::measure_models(scratch.path() / "variants.so", variants.size(), inputs, tuned_threads(options.tuning), std::max(10.0, 4 * search.measure.seconds), options.build);
+  if (ratios.empty()) return;
+  size_t best = 0;
+  for (size_t i = 0; i < variants.size(); ++i) {
+    result.variants.push_back({variants[i].name, ratios[i]});
+    if (ratios[i] < worth_it * ratios[best]) best = i;
+  }
+  result.chosen = variants[best].name;
+  std::string disabled;
+  for (const std::string& pass : variants[best].disabled) disabled += (disabled.empty() ? "" : ",") + pass;
+  database.choose_model(place, model_key(options, sha256_of_file(path, options.import.limits.file_bytes)), {variants[best].tuned, disabled, ratios[best]});
+}
+
+}  // namespace
+
+std::vector<tune::Subject> tuning_subjects(const std::filesystem::path& model, const CompileOptions& compile) {
+  const Target& target = find_target(compile.target);
+  return tune::find_subjects(prepare(model, untuned(compile)).block, target, space_options(compile));
+}
+
+ModelTuning tune_model(const std::filesystem::path& model, const CompileOptions& compile, const tune::TuneOptions& search, tune::Database& database) {
+  const Target& target = find_target(compile.target);
+  if (!runs_here(target)) fail(ErrorKind::unsupported, "this machine cannot run kernels for {}; write them for one that can with --emit", target.name);
+  const tune::Place place = tune::this_place(target, tuned_threads(compile.tuning), compile.build);
+  ModelTuning result;
+  result.target = target.name;
+  const std::vector<tune::Subject> subjects = tuning_subjects(model, compile);
+  result.search = tune::tune_kernels(subjects, target, place, database, search);
+  const bool cancelled = compile.build.cancelled && compile.build.cancelled();
+  const bool decided = result.search.measured == 0 && database.model_choice(place, model_key(compile, sha256_of_file(model, compile.import.limits.file_bytes)));
+  const bool all = search.kernels.empty();
+  if (!cancelled && !decided && all && !subjects.empty()) measure_whole(result, model, compile, search, database, place);
+  return result;
+}
+
+}  // namespace tilewright

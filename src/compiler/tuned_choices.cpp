@@ -1,0 +1,69 @@
+#include "compiler/tuned_choices.h"
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "target/kernel_space.h"
+#include "tune/tuner.h"
+
+namespace tilewright {
+
+int tuned_threads(const TuningChoice& tuning) { return tuning.threads > 0 ? tuning.threads : usable_cores(); }
+
+SpaceOptions space_options(const CompileOptions& options) {
+  return {tuned_threads(options.tuning), options.disabled_passes.count("winograd") == 0, options.tuning.sizes};
+}
+
+std::string model_key(const CompileOptions& options, const std::string& source_hash) {
+  std::string text = source_hash;
+  for (const auto& [name, dims] : options.import.shapes) {
+    text += "\nshape " + name;
+    for (const Dim& dim : dims) text += " " + dim.str();
+  }
+  for (const auto& [name, size] : options.import.sizes) text += fmt::format("\nsize {}={}", name, size);
+  for (const auto& [name, size] : options.tuning.sizes) text += fmt::format("\nrun {}={}", name, size);
+  for (const std::string& pass : options.disabled_passes) text += "\nwithout " + pass;
+  return sha256(text);
+}
+
+TunedChoices::TunedChoices(const CompileOptions& options, const std::string& source_hash)
+    : target_(find_target(options.target)),
+      space_(space_options(options)),
+      must_know_(options.tuning.must_know),
+      database_(options.tuning.database),
+      place_(tune::this_place(target_, space_.threads, options.build)) {
+  const std::optional<tune::ModelChoice> model = database_.model_choice(place_, model_key(options, source_hash));
+  if (!model) return;
+  use_ = model->tuned;
+  for (size_t at = 0; at < model->disabled.size();) {
+    const size_t end = std::min(model->disabled.find(',', at), model->disabled.size());
+    disabled_.insert(model->disabled.substr(at, end - at));
+    at = end + 1;
+  }
+  space_.winograd = space_.winograd && disabled_.count("winograd") == 0;
+}
+
+std::optional<schedule::ProductConfig> TunedChoices::choose(const schedule::Block& block, const schedule::Kernel& kernel) {
+  const std::optional<KernelSpace> space = kernel_space(block, kernel, target_, space_);
+  if (!space || space->configs.size() < 2) return std::nullopt;
+  const tune::KernelKey key = tune::key_of(*space);
+  const std::optional<tune::Choice> exact = database_.choice(place_, key);
+  exact ? static_cast<void>(++known_) : missing_.push_back(kernel.source);
+  if (!use_) return std::nullopt;
+  const std::optional<tune::Choice> choice = exact ? exact : database_.near_choice(place_, key);
+  if (!choice) return std::nullopt;
+  const schedule::ProductConfig config = schedule::parse_product_config(choice->config);
+  // A neighbour's choice has to be one that this kernel's own rules do not rule out.
+  if (!exact && std::find(space->configs.begin(), space->configs.end(), config) == space->configs.end()) return std::nullopt;
+  return config;
+}
+
+void TunedChoices::add_to(CompileReport& report) const {
+  report.tuned += known_;
+  report.untuned += static_cast<int>(missing_.size());
+  if (!must_know_ || missing_.empty()) return;
+  fail(ErrorKind::environment, "{} of {} kernels were never measured on this machine ({}), the first: {}; run `tilewright tune` on the model, or compile without "
+       "--error-on-miss",
+       missing_.size(), known_ + static_cast<int>(missing_.size()), place_.machine, missing_[0]);
+}
+
+}  // namespace tilewright

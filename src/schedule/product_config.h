@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace tilewright::schedule {
+
+/// How a product is cut for vector registers: rows of one operand times vectors of the other.
+struct ProductBlock {
+  int rows = 0, vectors = 0;
+  bool operator==(const ProductBlock&) const = default;
+};
+
+/// How a product with weights is computed: a value that can be listed, printed, stored and replaced. What is said of panels,
+/// strips and shares goes for `rows` alone.
+struct ProductConfig {
+  enum class Method {
+    rows,       ///< rows of one operand times panels
+    winograd,   ///< transformed tiles of an image times transformed filters
+    depthwise,  ///< one filter a channel, no sums over channels
+  } method = Method::rows;
+  ProductBlock block;
+  /// What threads share out.
+  enum class Split {
+    automatic,  ///< panels where there are enough for all, else rows
+    panels,
+    rows,
+  } split = Split::automatic;
+  int64_t panel_bytes = 0;  ///< panels that stay in the second level cache while strips of rows run past them
+  int64_t strip_bytes = 0;  ///< strips that stay there while groups of panels follow each other
+  bool ahead = true;        ///< whether the next group of panels is fetched while one is used
+  bool operator==(const ProductConfig&) const = default;
+};
+
+/// "method=rows block=6x4 split=automatic panels=512K strips=768K ahead=on"
+std::string print(const ProductConfig& config);
+/// The inverse. Throws invalid_input naming the word that it cannot read.
+ProductConfig parse_product_config(std::string_view text);
+
+const char* name(ProductConfig::Method method);
+
+}  // namespace tilewright::schedule

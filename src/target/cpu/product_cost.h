@@ -1,0 +1,21 @@
+#pragma once
+
+#include "target/cpu/rows_product.h"
+
+/// What products cost, in cycles of a core, as far as is known without a measurement.
+namespace tilewright::cpu {
+
+/// All that the vector registers have room for.
+std::vector<schedule::ProductBlock> register_blocks(const Target& target);
+/// `line` rows times one panel, sums of k.
+double line_cycles(const schedule::ProductBlock& block, int64_t line, int64_t k);
+
+/// Whether the product is a 3 x 3 convolution that can be done by Winograd's method.
+bool suits_winograd(const RowsProduct& product, const Target& target);
+/// One image.
+double winograd_cycles(const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters, int64_t lanes);
+
+/// The configuration with the bytes that the target's caches suggest.
+schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Target& target);
+
+}  // namespace tilewright::cpu

@@ -1,0 +1,297 @@
+// The configurations of a product with weights that are worth a measurement, and what each is expected to cost.
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <set>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "target/cpu/product_cost.h"
+#include "target/kernel_space.h"
+
+namespace tilewright {
+namespace {
+
+using namespace cpu;  // NOLINT: products and their costs
+using schedule::ProductBlock;
+using schedule::ProductConfig;
+using Method = ProductConfig::Method;
+using Split = ProductConfig::Split;
+
+/// Guesses further than this from the best one are not worth a measurement.
+constexpr double hopeless = 1.4;
+/// Bytes a cycle that a core gets of the cache that all share.
+constexpr double shared_cache_bytes = 9;
+
+/// A product's sizes as numbers.
+struct Sizes {
+  int64_t batch, lines, line, n, k, channels, groups, panel_element, left_element, lanes, tiles, taps;
+
+  Sizes(const RowsProduct& product, const Target& target, const SpaceOptions& options) {
+    const ContractShape& shape = product.shape;
+    const auto number = [&](const Dim& dim) {
+      std::set<std::string> symbols;
+      dim.collect_symbols(symbols);
+      return std::max<int64_t>(dim.evaluate(options.complete(symbols)), 1);
+    };
+    batch = number(shape.batch.extent());
+    n = number(shape.n.extent());
+    k = number(shape.k.extent());
+    line = product.matrix ? number(shape.m.extent()) : number(product.windows->axes.back().output);
+    lines = std::max<int64_t>(number(shape.m.extent()) / line, 1);
+    channels = product.windows ? number(product.windows->channels) : k;
+    groups = 1;
+    for (size_t i = shape.batch.loops.size() - product.weight_groups; i < shape.batch.loops.size(); ++i) groups *= number(shape.batch.loops[i].extent);
+    const auto bytes = [&](const Factor& factor) { return static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(factor.access)].dtype)); };
+    panel_element = bytes(shape.right);
+    left_element = bytes(shape.left);
+    lanes = lanes_of(product, target);
+    taps = product.windows && !product.depthwise ? k / std::max<int64_t>(channels, 1) : product.depthwise ? k : 1;
+    tiles = 0;
+    if (product.windows && product.windows->axes.size() == 2)
+      tiles = ceil_div(number(product.windows->axes[0].output), 2) * ceil_div(number(product.windows->axes[1].output), 2);
+  }
+
+  int64_t rows() const { return batch * lines * line; }
+};
+
+/// How tile::contract_rows() divides the work of a configuration.
+struct Division {
+  int64_t panels, panel_bytes, groups, strips, strip_bytes;
+
+  Division(const Sizes& s, const ProductConfig& config) {
+    panels = ceil_div(s.n, config.block.vectors * s.lanes);
+    panel_bytes = s.k * config.block.vectors * s.lanes * s.panel_element;
+    groups = ceil_div(panels, std::clamp<int64_t>(config.panel_bytes / std::max<int64_t>(panel_bytes, 1), 1, panels));
+    strips = s.lines * ceil_div(s.line, config.block.rows);
+    strip_bytes = config.block.rows * s.channels * s.left_element;
+  }
+  int64_t weight_bytes() const { return panels * panel_bytes; }
+  /// Times that all panels pass a thread's strips.
+  int64_t passes(const ProductConfig& config, int64_t threads) const {
+    if (groups == 1) return 1;
+    const int64_t own = config.split == Split::rows ? ceil_div(strips, 4 * threads) : strips;
+    const int64_t near = std::max<int64_t>(config.strip_bytes / std::max<int64_t>(strip_bytes, 1), 1);
+    return ceil_div(own, near) * (config.split == Split::rows ? 4 : 1);
+  }
+};
+
+double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
+  const Division d(s, config);
+  const auto t = static_cast<double>(threads);
+  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.k);
+  // Shares that do not come out even: the largest one counts.
+  const auto uneven = [&](int64_t tasks) { return static_cast<double>(ceil_div(tasks, threads)) * t / static_cast<double>(tasks); };
+  const bool by_rows = config.split == Split::rows || (config.split == Split::automatic && s.batch * d.panels < threads);
+  const double tail = by_rows ? uneven(std::min<int64_t>(int64_t{4} * threads, d.strips) * (config.split == Split::rows ? s.batch : 1)) : uneven(s.batch * d.panels);
+  // Panels come from the shared cache: to every thread where rows are shared out, each panel to one where panels are.
+  const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (by_rows ? 1 : 1 / t) / shared_cache_bytes;
+  const double share = compute / t * tail;
+  return (config.ahead && d.groups > 1 ? std::max(share, moved) + 0.1 * moved : share + 0.6 * moved) + 2000;
+}
+
+double depthwise_cycles(const Sizes& s, const ProductConfig& config, int threads) {
+  const auto rows = static_cast<double>(config.block.rows), taps = static_cast<double>(s.taps);
+  const double strips = static_cast<double>(s.batch * s.lines * ceil_div(s.line, config.block.rows) * ceil_div(s.n, s.lanes));
+  const double inputs = std::sqrt(taps) * (rows + std::sqrt(taps) - 1);  // each is loaded once a kernel row
+  return strips * (std::max(taps * rows / 2, (inputs + taps) / 2) + 2 * rows + 8) / threads + 2000;
+}
+
+double cycles_of(const Sizes& s, const ProductConfig& config, int threads) {
+  switch (config.method) {
+    case Method::winograd: return static_cast<double>(s.batch) * winograd_cycles(config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, s.lanes) / threads + 2000;
+    case Method::depthwise: return depthwise_cycles(s, config, threads);
+    case Method::rows: break;
+  }
+  return rows_cycles(s, config, threads);
+}
+
+/// Blockings of one register block that differ in what the kernel does.
+std::vector<ProductConfig> blockings(const Sizes& s, const ProductConfig& block, const Target& target, int threads) {
+  std::vector<ProductConfig> all;
+  std::set<std::pair<int64_t, int64_t>> seen;
+  for (const int64_t panel_share : {4, 8, 2})
+    for (const int64_t strip_share : {3, 1, 6}) {
+      ProductConfig config = block;
+      config.panel_bytes = target.l2_bytes / panel_share;
+      config.strip_bytes = target.l2_bytes * strip_share / 8;
+      const Division d(s, config);
+      const int64_t near = std::min(d.groups == 1 ? d.strips : std::max<int64_t>(config.strip_bytes / std::max<int64_t>(d.strip_bytes, 1), 1), d.strips);
+      if (!seen.insert({d.groups, near}).second) continue;
+      for (const Split split : {Split::automatic, Split::panels, Split::rows}) {
+        if (split != Split::automatic && threads == 1) continue;
+        if (split == Split::panels && s.batch * d.panels < threads) continue;
+        if (split == Split::rows && s.batch * d.strips < threads) continue;
+        for (const bool ahead : {true, false}) {
+          if (!ahead && d.groups == 1 && d.weight_bytes() < target.l2_bytes / 4) continue;
+          config.split = split;
+          config.ahead = ahead;
+          all.push_back(config);
+        }
+      }
+    }
+  return all;
+}
+
+std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& s, const Target& target, const SpaceOptions& options) {
+  std::vector<ProductConfig> all;
+  if (product.depthwise) {
+    const int most = target.vector_bytes == 64 ? 14 : 10;
+    for (int rows = 2; rows <= most; ++rows) all.push_back({.method = Method::depthwise, .block = {rows, 2}});
+    return all;
+  }
+  for (const ProductBlock block : register_blocks(target)) {
+    if (block.rows > s.line) continue;
+    const std::vector<ProductConfig> some = blockings(s, {.method = Method::rows, .block = block}, target, options.threads);
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  if (!options.winograd || !suits_winograd(product, target)) return all;
+  for (const ProductBlock block : register_blocks(target))
+    if (block.rows <= std::max<int64_t>(s.tiles, 1)) all.push_back({.method = Method::winograd, .block = block});
+  return all;
+}
+
+/// The expression DAG, accesses' types and stores, without sizes.
+std::string epilogue_text(const pattern::Nest& nest, const pattern::Program& program) {
+  std::string text;
+  for (const pattern::ExprNode& node : nest.nodes) {
+    text += fmt::format("{}:{}(", static_cast<int>(node.op), tilewright::name(node.dtype));
+    for (const pattern::ExprId arg : node.args) text += fmt::format("{},", arg);
+    text += ")";
+  }
+  for (const pattern::Access& access : nest.accesses) text += fmt::format("|{}", tilewright::name(program.tensor(access.tensor).type.dtype));
+  for (const pattern::Store& store : nest.outputs) text += fmt::format(">{}", tilewright::name(program.tensor(store.tensor).type.dtype));
+  return text;
+}
+
+std::string signature_of(const RowsProduct& product, const pattern::Nest& nest, const pattern::Program& program) {
+  std::string text = product.depthwise ? "depthwise" : product.matrix ? "matrix" : "windows";
+  if (product.windows) {
+    const auto list = [&](const char* what, auto&& field) {
+      text += fmt::format(" {}=", what);
+      for (size_t i = 0; i < product.windows->axes.size(); ++i) text += (i ? "x" : "") + field(product.windows->axes[i]).str();
+    };
+    list("kernel", [](const auto& axis) { return axis.kernel; });
+    list("stride", [](const auto& axis) { return axis.stride; });
+    list("dilation", [](const auto& axis) { return axis.dilation; });
+    if (!(product.windows->channel_stride == Dim(1))) text += " channels-first";
+  }
+  return fmt::format("{} {} epilogue={}", text, tilewright::name(product.shape.sum), sha256(epilogue_text(nest, program)).substr(0, 8));
+}
+
+float log2_of(double value) { return static_cast<float>(std::log2(std::max(value, 1e-9))); }
+
+}  // namespace
+
+bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, const Target& target) {
+  if (product.depthwise != (config.method == Method::depthwise)) return false;
+  if (product.depthwise) return config.block.rows >= 1 && config.block.rows <= 32;
+  const std::vector<ProductBlock> blocks = register_blocks(target);
+  if (std::find(blocks.begin(), blocks.end(), config.block) == blocks.end()) return false;
+  return config.method == Method::rows ? config.panel_bytes > 0 && config.strip_bytes > 0 : suits_winograd(product, target);
+}
+
+std::optional<KernelSpace> kernel_space(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target, const SpaceOptions& options) {
+  if (target.kind != TargetKind::cpu || kernel.stages.size() != 1 || kernel.product) return std::nullopt;
+  const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0]);
+  const std::optional<RowsProduct> product = nest ? find_rows_product(*nest, block.program) : std::nullopt;
+  if (!product) return std::nullopt;
+  const Sizes s(*product, target, options);
+  KernelSpace space;
+  space.signature = signature_of(*product, *nest, block.program);
+  space.shape = {{"batch", s.batch}, {"lines", s.lines}, {"line", s.line}, {"n", s.n}, {"k", s.k}};
+  if (product->windows) space.shape.emplace_back("channels", s.channels);
+  space.operations = 2.0 * static_cast<double>(s.rows()) * static_cast<double>(s.n) * static_cast<double>(s.k);
+  space.weight_bytes = s.groups * s.n * s.k * s.panel_element;
+
+  const ProductConfig guess = choose_method(*product, target, options.winograd);
+  const double expected = cycles_of(s, guess, options.threads);
+  space.configs = {guess};
+  space.cycles = {expected};
+  std::vector<std::pair<double, ProductConfig>> others;
+  for (const ProductConfig& config : all_configs(*product, s, target, options)) {
+    const double cycles = cycles_of(s, config, options.threads);
+    if (!(config == guess)) others.emplace_back(cycles, config);
+  }
+  double best = expected;
+  for (const auto& [cycles, config] : others) best = std::min(best, cycles);
+  std::stable_sort(others.begin(), others.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [cycles, config] : others) {
+    if (cycles > hopeless * best) break;
+    space.configs.push_back(config);
+    space.cycles.push_back(cycles);
+  }
+  return space;
+}
+
+std::map<std::string, int64_t> SpaceOptions::complete(const std::set<std::string>& symbols) const {
+  std::map<std::string, int64_t> all = sizes;
+  for (const std::string& symbol : symbols) all.emplace(symbol, usual_size(symbol));
+  return all;
+}
+
+int64_t usual_size(std::string_view symbol) {
+  std::string lower(symbol);
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower == "n" || lower == "b" || lower == "bs" || lower.find("batch") != std::string::npos ? 1 : 128;
+}
+
+double expected_cycles(const schedule::Block& block, const Target& target, const SpaceOptions& options) {
+  double cycles = 0;
+  for (const schedule::Kernel& kernel : block.kernels) {
+    if (const std::optional<KernelSpace> space = kernel_space(block, kernel, target, options)) {
+      cycles += space->cycles[0];
+      continue;
+    }
+    const auto evaluate = [&](const Dim& dim) {
+      std::set<std::string> symbols;
+      dim.collect_symbols(symbols);
+      return static_cast<double>(dim.evaluate(options.complete(symbols)));
+    };
+    // Others move their tensors, or multiply at a quarter of the peak.
+    double bytes = 0, operations = 0;
+    for (const TensorId id : kernel.tensors) {
+      const Type& type = block.program.tensor(id).type;
+      bytes += evaluate(product(type.dims)) * static_cast<double>(size_of(type.dtype));
+    }
+    for (const pattern::Pattern& stage : kernel.stages)
+      if (const auto* nest = std::get_if<pattern::Nest>(&stage); nest && pattern::classify(*nest) == pattern::NestKind::contract) operations += evaluate(product(nest->space));
+    cycles += std::max(bytes / shared_cache_bytes, operations * 4 / (target.vector_bytes / 2.0)) / options.threads + 2000;
+  }
+  return cycles;
+}
+
+std::vector<float> features(const KernelSpace& space, size_t index, const Target& target, int threads) {
+  const ProductConfig& c = space.configs.at(index);
+  std::map<std::string, int64_t> shape(space.shape.begin(), space.shape.end());
+  const int64_t lanes = target.vector_bytes / 4, width = c.block.vectors * lanes, n = shape["n"], k = shape["k"], line = shape["line"];
+  const auto used = [](int64_t all, int64_t piece) { return static_cast<float>(all) / static_cast<float>((all + piece - 1) / piece * piece); };
+  const auto floats = [](auto value) { return static_cast<float>(value); };
+  const bool winograd = c.method == Method::winograd;
+  const int64_t rows_in_line = winograd ? shape["lines"] * line / 4 : line;
+  return {log2_of(space.cycles[index]),
+          log2_of(space.cycles[index] / space.cycles[0]),
+          log2_of(static_cast<double>(shape["batch"] * shape["lines"])),
+          log2_of(static_cast<double>(line)),
+          log2_of(static_cast<double>(n)),
+          log2_of(static_cast<double>(k)),
+          log2_of(static_cast<double>(space.weight_bytes)),
+          log2_of(space.operations / static_cast<double>(std::max<int64_t>(space.weight_bytes, 1))),
+          floats(static_cast<int>(c.method)),
+          floats(c.block.rows),
+          floats(c.block.vectors),
+          floats(c.block.rows * c.block.vectors),
+          floats(c.block.rows + c.block.vectors) / floats(c.block.rows * c.block.vectors),
+          used(n, width),
+          used(std::max<int64_t>(rows_in_line, 1), c.block.rows),
+          floats(std::max<int64_t>(rows_in_line, 1) % c.block.rows),
+          log2_of(static_cast<double>(k * width * 4)),
+          floats(static_cast<int>(c.split)),
+          c.panel_bytes > 0 ? log2_of(static_cast<double>(c.panel_bytes)) : 0,
+          c.strip_bytes > 0 ? log2_of(static_cast<double>(c.strip_bytes)) : 0,
+          c.ahead ? 1.0F : 0.0F,
+          floats(threads)};
+}
+
+}  // namespace tilewright

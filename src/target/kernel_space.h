@@ -1,0 +1,50 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "schedule/schedule.h"
+#include "target/target.h"
+
+/// What a tuner chooses from: for one kernel, the configurations that its target can run and that may pay.
+namespace tilewright {
+
+/// Grows when configurations mean something else than before, or kernels changed so much that old measurements mislead.
+inline constexpr int space_version = 1;
+
+/// What the choice depends on beside the kernel and its target.
+struct SpaceOptions {
+  int threads = 1;
+  bool winograd = true;
+  std::map<std::string, int64_t> sizes = {};  ///< of named sizes, as a run is expected to have them; for others see usual_size()
+
+  /// `sizes`, and what `symbols` of them leave open.
+  std::map<std::string, int64_t> complete(const std::set<std::string>& symbols) const;
+};
+
+/// What a size of that name often is: 1 for batches, 128 for the rest.
+int64_t usual_size(std::string_view symbol);
+
+struct KernelSpace {
+  std::string signature;                               ///< what is computed, less its sizes
+  std::vector<std::pair<std::string, int64_t>> shape;  ///< the sizes, by name
+  double operations = 0;                               ///< multiplications and additions of a plain computation
+  int64_t weight_bytes = 0;
+  std::vector<schedule::ProductConfig> configs;  ///< the best guess first
+  std::vector<double> cycles;                    ///< a core's cycles that each is expected to take
+};
+
+/// nullopt: there is nothing to choose. For kernels that plan_kernels() has not seen.
+std::optional<KernelSpace> kernel_space(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target, const SpaceOptions& options);
+
+/// A core's cycles that the whole block is expected to take: a rough figure, for comparing ways to schedule a model.
+double expected_cycles(const schedule::Block& block, const Target& target, const SpaceOptions& options);
+
+/// The same kernel's numbers and a configuration's as a learner sees them: about the logarithms of sizes, costs and remainders.
+std::vector<float> features(const KernelSpace& space, size_t config, const Target& target, int threads);
+
+}  // namespace tilewright

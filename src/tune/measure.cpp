@@ -1,0 +1,303 @@
+#include "tune/measure.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/process.h"
+#include "target/build_cache.h"
+#include "target/resources.h"
+
+namespace tilewright::tune {
+namespace fs = std::filesystem;
+namespace {
+
+/// Held while something is measured, so that no two processes of a user measure at once.
+class MeasuringLock {
+ public:
+  MeasuringLock() : descriptor_(open((cache_folder() / "measuring.lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600)) {
+    if (descriptor_ >= 0) flock(descriptor_, LOCK_EX);
+  }
+  ~MeasuringLock() {
+    if (descriptor_ >= 0) close(descriptor_);
+  }
+  MeasuringLock(const MeasuringLock&) = delete;
+  MeasuringLock& operator=(const MeasuringLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+/// The program that measures, compiled when it is not there yet.
+fs::path runner_program(const BuildOptions& build) {
+  const BuildCache cache(build.cache, build.use_cache, build.cache_limit_bytes);
+  const fs::path sources = cache.resource_folder(), runner = sources / "src/tune/runner/measure.cpp", program = sources / "measure";
+  if (fs::exists(program)) return program;
+  const CompilerInfo compiler = find_compiler(find_target("native"), build);
+  const fs::path beside = sources / fmt::format("measure.{}", getpid());
+  const ProcessResult result =
+      run_process({compiler.command, "-std=c++20", "-O2", "-w", "-I" + (sources / "include").string(), runner.string(), "-o", beside.string(), "-ldl"});
+  if (result.exit_code != 0) fail(ErrorKind::internal, "internal error: the measuring program does not compile:\n{}", result.output.substr(0, 2000));
+  fs::rename(beside, program);
+  return program;
+}
+
+std::string job_text(const std::vector<Trial>& trials, const std::vector<std::vector<std::vector<int64_t>>>& inputs, int threads, double seconds) {
+  std::string text = fmt::format("threads {}\nseconds {}\n", threads, seconds);
+  size_t model = 0;
+  for (size_t t = 0; t < trials.size(); ++t) {
+    text += fmt::format("group {} {}\n", model, trials[t].configs.size());
+    for (const std::vector<int64_t>& dims : inputs[t]) {
+      text += fmt::format("input {}", dims.size());
+      for (const int64_t dim : dims) text += fmt::format(" {}", dim);
+      text += "\n";
+    }
+    model += trials[t].configs.size();
+  }
+  return text;
+}
+
+struct Sources {
+  EmittedSources emitted;
+  std::vector<std::vector<std::vector<int64_t>>> inputs;  ///< dims, by trial
+};
+
+Sources emit(const std::vector<Trial>& trials, const Target& target, const SpaceOptions& options, int units) {
+  Sources sources;
+  std::vector<ModelSource> models;
+  for (const Trial& trial : trials) {
+    for (const schedule::ProductConfig& config : trial.configs) {
+      Candidate candidate = make_candidate(*trial.subject, config, target, options);
+      if (&config == &trial.configs.front()) sources.inputs.push_back(candidate.inputs);
+      models.push_back(std::move(candidate.model));
+    }
+  }
+  sources.emitted = emit_sources(models, target, units);
+  return sources;
+}
+
+DType stored_type(const Subject& subject) {
+  const schedule::Kernel& kernel = subject.block->kernels.at(static_cast<size_t>(subject.kernel));
+  const auto& nest = std::get<pattern::Nest>(kernel.stages.at(0));
+  return subject.block->program.tensor(nest.outputs.at(0).tensor).type.dtype;
+}
+
+int64_t sum_length(const KernelSpace& space) {
+  for (const auto& [name, value] : space.shape)
+    if (name == "k") return value;
+  return 1;
+}
+
+std::vector<float> features_of(const Subject& subject, const schedule::ProductConfig& config, const Target& target, int threads) {
+  const auto& configs = subject.space.configs;
+  const auto found = std::find(configs.begin(), configs.end(), config);
+  return found == configs.end() ? std::vector<float>() : features(subject.space, static_cast<size_t>(found - configs.begin()), target, threads);
+}
+
+/// Reads the runner's lines. `promised`: by model.
+std::map<size_t, Measurement> read_results(const std::string& text, const std::vector<double>& promised) {
+  std::map<size_t, Measurement> results;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string kind, ratio, seconds, error;
+    size_t model = 0;
+    words >> kind >> model;
+    if (kind == "failed") results[model].status = Measurement::Status::failed;
+    if (kind != "result") continue;
+    Measurement m;
+    words >> ratio >> seconds >> m.rounds >> error;
+    m.ratio = std::strtod(ratio.c_str(), nullptr);
+    m.seconds = std::strtod(seconds.c_str(), nullptr);
+    m.error = std::strtod(error.c_str(), nullptr);  // "inf" too
+    if (model < promised.size() && !(m.error <= promised[model])) m.status = Measurement::Status::wrong;
+    results[model] = m;
+  }
+  return results;
+}
+
+std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options) {
+  const BuildCache cache(options.build.cache, options.build.use_cache, options.build.cache_limit_bytes);
+  const ScratchFolder scratch(cache.scratch_parent());
+  const fs::path library = scratch.path() / "candidates.so", job = scratch.path() / "job";
+  {
+    const Sources sources = emit(trials, target, options.space, 4);
+    build_library(sources.emitted, target, library, options.build);
+    write_file(job, job_text(trials, sources.inputs, options.space.threads, options.seconds));
+  }
+  std::vector<double> promised;
+  for (const Trial& trial : trials) promised.insert(promised.end(), trial.configs.size(), promised_error(sum_length(trial.subject->space), stored_type(*trial.subject)));
+  const fs::path program = runner_program(options.build);
+  const MeasuringLock lock;
+  const ProcessResult result = run_process({program.string(), library.string(), job.string()});
+  const std::map<size_t, Measurement> results = read_results(result.output, promised);
+  std::vector<std::vector<Measurement>> all;
+  size_t model = 0;
+  for (const Trial& trial : trials) {
+    all.emplace_back();
+    for (const schedule::ProductConfig& config : trial.configs) {
+      const auto found = results.find(model++);
+      Measurement m = found != results.end() ? found->second : Measurement{};
+      // One that is alone with its reference and kills the runner fails; else who did it shows when they run alone.
+      if (found == results.end() && result.exit_code != 0 && !(options.build.cancelled && options.build.cancelled()) && trials.size() == 1 && trial.configs.size() <= 2)
+        m.status = Measurement::Status::failed;
+      m.config = schedule::print(config);
+      m.features = features_of(*trial.subject, config, target, options.space.threads);
+      all.back().push_back(m);
+    }
+  }
+  return all;
+}
+
+bool is_missing(const Measurement& m) { return m.status == Measurement::Status::good && m.rounds == 0; }
+
+}  // namespace
+
+double promised_error(int64_t k, DType dtype) {
+  const double step = dtype == DType::f64 ? 0x1p-52 : dtype == DType::f16 ? 0x1p-10 : dtype == DType::bf16 ? 0x1p-7 : 0x1p-23;
+  // Each of two sums wanders by half a step a product, as the root of their number; Winograd's method has four times the roundings.
+  return dtype == DType::f32 || dtype == DType::f64 ? step * (4 + 2 * std::sqrt(static_cast<double>(k))) : step;
+}
+
+std::vector<std::vector<Measurement>> measure(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options) {
+  std::vector<std::vector<Measurement>> all;
+  const auto cancelled = [&] { return options.build.cancelled && options.build.cancelled(); };
+  try {
+    all = measure_together(trials, target, options);
+  } catch (const Error& problem) {
+    if (problem.kind() != ErrorKind::internal || cancelled()) throw;
+    for (const Trial& trial : trials) {
+      all.emplace_back();
+      for (const schedule::ProductConfig& config : trial.configs) all.back().push_back({.config = schedule::print(config)});
+    }
+    if (trials.size() == 1 && trials[0].configs.size() <= 2) {
+      for (Measurement& m : all[0]) m.status = Measurement::Status::failed;
+      return all;
+    }
+  }
+  if ((trials.size() == 1 && trials[0].configs.size() <= 2) || cancelled()) return all;
+  // What a broken neighbour kept from being measured gets a library of its own.
+  for (size_t t = 0; t < trials.size(); ++t)
+    for (size_t c = 1; c < trials[t].configs.size(); ++c)
+      if (is_missing(all[t][c])) {
+        const auto alone = measure({{trials[t].subject, {trials[t].configs[0], trials[t].configs[c]}}}, target, options);
+        if (is_missing(all[t][0])) all[t][0] = alone[0][0];
+        all[t][c] = alone[0][1];
+      }
+  return all;
+}
+
+std::vector<double> measure_models(const fs::path& library, size_t count, const std::vector<std::vector<int64_t>>& inputs, int threads, double seconds,
+                                   const BuildOptions& build) {
+  const BuildCache cache(build.cache, build.use_cache, build.cache_limit_bytes);
+  const ScratchFolder scratch(cache.scratch_parent());
+  std::string text = fmt::format("threads {}\nseconds {}\ngroup 0 {}\nwhole\n", threads, seconds, count);
+  for (const std::vector<int64_t>& dims : inputs) {
+    text += fmt::format("input {}", dims.size());
+    for (const int64_t dim : dims) text += fmt::format(" {}", dim);
+    text += "\n";
+  }
+  write_file(scratch.path() / "job", text);
+  const fs::path program = runner_program(build);
+  const MeasuringLock lock;
+  const ProcessResult result = run_process({program.string(), library.string(), (scratch.path() / "job").string()});
+  const std::map<size_t, Measurement> results = read_results(result.output, {});
+  std::vector<double> ratios;
+  for (size_t i = 0; i < count; ++i) {
+    const auto found = results.find(i);
+    if (found == results.end() || found->second.status != Measurement::Status::good) return {};
+    ratios.push_back(found->second.ratio);
+  }
+  return ratios;
+}
+
+void emit_trials(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options, const fs::path& folder) {
+  const Sources sources = emit(trials, target, options.space, 8);
+  write_source_folder(sources.emitted, target, folder, options.build);
+  write_file(folder / "job.txt", job_text(trials, sources.inputs, options.space.threads, options.seconds));
+  nlohmann::json models = nlohmann::json::array();
+  for (const Trial& trial : trials)
+    for (const schedule::ProductConfig& config : trial.configs) {
+      const KernelKey key = key_of(trial.subject->space);
+      models.push_back({{"signature", key.signature},
+                        {"shape", key.shape},
+                        {"config", schedule::print(config)},
+                        {"features", features_of(*trial.subject, config, target, options.space.threads)},
+                        {"promised", promised_error(sum_length(trial.subject->space), stored_type(*trial.subject))}});
+    }
+  const nlohmann::json header = {{"tilewright trials", 1}, {"target", target.name}, {"threads", options.space.threads}, {"space", space_version}, {"models", models}};
+  write_file(folder / "trials.json", header.dump() + "\n");
+  write_file(folder / "measure.sh",
+             "#!/bin/sh\n# Builds the candidates, measures them, and writes results.txt, which `tilewright tune --ingest results.txt` takes.\nset -e\n"
+             "cd \"$(dirname \"$0\")\"\nmake -j\n${CXX:-g++} -std=c++20 -O2 -Iinclude src/tune/runner/measure.cpp -o measure -ldl\n"
+             "{ cat trials.json; echo \"compiler $(${CXX:-g++} --version | head -n 1)\"; ./measure ./model.so job.txt; } > results.part\n"
+             "mv results.part results.txt\n");
+}
+
+int64_t ingest(const fs::path& results, Database& database) {
+  const std::string text = read_file(results, int64_t{1} << 30);
+  const auto refuse = [&](const std::string& why) {
+    fail(ErrorKind::invalid_input, "'{}' is no results.txt of a folder that `tilewright tune --emit` wrote: {}", results.string(), why);
+  };
+  const size_t end = text.find('\n');
+  if (end == std::string::npos) refuse("it has no lines");
+  Place place;
+  struct Model {
+    KernelKey kernel;
+    std::string config;
+    std::vector<float> features;
+  };
+  std::vector<Model> models;
+  std::vector<double> promised;
+  std::string target_name;
+  int threads = 0;
+  try {
+    const nlohmann::json header = nlohmann::json::parse(text.substr(0, end));
+    if (header.at("tilewright trials").get<int>() != 1) refuse("another version wrote it");
+    place.space = header.at("space");
+    threads = header.at("threads");
+    target_name = header.at("target");
+    for (const nlohmann::json& model : header.at("models")) {
+      schedule::parse_product_config(model.at("config").get<std::string>());
+      models.push_back({{model.at("signature"), model.at("shape")}, model.at("config"), model.at("features")});
+      promised.push_back(model.at("promised"));
+    }
+  } catch (const nlohmann::json::exception& problem) {
+    refuse(problem.what());
+  }
+  std::string machine;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("machine ")) machine = line.substr(8);
+    if (line.starts_with("compiler ")) place.compiler = line.substr(9);
+  }
+  if (machine.empty() || place.compiler.empty()) refuse("the machine or the compiler is not named");
+  place.machine = machine_fingerprint(machine, find_target(target_name), threads);
+  std::map<KernelKey, std::vector<Measurement>, decltype([](const KernelKey& a, const KernelKey& b) {
+             return std::tie(a.signature, a.shape) < std::tie(b.signature, b.shape);
+           })>
+      by_kernel;
+  int64_t count = 0;
+  for (auto& [model, measurement] : read_results(text, promised)) {
+    if (model >= models.size()) refuse(fmt::format("there is no model {}", model));
+    Measurement m = measurement;
+    m.config = models[model].config;
+    m.features = models[model].features;
+    by_kernel[models[model].kernel].push_back(m);
+    ++count;
+  }
+  if (count == 0) refuse("it has no results");
+  for (const auto& [kernel, measurements] : by_kernel) database.add(place, kernel, measurements);
+  return count;
+}
+
+}  // namespace tilewright::tune
