@@ -66,7 +66,7 @@ class Extraction {
     const Type all{DType::f32, {parts, part}}, sums{DType::f32, {parts}};
     const TensorId from = program_.add_tensor(all, "swept"), to = program_.add_tensor(sums, "sweep");
     NestBuilder builder({parts, part}, 1);
-    builder.store(to, builder.reduce(pattern::ReduceOp::max, builder.load_broadcast(from, all), DType::f32));
+    builder.store(to, builder.reduce(pattern::ReduceOp::max, builder.load(from, DType::f32, pattern::Map::identity(all.dims)), DType::f32));
     program_.patterns.emplace_back(builder.finish("sweep"));
     program_.inputs.push_back(from);
     program_.outputs.push_back(to);

@@ -125,21 +125,33 @@ std::map<size_t, Measurement> read_results(const std::string& text, const std::v
   return results;
 }
 
+bool is_cancelled(const MeasureOptions& options) { return options.build.cancelled && options.build.cancelled(); }
+
+/// Builds all in one library and runs it. Results are missing where the library does not build or the runner dies.
 std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options) {
   const BuildCache cache(options.build.cache, options.build.use_cache, options.build.cache_limit_bytes);
   const ScratchFolder scratch(cache.scratch_parent());
-  const fs::path library = scratch.path() / "candidates.so", job = scratch.path() / "job";
+  const fs::path library = scratch.path() / "candidates.so", job = scratch.path() / "job", program = runner_program(options.build);
+  ProcessResult result;
   {
     const Sources sources = emit(trials, target, options.space, 4);
-    build_library(sources.emitted, target, library, options.build);
     write_file(job, job_text(trials, sources.inputs, options.space.threads, options.seconds));
+    try {
+      build_library(sources.emitted, target, library, options.build);
+      result.exit_code = 0;
+    } catch (const Error& problem) {
+      // A candidate that the compiler refuses is one less; anything else is no fault of a candidate.
+      if (problem.kind() != ErrorKind::internal) throw;
+    }
+  }
+  if (result.exit_code == 0) {
+    const MeasuringLock lock;
+    result = run_process({program.string(), library.string(), job.string()});
   }
   std::vector<double> promised;
   for (const Trial& trial : trials) promised.insert(promised.end(), trial.configs.size(), promised_error(sum_length(trial.subject->space), stored_type(*trial.subject)));
-  const fs::path program = runner_program(options.build);
-  const MeasuringLock lock;
-  const ProcessResult result = run_process({program.string(), library.string(), job.string()});
   const std::map<size_t, Measurement> results = read_results(result.output, promised);
+  const bool alone = trials.size() == 1 && trials[0].configs.size() <= 2;
   std::vector<std::vector<Measurement>> all;
   size_t model = 0;
   for (const Trial& trial : trials) {
@@ -148,8 +160,7 @@ std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>&
       const auto found = results.find(model++);
       Measurement m = found != results.end() ? found->second : Measurement{};
       // One that is alone with its reference and kills the runner fails; else who did it shows when they run alone.
-      if (found == results.end() && result.exit_code != 0 && !(options.build.cancelled && options.build.cancelled()) && trials.size() == 1 && trial.configs.size() <= 2)
-        m.status = Measurement::Status::failed;
+      if (found == results.end() && result.exit_code != 0 && !is_cancelled(options) && alone) m.status = Measurement::Status::failed;
       m.config = schedule::print(config);
       m.features = features_of(*trial.subject, config, target, options.space.threads);
       all.back().push_back(m);
@@ -169,22 +180,8 @@ double promised_error(int64_t k, DType dtype) {
 }
 
 std::vector<std::vector<Measurement>> measure(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options) {
-  std::vector<std::vector<Measurement>> all;
-  const auto cancelled = [&] { return options.build.cancelled && options.build.cancelled(); };
-  try {
-    all = measure_together(trials, target, options);
-  } catch (const Error& problem) {
-    if (problem.kind() != ErrorKind::internal || cancelled()) throw;
-    for (const Trial& trial : trials) {
-      all.emplace_back();
-      for (const schedule::ProductConfig& config : trial.configs) all.back().push_back({.config = schedule::print(config)});
-    }
-    if (trials.size() == 1 && trials[0].configs.size() <= 2) {
-      for (Measurement& m : all[0]) m.status = Measurement::Status::failed;
-      return all;
-    }
-  }
-  if ((trials.size() == 1 && trials[0].configs.size() <= 2) || cancelled()) return all;
+  std::vector<std::vector<Measurement>> all = measure_together(trials, target, options);
+  if ((trials.size() == 1 && trials[0].configs.size() <= 2) || is_cancelled(options)) return all;
   // What a broken neighbour kept from being measured gets a library of its own.
   for (size_t t = 0; t < trials.size(); ++t)
     for (size_t c = 1; c < trials[t].configs.size(); ++c)
