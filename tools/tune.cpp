@@ -41,7 +41,8 @@ int emit(const Choice& choice, const CompileOptions& compile, const tune::TuneOp
     std::vector<tune::Trial> mine;
     for (size_t i = static_cast<size_t>(part); i < trials.size(); i += static_cast<size_t>(choice.parts)) mine.push_back(trials[i]);
     if (mine.empty()) break;
-    const std::filesystem::path folder = choice.parts == 1 ? std::filesystem::path(choice.emit) : std::filesystem::path(choice.emit) / fmt::format("part{}", part);
+    const std::filesystem::path folder =
+        choice.parts == 1 ? std::filesystem::path(choice.emit) : std::filesystem::path(choice.emit) / fmt::format("part{}", part);
     tune::emit_trials(mine, target, search.measure, folder);
     fmt::print("wrote      {}: {} kernels; run `sh measure.sh` there, then `tilewright tune --ingest results.txt` here\n", folder.string(), mine.size());
   }
@@ -110,7 +111,8 @@ void add_tune(CLI::App& app, int& exit_code) {
   command->add_option("--strategy", choice->strategy, "what to measure next: learned, or (to compare with) analytical, random")
       ->capture_default_str()
       ->check(CLI::IsMember({"learned", "analytical", "random"}));
-  command->add_flag("--resume,!--fresh", [choice](int64_t resume) { choice->fresh = resume < 0; }, "go on with what is known (the default); --fresh measures anew");
+  command->add_flag(
+      "--resume,!--fresh", [choice](int64_t resume) { choice->fresh = resume < 0; }, "go on with what is known (the default); --fresh measures anew");
   command->add_option("--seconds", choice->seconds, "for a kernel's candidates of one round, at most")->capture_default_str()->check(CLI::Range(0.01, 600.0));
   command->add_option("--report", choice->report, "write what changed and why as text there");
   command->add_option("--plot", choice->plot, "write it as a picture (SVG) there");

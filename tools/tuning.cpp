@@ -58,8 +58,8 @@ std::filesystem::path TuningOptions::path() const { return database.empty() ? tu
 
 void print_progress(const tune::Progress& p) {
   static double last = -10;
-  const std::string line = fmt::format("tune       {}/{} kernels, {} configurations measured, gain so far {:.1f} %, {} spent, about {} left", p.decided, p.kernels,
-                                       p.measured, 100 * p.gain, clock_text(p.seconds), clock_text(p.left));
+  const std::string line = fmt::format("tune       {}/{} kernels, {} configurations measured, gain so far {:.1f} %, {} spent, about {} left", p.decided,
+                                       p.kernels, p.measured, 100 * p.gain, clock_text(p.seconds), clock_text(p.left));
   if (isatty(2)) {
     std::fprintf(stderr, "\r\033[K%s", line.c_str());
   } else if (p.seconds - last >= 10) {
@@ -125,7 +125,8 @@ std::string tuning_plot(const ModelTuning& tuning) {
   const int height = top + row * static_cast<int>(kernels.size()) + 10;
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"11\">\n"
-      "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"22\" font-size=\"14\">Milliseconds a run by kernel: default (grey), as measured "
+      "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"22\" font-size=\"14\">Milliseconds a run by kernel: default (grey), as "
+      "measured "
       "best (blue)</text>\n",
       left + width + 120, height);
   int y = top;

@@ -64,8 +64,8 @@ std::vector<Variant> variants_of(const std::filesystem::path& path, const Compil
   return variants;
 }
 
-void measure_whole(ModelTuning& result, const std::filesystem::path& path, const CompileOptions& options, const tune::TuneOptions& search, tune::Database& database,
-                   const tune::Place& place) {
+void measure_whole(ModelTuning& result, const std::filesystem::path& path, const CompileOptions& options, const tune::TuneOptions& search,
+                   tune::Database& database, const tune::Place& place) {
   const Target& target = find_target(options.target);
   const std::vector<Variant> variants = variants_of(path, options, target);
   std::vector<Prepared> models;
@@ -84,8 +84,8 @@ void measure_whole(ModelTuning& result, const std::filesystem::path& path, const
   CompileOptions build = untuned(options);
   build_models(models, scratch.path() / "variants.so", build);
   models.clear();
-  const std::vector<double> ratios =
-      tune::measure_models(scratch.path() / "variants.so", variants.size(), inputs, tuned_threads(options.tuning), std::max(10.0, 4 * search.measure.seconds), options.build);
+  const std::vector<double> ratios = tune::measure_models(scratch.path() / "variants.so", variants.size(), inputs, tuned_threads(options.tuning),
+                                                          std::max(10.0, 4 * search.measure.seconds), options.build);
   if (ratios.empty()) return;
   size_t best = 0;
   for (size_t i = 0; i < variants.size(); ++i) {

@@ -61,7 +61,8 @@ void TunedChoices::add_to(CompileReport& report) const {
   report.tuned += known_;
   report.untuned += static_cast<int>(missing_.size());
   if (!must_know_ || missing_.empty()) return;
-  fail(ErrorKind::environment, "{} of {} kernels were never measured on this machine ({}), the first: {}; run `tilewright tune` on the model, or compile without "
+  fail(ErrorKind::environment,
+       "{} of {} kernels were never measured on this machine ({}), the first: {}; run `tilewright tune` on the model, or compile without "
        "--error-on-miss",
        missing_.size(), known_ + static_cast<int>(missing_.size()), place_.machine, missing_[0]);
 }

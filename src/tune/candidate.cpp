@@ -47,8 +47,7 @@ class Extraction {
     for (const std::string& symbol : pattern::symbols_of(nest)) symbols_.insert(symbol);
     for (const TensorId id : kernel().tensors)
       for (const Dim& dim : subject_.block->program.tensor(id).type.dims) dim.collect_symbols(symbols_);
-    for (const std::string& symbol : symbols_)
-      program_.inputs.push_back(program_.add_tensor({DType::boolean, {Dim::symbol(symbol)}}, "size of " + symbol));
+    for (const std::string& symbol : symbols_) program_.inputs.push_back(program_.add_tensor({DType::boolean, {Dim::symbol(symbol)}}, "size of " + symbol));
   }
 
   TensorId tensor(TensorId id) {

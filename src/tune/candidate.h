@@ -13,11 +13,11 @@ namespace tilewright::tune {
 /// A kernel that has something to choose.
 struct Subject {
   std::shared_ptr<const schedule::Block> block;
-  int kernel = -1;         ///< of the block
-  int uses = 1;            ///< kernels of the model that are the same
-  bool cold = true;        ///< whether other kernels push its weights out of the caches before it runs again
+  int kernel = -1;   ///< of the block
+  int uses = 1;      ///< kernels of the model that are the same
+  bool cold = true;  ///< whether other kernels push its weights out of the caches before it runs again
   KernelSpace space;
-  std::string name;        ///< the first such kernel's nodes in the model
+  std::string name;  ///< the first such kernel's nodes in the model
 };
 
 /// Kernels of the block, its branches and loop bodies that have a choice, each once.

@@ -63,8 +63,15 @@ void CostModel::fit(const std::vector<std::vector<float>>& rows, const std::vect
     const DMatrixHandle handle = matrix.handle();
     check(XGBoosterCreate(&handle, 1, &booster));
     trees_.push_back(booster);
-    for (const auto& [name, value] : {std::pair{"objective", "reg:squarederror"}, {"eta", "0.2"}, {"max_depth", "6"}, {"min_child_weight", "1"}, {"lambda", "1"},
-                                      {"subsample", "0.9"}, {"base_score", "0"}, {"nthread", "1"}, {"verbosity", "0"}})
+    for (const auto& [name, value] : {std::pair{"objective", "reg:squarederror"},
+                                      {"eta", "0.2"},
+                                      {"max_depth", "6"},
+                                      {"min_child_weight", "1"},
+                                      {"lambda", "1"},
+                                      {"subsample", "0.9"},
+                                      {"base_score", "0"},
+                                      {"nthread", "1"},
+                                      {"verbosity", "0"}})
       check(XGBoosterSetParam(booster, name, value));
     check(XGBoosterSetParam(booster, "seed", std::to_string(seed_ + static_cast<unsigned>(member)).c_str()));
     for (int round = 0; round < boosting_rounds; ++round) check(XGBoosterUpdateOneIter(booster, round, handle));
@@ -81,7 +88,8 @@ std::vector<Prediction> CostModel::predict(const std::vector<std::vector<float>>
     const float* values = nullptr;
     check(XGBoosterPredict(tree, matrix.handle(), 0, 0, 0, &count, &values));
     ensure(count == rows.size(), "a prediction a row");
-    for (size_t i = 0; i < rows.size(); ++i) sums[i] += static_cast<double>(values[i]), squares[i] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+    for (size_t i = 0; i < rows.size(); ++i)
+      sums[i] += static_cast<double>(values[i]), squares[i] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
   }
   const auto members = static_cast<double>(trees_.size());
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -65,7 +65,8 @@ class Database::Statement {
     return *this;
   }
   Statement& bind(const std::vector<float>& values) {
-    check(sqlite3_bind_blob(statement_, ++bound_, values.empty() ? "" : static_cast<const void*>(values.data()), static_cast<int>(values.size() * sizeof(float)), SQLITE_TRANSIENT));
+    check(sqlite3_bind_blob(statement_, ++bound_, values.empty() ? "" : static_cast<const void*>(values.data()),
+                            static_cast<int>(values.size() * sizeof(float)), SQLITE_TRANSIENT));
     return *this;
   }
   Statement& bind(int value) { return bind(int64_t{value}); }
@@ -203,9 +204,10 @@ void Database::add(const Place& place, const KernelKey& kernel, const std::vecto
 }
 
 std::vector<Measurement> Database::measurements(const Place& place, const KernelKey& kernel) const {
-  Statement find(handle_,
-                 "select config, status, ratio, seconds, error, rounds, features from measurements join places on place=places.id join kernels on kernel=kernels.id "
-                 "where machine=? and compiler=? and space=? and signature=? and shape=? order by ratio");
+  Statement find(
+      handle_,
+      "select config, status, ratio, seconds, error, rounds, features from measurements join places on place=places.id join kernels on kernel=kernels.id "
+      "where machine=? and compiler=? and space=? and signature=? and shape=? order by ratio");
   find.bind(place.machine).bind(place.compiler).bind(place.space).bind(kernel.signature).bind(kernel.shape);
   std::vector<Measurement> all;
   while (find.step())
@@ -288,7 +290,13 @@ void Database::export_to(const std::filesystem::path& file) const {
   for (const Row& row : all()) {
     nlohmann::json json = to_json(row.place, row.kernel);
     const Measurement& m = row.measurement;
-    json.update({{"config", m.config}, {"status", static_cast<int>(m.status)}, {"ratio", m.ratio}, {"seconds", m.seconds}, {"error", m.error}, {"rounds", m.rounds}, {"features", m.features}});
+    json.update({{"config", m.config},
+                 {"status", static_cast<int>(m.status)},
+                 {"ratio", m.ratio},
+                 {"seconds", m.seconds},
+                 {"error", m.error},
+                 {"rounds", m.rounds},
+                 {"features", m.features}});
     write(json);
   }
   for (const ChoiceRow& row : choices()) {
@@ -322,10 +330,15 @@ int64_t Database::import_from(const std::filesystem::path& file) {
       }
       const int status = json.at("status");
       if (status < 0 || status > 2) throw std::runtime_error("no such status");
-      put(Row{place, kernel, {config, static_cast<Measurement::Status>(status), json.at("ratio"), json.at("seconds"), json.at("error"), json.at("rounds"), json.at("features")}}, false);
+      put(Row{place,
+              kernel,
+              {config, static_cast<Measurement::Status>(status), json.at("ratio"), json.at("seconds"), json.at("error"), json.at("rounds"),
+               json.at("features")}},
+          false);
       ++count;
     } catch (const std::exception& problem) {
-      fail(ErrorKind::invalid_input, "line {} of '{}' is no line of an exported tuning database: {}; nothing was imported", number, file.string(), problem.what());
+      fail(ErrorKind::invalid_input, "line {} of '{}' is no line of an exported tuning database: {}; nothing was imported", number, file.string(),
+           problem.what());
     }
   }
   if (number == 0) fail(ErrorKind::invalid_input, "'{}' is empty; `tilewright tune export` writes such files", file.string());
@@ -350,7 +363,8 @@ int64_t Database::prune(const std::string& keep) {
     Statement(handle_, fmt::format("delete from {} where {}", table, gone).c_str()).bind(space_version).bind(keep).bind(keep).run();
     dropped = sqlite3_changes(handle_);
   }
-  Statement(handle_, "delete from places where id not in (select place from measurements union select place from choices union select place from models)").run();
+  Statement(handle_, "delete from places where id not in (select place from measurements union select place from choices union select place from models)")
+      .run();
   Statement(handle_, "delete from kernels where id not in (select kernel from measurements union select kernel from choices)").run();
   transaction.commit();
   return dropped;

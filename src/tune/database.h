@@ -44,7 +44,7 @@ struct Measurement {
 /// What was decided for a kernel.
 struct Choice {
   std::string config;
-  double ratio = 1;       ///< expected time by the default configuration's
+  double ratio = 1;         ///< expected time by the default configuration's
   double thoroughness = 0;  ///< share of the space that was considered: below 1 a longer search may find more
 };
 

@@ -149,7 +149,8 @@ std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>&
     result = run_process({program.string(), library.string(), job.string()});
   }
   std::vector<double> promised;
-  for (const Trial& trial : trials) promised.insert(promised.end(), trial.configs.size(), promised_error(sum_length(trial.subject->space), stored_type(*trial.subject)));
+  for (const Trial& trial : trials)
+    promised.insert(promised.end(), trial.configs.size(), promised_error(sum_length(trial.subject->space), stored_type(*trial.subject)));
   const std::map<size_t, Measurement> results = read_results(result.output, promised);
   const bool alone = trials.size() == 1 && trials[0].configs.size() <= 2;
   std::vector<std::vector<Measurement>> all;
@@ -231,7 +232,8 @@ void emit_trials(const std::vector<Trial>& trials, const Target& target, const M
                         {"features", features_of(*trial.subject, config, target, options.space.threads)},
                         {"promised", promised_error(sum_length(trial.subject->space), stored_type(*trial.subject))}});
     }
-  const nlohmann::json header = {{"tilewright trials", 1}, {"target", target.name}, {"threads", options.space.threads}, {"space", space_version}, {"models", models}};
+  const nlohmann::json header = {
+      {"tilewright trials", 1}, {"target", target.name}, {"threads", options.space.threads}, {"space", space_version}, {"models", models}};
   write_file(folder / "trials.json", header.dump() + "\n");
   write_file(folder / "measure.sh",
              "#!/bin/sh\n# Builds the candidates, measures them, and writes results.txt, which `tilewright tune --ingest results.txt` takes.\nset -e\n"
@@ -279,9 +281,8 @@ int64_t ingest(const fs::path& results, Database& database) {
   }
   if (machine.empty() || place.compiler.empty()) refuse("the machine or the compiler is not named");
   place.machine = machine_fingerprint(machine, find_target(target_name), threads);
-  std::map<KernelKey, std::vector<Measurement>, decltype([](const KernelKey& a, const KernelKey& b) {
-             return std::tie(a.signature, a.shape) < std::tie(b.signature, b.shape);
-           })>
+  std::map<KernelKey, std::vector<Measurement>,
+           decltype([](const KernelKey& a, const KernelKey& b) { return std::tie(a.signature, a.shape) < std::tie(b.signature, b.shape); })>
       by_kernel;
   int64_t count = 0;
   for (auto& [model, measurement] : read_results(text, promised)) {

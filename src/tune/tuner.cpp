@@ -138,7 +138,8 @@ class Tuner {
     std::vector<float> targets;
     for (const Row& row : database_.all()) {
       const Measurement& m = row.measurement;
-      if (row.place.machine != place_.machine || row.place.space != place_.space || m.status != Measurement::Status::good || m.features.size() < 2 || !(m.ratio > 0))
+      if (row.place.machine != place_.machine || row.place.space != place_.space || m.status != Measurement::Status::good || m.features.size() < 2 ||
+          !(m.ratio > 0))
         continue;
       rows.push_back(m.features);
       // The second feature is the estimated ratio's logarithm.
@@ -247,7 +248,9 @@ class Tuner {
     const size_t best = search.best();
     const double ratio = search.measured.count(best) ? std::exp2(search.measured.at(best)) : 1;
     Choice choice{schedule::print(search.subject->space.configs[ratio < worth_it ? best : 0]), ratio < worth_it ? ratio : 1, 1};
-    const bool searched = !cancelled() && (options_.mode == Mode::fast ? search.batches > 0 : search.expected_gain < enough || search.results.size() >= search.subject->space.configs.size());
+    const bool searched =
+        !cancelled() &&
+        (options_.mode == Mode::fast ? search.batches > 0 : search.expected_gain < enough || search.results.size() >= search.subject->space.configs.size());
     choice.thoroughness = !searched ? stopped_thoroughness : wanted_thoroughness();
     search.done = searched;
     database_.choose(place_, search.key, choice);

@@ -29,9 +29,9 @@ struct Progress {
 struct TuneOptions {
   Mode mode = Mode::full;
   Strategy strategy = Strategy::learned;
-  double budget = 0;     ///< seconds; 0: no limit
-  std::string kernels;   ///< a regular expression over the kernels' names in the model; empty: all
-  bool fresh = false;    ///< measures again what the database knows
+  double budget = 0;    ///< seconds; 0: no limit
+  std::string kernels;  ///< a regular expression over the kernels' names in the model; empty: all
+  bool fresh = false;   ///< measures again what the database knows
   MeasureOptions measure;
   std::function<void(const Progress&)> progress;
 };
@@ -43,8 +43,8 @@ struct KernelResult {
   size_t space = 0;             ///< configurations
   int known = 0, measured = 0;  ///< of them: from the database, in this call
   std::string standard, chosen;
-  double ratio = 1;             ///< expected time of the choice by the default's
-  double seconds = 0;           ///< the default's
+  double ratio = 1;    ///< expected time of the choice by the default's
+  double seconds = 0;  ///< the default's
 };
 
 struct TuneResult {
@@ -58,7 +58,8 @@ struct TuneResult {
 TuneResult tune_kernels(const std::vector<Subject>& subjects, const Target& target, const Place& place, Database& database, const TuneOptions& options);
 
 /// Subjects and what to measure of them elsewhere: the default and the most promising ones, `count` a kernel.
-std::vector<Trial> trials_for(const std::vector<Subject>& subjects, const Target& target, const Place& place, Database& database, const TuneOptions& options, size_t count);
+std::vector<Trial> trials_for(const std::vector<Subject>& subjects, const Target& target, const Place& place, Database& database, const TuneOptions& options,
+                              size_t count);
 
 /// Chooses from what is measured, without measuring: for results that came from elsewhere.
 void choose_best(const std::vector<Subject>& subjects, const Place& place, Database& database);

@@ -23,8 +23,9 @@ class RowsEmitter : ProductText {
     right();
     epilogue(shape_.batch, shape_.m);
     using Split = schedule::ProductConfig::Split;
-    const char* const split = config_.split == Split::automatic ? "" : config_.split == Split::panels ? ", .split = tile::RowsBlocking::Split::panels"
-                                                                                                     : ", .split = tile::RowsBlocking::Split::rows";
+    const char* const split = config_.split == Split::automatic ? ""
+                              : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
+                                                                : ", .split = tile::RowsBlocking::Split::rows";
     out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team,", value_type(shape_.sum),
                           config_.block.rows, config_.block.vectors, product_.step(), panel_type(), tail(product_.line()), text(shape_.batch.extent()),
                           text(shape_.n.extent())));

@@ -84,7 +84,8 @@ double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   // Shares that do not come out even: the largest one counts.
   const auto uneven = [&](int64_t tasks) { return static_cast<double>(ceil_div(tasks, threads)) * t / static_cast<double>(tasks); };
   const bool by_rows = config.split == Split::rows || (config.split == Split::automatic && s.batch * d.panels < threads);
-  const double tail = by_rows ? uneven(std::min<int64_t>(int64_t{4} * threads, d.strips) * (config.split == Split::rows ? s.batch : 1)) : uneven(s.batch * d.panels);
+  const double tail =
+      by_rows ? uneven(std::min<int64_t>(int64_t{4} * threads, d.strips) * (config.split == Split::rows ? s.batch : 1)) : uneven(s.batch * d.panels);
   // Panels come from the shared cache: to every thread where rows are shared out, each panel to one where panels are.
   const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (by_rows ? 1 : 1 / t) / shared_cache_bytes;
   const double share = compute / t * tail;
@@ -100,7 +101,8 @@ double depthwise_cycles(const Sizes& s, const ProductConfig& config, int threads
 
 double cycles_of(const Sizes& s, const ProductConfig& config, int threads) {
   switch (config.method) {
-    case Method::winograd: return static_cast<double>(s.batch) * winograd_cycles(config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, s.lanes) / threads + 2000;
+    case Method::winograd:
+      return static_cast<double>(s.batch) * winograd_cycles(config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, s.lanes) / threads + 2000;
     case Method::depthwise: return depthwise_cycles(s, config, threads);
     case Method::rows: break;
   }
@@ -256,7 +258,8 @@ double expected_cycles(const schedule::Block& block, const Target& target, const
       bytes += evaluate(product(type.dims)) * static_cast<double>(size_of(type.dtype));
     }
     for (const pattern::Pattern& stage : kernel.stages)
-      if (const auto* nest = std::get_if<pattern::Nest>(&stage); nest && pattern::classify(*nest) == pattern::NestKind::contract) operations += evaluate(product(nest->space));
+      if (const auto* nest = std::get_if<pattern::Nest>(&stage); nest && pattern::classify(*nest) == pattern::NestKind::contract)
+        operations += evaluate(product(nest->space));
     cycles += std::max(bytes / shared_cache_bytes, operations * 4 / (target.vector_bytes / 2.0)) / options.threads + 2000;
   }
   return cycles;

@@ -272,7 +272,8 @@ void measure(const Job& job, const Group& group, tilewright_model_function model
     std::printf("failed %d the job does not fit the library\n", group.first);
     return;
   }
-  for (int i = 0; i < first->input_count; ++i) data.push_back(random_values(first->inputs[i].dtype, elements(group.inputs[static_cast<size_t>(i)]), 7 + static_cast<unsigned>(i)));
+  for (int i = 0; i < first->input_count; ++i)
+    data.push_back(random_values(first->inputs[i].dtype, elements(group.inputs[static_cast<size_t>(i)]), 7 + static_cast<unsigned>(i)));
   for (int i = 0; i < group.count; ++i) {
     Runner& runner = runners[static_cast<size_t>(i)];
     runner.model = group.first + i;

@@ -1,0 +1,35 @@
+#include "schedule/product_config.h"
+
+#include <gmock/gmock.h>
+
+#include "base/error.h"
+
+namespace tilewright::schedule {
+namespace {
+
+TEST(ProductConfig, PrintsAndParses) {
+  const ProductConfig rows{ProductConfig::Method::rows, {14, 2}, ProductConfig::Split::panels, 512 << 10, 100, false};
+  EXPECT_EQ(print(rows), "method=rows block=14x2 split=panels panels=512K strips=100 ahead=off");
+  EXPECT_EQ(parse_product_config(print(rows)), rows);
+  const ProductConfig winograd{.method = ProductConfig::Method::winograd, .block = {6, 4}};
+  EXPECT_EQ(print(winograd), "method=winograd block=6x4");
+  EXPECT_EQ(parse_product_config("block=6x4 method=winograd"), winograd);
+}
+
+TEST(ProductConfig, RefusesWhatItCannotReadByName) {
+  for (const char* text : {"method=rows block=6x4 colour=red", "method=fast block=6x4", "block=6", "block=6xz", "block=-1x2 method=rows",
+                           "ahead=maybe block=1x1", "panels=12KK block=1x1", "panels=99999999999999999999K block=1x1", "nonsense"}) {
+    try {
+      parse_product_config(text);
+      ADD_FAILURE() << text << " was taken";
+    } catch (const Error& problem) {
+      EXPECT_EQ(problem.kind(), ErrorKind::invalid_input);
+      EXPECT_THAT(problem.what(), testing::HasSubstr("configuration")) << text;
+    }
+  }
+  EXPECT_THROW(parse_product_config(""), Error);
+  EXPECT_THROW(parse_product_config("block=0x4"), Error);
+}
+
+}  // namespace
+}  // namespace tilewright::schedule

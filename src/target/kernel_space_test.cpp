@@ -1,0 +1,135 @@
+#include "target/kernel_space.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "base/error.h"
+#include "pattern/interpreter.h"
+#include "target/emit_kernel.h"
+#include "target/testing/layers.h"
+#include "target/testing/run_blocks.h"
+
+namespace tilewright {
+namespace {
+
+using schedule::ProductConfig;
+using testing::block_of;
+using testing::Layer;
+
+/// Layers of ResNet-50, VGG-16, MobileNetV2, BERT-base, ViT-B/16 and GPT-2.
+const std::vector<Layer>& real_layers() {
+  static const std::vector<Layer> layers = {{"ResNet first", 1, 3, 64, 224, 7, 2},   {"ResNet 3x3, 56", 1, 64, 64, 56, 3},
+                                            {"ResNet 3x3, 14", 1, 256, 256, 14, 3},  {"ResNet 3x3, 7", 1, 512, 512, 7, 3},
+                                            {"ResNet 1x1 out", 3136, 64, 256, 0},    {"ResNet 1x1 in", 196, 1024, 256, 0},
+                                            {"ResNet classifier", 1, 2048, 1000, 0}, {"VGG 3x3, 224", 1, 64, 64, 224, 3},
+                                            {"MobileNet expand", 12544, 16, 96, 0},  {"MobileNet depthwise", 1, 96, 96, 112, 3, 2, 96},
+                                            {"BERT projection", 128, 768, 768, 0},   {"BERT feed forward", 128, 768, 3072, 0},
+                                            {"BERT feed back", 384, 3072, 768, 0},   {"GPT-2 token", 1, 768, 2304, 0},
+                                            {"batch of 8", 25088, 256, 64, 0}};
+  return layers;
+}
+
+std::optional<KernelSpace> space_of(const schedule::Block& block, const char* target, int threads = 2) {
+  for (const schedule::Kernel& kernel : block.kernels)
+    if (auto space = kernel_space(block, kernel, find_target(target), {.threads = threads})) return space;
+  return std::nullopt;
+}
+
+TEST(KernelSpace, RealLayersHaveTensToAFewThousandConfigurationsTheGuessFirst) {
+  for (const Layer& layer : real_layers()) {
+    const schedule::Block block = block_of(layer);
+    for (const char* target : {"cpu:sapphirerapids", "cpu:x86-64-v3", "cpu:aarch64"}) {
+      const auto space = space_of(block, target);
+      ASSERT_TRUE(space) << layer.name;
+      std::printf("%-22s %-20s %5zu configurations\n", layer.name.c_str(), target, space->configs.size());
+      EXPECT_GE(space->configs.size(), 5U) << layer.name << " " << target;
+      EXPECT_LE(space->configs.size(), 5000U) << layer.name << " " << target;
+      ASSERT_EQ(space->configs.size(), space->cycles.size());
+      std::set<std::string> texts;
+      for (size_t i = 0; i < space->configs.size(); ++i) {
+        EXPECT_TRUE(texts.insert(schedule::print(space->configs[i])).second) << "listed twice: " << schedule::print(space->configs[i]);
+        EXPECT_EQ(schedule::parse_product_config(schedule::print(space->configs[i])), space->configs[i]);
+        if (i > 1) {
+          EXPECT_GE(space->cycles[i], space->cycles[i - 1]) << layer.name;
+        }
+        EXPECT_EQ(features(*space, i, find_target(target), 2).size(), features(*space, 0, find_target(target), 2).size());
+      }
+      schedule::Block planned = block;
+      plan_kernels(planned, find_target(target));
+      for (const schedule::Kernel& kernel : planned.kernels) {
+        if (!kernel.product) continue;
+        EXPECT_EQ(kernel.product->config, space->configs[0]) << "the default is what is compiled without a tuner";
+      }
+    }
+  }
+}
+
+TEST(KernelSpace, MapsAndOtherMachinesHaveNone) {
+  EXPECT_FALSE(space_of(block_of(real_layers()[1]), "emulator:warp32"));
+  Graph graph;
+  Builder b(graph);
+  b.output(b.neg(b.input("x", {DType::f32, {8}})), "y");
+  EXPECT_FALSE(space_of(schedule::schedule(lower(graph), {}), "cpu:x86-64-v4"));
+}
+
+TEST(KernelSpace, OneThreadHasNothingToSplit) {
+  const auto space = space_of(block_of(real_layers()[4]), "cpu:x86-64-v4", 1);
+  ASSERT_TRUE(space);
+  for (const ProductConfig& config : space->configs) EXPECT_EQ(config.split, ProductConfig::Split::automatic) << schedule::print(config);
+}
+
+TEST(KernelSpace, TheSameLayerOfAnotherModelHasTheSameKey) {
+  Layer renamed = real_layers()[4];
+  renamed.name = "elsewhere";
+  const auto a = space_of(block_of(real_layers()[4]), "cpu:x86-64-v4"), b = space_of(block_of(renamed), "cpu:x86-64-v4"),
+             c = space_of(block_of(real_layers()[5]), "cpu:x86-64-v4");
+  EXPECT_EQ(a->signature, b->signature);
+  EXPECT_EQ(a->shape, b->shape);
+  EXPECT_EQ(a->signature, c->signature);
+  EXPECT_NE(a->shape, c->shape);
+}
+
+TEST(KernelSpace, AChoiceThatTheKernelCannotDoFallsBackToTheRules) {
+  schedule::Block block = block_of(real_layers()[1]);
+  const Target& target = find_target("cpu:x86-64-v3");
+  const auto expected = space_of(block, "cpu:x86-64-v3")->configs[0];
+  for (const char* text : {"method=depthwise block=8x2", "method=rows block=14x2 panels=512K strips=512K", "method=rows block=2x2"}) {
+    schedule::Block planned = block;
+    plan_kernels(planned, target, {.choose = [&](const auto&, const auto&) { return schedule::parse_product_config(text); }});
+    for (const schedule::Kernel& kernel : planned.kernels) {
+      if (!kernel.product) continue;
+      EXPECT_EQ(kernel.product->config, expected) << text;
+    }
+  }
+}
+
+/// Every configuration of small layers of each method, compiled and run.
+TEST(KernelSpace, EveryConfigurationIsRight) {
+  const Target& target = find_target("native");
+  for (const Layer& layer :
+       {Layer{"3x3", 1, 16, 40, 9, 3}, Layer{"strided", 2, 24, 70, 11, 3, 2}, Layer{"depthwise", 1, 40, 40, 9, 3, 1, 40}, Layer{"rows", 13, 33, 50, 0}}) {
+    const schedule::Block block = block_of(layer);
+    const auto space = space_of(block, "native");
+    ASSERT_TRUE(space) << layer.name;
+    std::vector<schedule::Block> blocks;
+    for (size_t i = 0; i < space->configs.size(); ++i) {
+      blocks.push_back(block);
+      plan_kernels(blocks.back(), target, {.choose = [&](const auto&, const auto&) { return space->configs[i]; }});
+    }
+    const testing::CompiledBlocks compiled(std::move(blocks));
+    std::vector<int64_t> dims = {layer.images, layer.channels};
+    if (layer.size > 0) dims.insert(dims.begin() + 1, 2, layer.size);
+    const std::vector<Tensor> inputs = {testing::random_floats(dims, 7)};
+    const Tensor expected = pattern::interpret(testing::program_of(layer), inputs).at(0);
+    for (size_t i = 0; i < space->configs.size(); ++i) {
+      const Tensor actual = compiled.run(i, inputs).at(0);
+      for (int64_t e = 0; e < expected.element_count(); ++e)
+        ASSERT_NEAR(actual.float_at(e), expected.float_at(e), 2e-5 * std::max(1.0, std::abs(expected.float_at(e))))
+            << layer.name << ": " << schedule::print(space->configs[i]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tilewright

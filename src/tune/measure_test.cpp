@@ -1,0 +1,140 @@
+#include "tune/measure.h"
+
+#include <gmock/gmock.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/process.h"
+#include "target/testing/layers.h"
+#include "tune/runner/machine.h"
+#include "tune/tuner.h"
+
+namespace tilewright::tune {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using testing::Layer;
+
+class Measuring : public ::testing::Test {
+ protected:
+  ScratchFolder folder{fs::temp_directory_path()};
+  const Target& target = find_target("native");
+  TuneOptions options;
+  Place place = this_place(target, 2, {});
+
+  Measuring() {
+    options.measure.space.threads = 2;
+    options.measure.seconds = 0.05;
+    options.mode = Mode::fast;
+  }
+
+  std::vector<Subject> subjects(const Layer& layer) const {
+    return find_subjects(std::make_shared<schedule::Block>(testing::block_of(layer)), target, options.measure.space);
+  }
+};
+
+TEST_F(Measuring, CandidatesAgreeAndAreTimedAgainstTheDefault) {
+  const std::vector<Subject> all = subjects({"layer", 1, 16, 40, 9, 3});
+  ASSERT_EQ(all.size(), 1U);
+  const auto& configs = all[0].space.configs;
+  const auto results = measure({{&all[0], {configs[0], configs[1], configs.back()}}}, target, options.measure);
+  ASSERT_EQ(results.size(), 1U);
+  ASSERT_EQ(results[0].size(), 3U);
+  EXPECT_EQ(results[0][0].ratio, 1);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(results[0][i].status, Measurement::Status::good);
+    EXPECT_GE(results[0][i].rounds, 3);
+    EXPECT_GT(results[0][i].seconds, 0);
+    EXPECT_LE(results[0][i].error, promised_error(144, DType::f32));
+    EXPECT_FALSE(results[0][i].features.empty());
+  }
+  EXPECT_EQ(results[0][2].config, schedule::print(configs.back()));
+}
+
+TEST_F(Measuring, ASecondSearchMeasuresNothing) {
+  const std::vector<Subject> all = subjects({"layer", 1, 16, 40, 9, 3});
+  Database database(folder.path() / "tuning.sqlite");
+  const TuneResult first = tune_kernels(all, target, place, database, options), second = tune_kernels(all, target, place, database, options);
+  EXPECT_GT(first.measured, 0);
+  EXPECT_TRUE(first.finished);
+  EXPECT_EQ(second.measured, 0);
+  EXPECT_LT(second.seconds, 2);
+  ASSERT_EQ(second.kernels.size(), 1U);
+  EXPECT_EQ(second.kernels[0].chosen, first.kernels[0].chosen);
+  EXPECT_EQ(database.choice(place, key_of(all[0].space))->config, first.kernels[0].chosen);
+}
+
+TEST_F(Measuring, AnInterruptKeepsWhatWasLearnedAndTheNextSearchGoesOn) {
+  options.measure.space.threads = 1;
+  const std::vector<Subject> all = subjects({"layer", 5, 33, 50, 0});
+  ASSERT_EQ(all.size(), 1U);
+  Database database(folder.path() / "tuning.sqlite");
+  bool stop = false;
+  options.mode = Mode::all;
+  options.measure.build.cancelled = [&] { return stop; };
+  options.progress = [&](const Progress& progress) { stop = progress.measured > 0; };
+  const TuneResult stopped = tune_kernels(all, target, place, database, options);
+  EXPECT_FALSE(stopped.finished);
+  const size_t kept = database.all().size();
+  EXPECT_GT(kept, 1U);
+  EXPECT_LT(kept, all[0].space.configs.size());
+  stop = false;
+  options.progress = nullptr;
+  const TuneResult rest = tune_kernels(all, target, place, database, options);
+  EXPECT_TRUE(rest.finished);
+  EXPECT_LE(static_cast<size_t>(rest.measured), all[0].space.configs.size() - kept + 2) << "what was measured is not measured again";
+  EXPECT_EQ(database.all().size(), all[0].space.configs.size());
+}
+
+TEST_F(Measuring, OnlyKernelsThatWereAskedForAreSearched) {
+  const std::vector<Subject> all = subjects({"layer", 1, 16, 40, 9, 3});
+  Database database(folder.path() / "tuning.sqlite");
+  options.kernels = "other";
+  EXPECT_EQ(tune_kernels(all, target, place, database, options).kernels.size(), 0U);
+  options.kernels = "(";
+  EXPECT_THROW(tune_kernels(all, target, place, database, options), Error);
+}
+
+/// What another machine does: make, a compiler and the folder alone. Then its results are taken, and a wrong one is not chosen.
+TEST_F(Measuring, ResultsFromElsewhereAreTakenAndWrongOnesRefused) {
+  const std::vector<Subject> all = subjects({"layer", 13, 33, 50, 0});
+  ASSERT_EQ(all.size(), 1U);
+  Database database(folder.path() / "tuning.sqlite");
+  const std::vector<Trial> trials = trials_for(all, target, place, database, options, 3);
+  emit_trials(trials, target, options.measure, folder.path() / "away");
+  const ProcessResult built = run_process({"sh", (folder.path() / "away/measure.sh").string()});
+  ASSERT_EQ(built.exit_code, 0) << built.output;
+  const std::string results = read_file(folder.path() / "away/results.txt");
+  EXPECT_EQ(ingest(folder.path() / "away/results.txt", database), 4);
+  EXPECT_EQ(database.measurements(place, key_of(all[0].space)).size(), 4U) << "this machine is that machine, so it is found here";
+
+  // The second model's error is far from rounding.
+  std::string spoilt = results;
+  const size_t line = spoilt.find("\nresult 1 ");
+  ASSERT_NE(line, std::string::npos);
+  const size_t end = spoilt.find('\n', line + 1);
+  write_file(folder.path() / "spoilt.txt", spoilt.substr(0, line) + "\nresult 1 0.1 0.000001 9 0.01 0.5" + spoilt.substr(end));
+  Database other(folder.path() / "other.sqlite");
+  ingest(folder.path() / "spoilt.txt", other);
+  int wrong = 0;
+  for (const Measurement& m : other.measurements(place, key_of(all[0].space))) wrong += m.status == Measurement::Status::wrong ? 1 : 0;
+  EXPECT_EQ(wrong, 1);
+  choose_best(all, place, other);
+  ASSERT_TRUE(other.choice(place, key_of(all[0].space)));
+  EXPECT_NE(other.choice(place, key_of(all[0].space))->ratio, 0.1) << "a wrong result is never chosen, however fast";
+
+  for (const std::string& bad : {std::string("hello\n"), std::string(), results.substr(0, results.find('\n') + 1), results + "result 99 1 1 1 0 0\n"}) {
+    write_file(folder.path() / "bad.txt", bad);
+    EXPECT_THROW(ingest(folder.path() / "bad.txt", other), Error) << bad;
+  }
+}
+
+TEST(Fingerprint, NamesMachineTargetAndThreads) {
+  const std::string text = machine_fingerprint("some CPU, caches 48K 2M 32M", find_target("cpu:x86-64-v3"), 4);
+  EXPECT_EQ(text, "some CPU, caches 48K 2M 32M, cpu:x86-64-v3, 4 threads");
+  EXPECT_THAT(describe_machine(), HasSubstr("caches"));
+}
+
+}  // namespace
+}  // namespace tilewright::tune
