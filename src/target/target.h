@@ -24,6 +24,8 @@ struct Target {
   std::vector<std::string> compile_flags;                       ///< machine flags for kernels
   std::vector<std::string> features;                            ///< what the running machine must have, as __builtin_cpu_supports spells it
   int vector_bytes = 16;                                        ///< widest SIMD register
+  int vector_registers = 16;
+  bool broadcasts_loads = false;                                ///< a multiply-add takes an element of memory as all lanes of an operand
   int64_t shared_bytes = 0;                                     ///< memory that the threads of a block share; 0: the machine has none
   enum class Matrix { none, mma, mfma } matrix = Matrix::none;  ///< matrix instructions of a warp: tile/atoms/mma.h, mfma.h
   int warp_size = 1;                                            ///< threads that run in lockstep

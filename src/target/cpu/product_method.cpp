@@ -29,8 +29,7 @@ Choice cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const T
 }  // namespace
 
 std::vector<schedule::ProductBlock> register_blocks(const Target& target) {
-  // AVX-512 broadcasts from memory as it multiplies; others need a register for it.
-  const int registers = target.vector_bytes == 64 ? 32 : target.architecture == "aarch64" ? 31 : 15;
+  const int registers = target.vector_registers - (target.broadcasts_loads ? 0 : 1);
   std::vector<schedule::ProductBlock> blocks;
   for (int vectors = 1; vectors <= 8; ++vectors)
     for (int rows = 1; rows * vectors + vectors <= registers; ++rows) blocks.push_back({rows, vectors});
