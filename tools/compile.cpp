@@ -40,7 +40,7 @@ void tune_first(const Choice& choice, CompileOptions options, const std::filesys
   search.measure = {space_options(options), options.build};
   if (talk) search.progress = print_progress;
   tune::Database opened(database);
-  const ModelTuning result = tune_model(choice.model, options, search, opened);
+  const ModelTuning result = tune_model(choice.model, options, search, opened, /*check_known=*/false);
   if (!talk) return;
   end_progress();
   fmt::print("{:<10} {:<84} {:6.1f} s\n", "tune",
@@ -114,6 +114,7 @@ void add_compile(CLI::App& app, int& exit_code) {
   command->add_option("--budget", choice->budget, "time to measure for: 90s, 5m");
   command->add_flag("--untuned", choice->untuned, "by the target's rules alone, whatever was measured");
   command->add_flag("--error-on-miss", choice->error_on_miss, "an error when a kernel was never measured here: for build servers");
+  command->add_option("--machine", choice->tuning.machine, "use measurements of another machine: what its description begins with (tune show names them)");
   choice->tuning.add_to(*command);
   choice->compile.add_to(*command);
   command->add_flag("-q,--quiet", choice->quiet, "say nothing");

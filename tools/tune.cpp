@@ -62,11 +62,9 @@ int run(const Choice& choice) {
   search.measure = {space_options(compile), compile.build, choice.seconds};
   if (!choice.ingest.empty()) {
     tune::Database database(choice.tuning.path());
-    const int64_t count = tune::ingest(choice.ingest, database);
-    fmt::print("took       {} measurements\n", count);
-    if (choice.model.empty()) return exit_done;
-    const Target& target = find_target(compile.target);
-    tune::choose_best(tuning_subjects(choice.model, compile), tune::this_place(target, tuned_threads(compile.tuning), compile.build), database);
+    const tune::Ingested taken = tune::ingest(choice.ingest, database);
+    fmt::print("took       {} measurements of: {}\n", taken.count, taken.place.machine);
+    if (!choice.model.empty()) tune::choose_best(tuning_subjects(choice.model, compile), taken.place, database);
     return exit_done;
   }
   if (choice.model.empty()) fail(ErrorKind::invalid_input, "name a model to tune, or one of: export, import, merge, show, prune; see `tilewright tune --help`");
@@ -93,7 +91,7 @@ void show(const tune::Database& database) {
   for (const tune::Row& row : database.all()) ++measured[row.place.machine];
   for (const auto& [machine, count] : measured) fmt::print("{}: {} measurements\n", machine, count);
   for (const tune::ChoiceRow& row : choices)
-    fmt::print("{}  {}\n    {}  ({:.1f} % of the default's time)\n", row.kernel.signature, row.kernel.shape, row.choice.config, 100 * row.choice.ratio);
+    fmt::print("{}\n  {}  {}\n    {}  ({:.1f} % of the default's time)\n", row.place.machine, row.kernel.signature, row.kernel.shape, row.choice.config, 100 * row.choice.ratio);
 }
 
 }  // namespace
@@ -149,7 +147,7 @@ void add_tune(CLI::App& app, int& exit_code) {
             [](tune::Database& database, const std::string& name) { fmt::print("took       {} measurements\n", database.import_from(name)); });
   with_file("merge", "add the measurements of another database", [](tune::Database& database, const std::string& name) {
     if (!std::filesystem::exists(name)) fail(ErrorKind::invalid_input, "there is no database '{}'", name);
-    fmt::print("took       {} measurements\n", database.merge(tune::Database(name)));
+    fmt::print("took       {} measurements\n", database.merge(tune::Database(name, tune::Database::Access::read)));
   });
   command->add_subcommand("show", "print machines and choices")->callback([choice, &exit_code] {
     show(tune::Database(choice->tuning.path()));

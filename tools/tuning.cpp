@@ -51,6 +51,7 @@ void TuningOptions::add_to(CLI::App& command) {
 
 void TuningOptions::add_to(CompileOptions& options) const {
   options.tuning.threads = threads;
+  options.tuning.machine = machine;
   for (const std::string& text : runs) options.tuning.sizes.insert(parse_size(text));
 }
 
@@ -82,12 +83,14 @@ std::string tuning_report(const std::string& model, const ModelTuning& tuning) {
     text += fmt::format("{:9.3f} {:6.1f}% {:4} {:4}/{:<4}  {}\n", milliseconds(kernel), 100 * (1 - kernel.ratio), kernel.uses, kernel.known + kernel.measured,
                         kernel.space, shortened(kernel.name, 60));
     text += fmt::format("{:33}{} {}\n", "", kernel.key.signature, kernel.key.shape);
+    if (!kernel.trouble.empty()) text += fmt::format("{:33}not measured: {}\n", "", kernel.trouble);
     text += kernel.chosen == kernel.standard ? fmt::format("{:33}{} stays\n", "", kernel.standard)
                                              : fmt::format("{:33}{} -> {}\n", "", kernel.standard, kernel.chosen);
   }
   text += fmt::format("in these kernels: {:.1f} % of their time saved\n", 100 * tune::gain_of(search.kernels));
   for (const ModelVariant& variant : tuning.variants)
     text += fmt::format("whole model, {}: {:.3f} of the untuned one's time{}\n", variant.name, variant.ratio, variant.name == tuning.chosen ? " (taken)" : "");
+  if (!tuning.unchecked.empty()) text += fmt::format("whole model: not measured, {}\n", tuning.unchecked);
   return text;
 }
 

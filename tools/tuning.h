@@ -11,7 +11,7 @@
 namespace tilewright::tools {
 
 struct TuningOptions {
-  std::string database;
+  std::string database, machine;
   int threads = 0;
   std::vector<std::string> runs;
   void add_to(CLI::App& command);

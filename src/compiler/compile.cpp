@@ -85,9 +85,16 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& given)
   Stopwatch import_watch;
   model.source_hash = sha256_of_file(path, options.import.limits.file_bytes);
   if (!options.tuning.database.empty() && find_target(options.target).kind == TargetKind::cpu) {
-    model.tuned = std::make_shared<TunedChoices>(options, model.source_hash);
-    options.disabled_passes.insert(model.tuned->disabled_passes().begin(), model.tuned->disabled_passes().end());
+    try {
+      model.tuned = std::make_shared<TunedChoices>(options, model.source_hash);
+      options.disabled_passes.insert(model.tuned->disabled_passes().begin(), model.tuned->disabled_passes().end());
+    } catch (const Error& problem) {
+      // Without what was measured the rules still give a good model.
+      if (options.tuning.must_know || problem.kind() == ErrorKind::invalid_input) throw;
+      report(options, "tune", fmt::format("rules alone: {}", problem.what()), import_watch);
+    }
   }
+  model.disabled_passes = options.disabled_passes;
   Pipeline pipeline(options);
   model.imported = onnx::import_onnx(path, options.import);
   model.imported_nodes = static_cast<int>(model.imported.nodes.size());
@@ -122,7 +129,7 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.target = target.name;
   std::vector<ModelSource> sources;
   for (const Prepared& model : models) {
-    PlanOptions plan{.winograd = options.disabled_passes.count("winograd") == 0};
+    PlanOptions plan{.winograd = model.disabled_passes.count("winograd") == 0};
     if (model.tuned) plan.choose = [&](const schedule::Block& block, const schedule::Kernel& kernel) { return model.tuned->choose(block, kernel); };
     plan_kernels(*model.block, target, plan);
     if (model.tuned) model.tuned->add_to(result);

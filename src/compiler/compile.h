@@ -19,10 +19,12 @@ inline constexpr const char* compiler_version = "0.1.0";
 
 /// Where configurations of kernels come from beside the target's rules.
 struct TuningChoice {
-  std::filesystem::path database;         ///< of measurements; empty: none is read
-  int threads = 0;                        ///< that runs will use; 0: all cores
-  std::map<std::string, int64_t> sizes;   ///< that runs will have, by name
-  bool must_know = false;                 ///< whether a kernel that was never measured is an error
+  std::filesystem::path database;        ///< of measurements; empty: none is read
+  int threads = 0;                       ///< that runs will use; 0: all cores
+  std::map<std::string, int64_t> sizes;  ///< that runs will have, by name
+  std::string machine;                   ///< whose measurements: what its description begins with; empty: this one's
+  std::string machine;                   ///< whose measurements: what its description begins with; empty: this one's
+  bool must_know = false;                ///< whether a kernel that was never measured is an error
 };
 
 struct CompileOptions {
@@ -55,6 +57,7 @@ struct Prepared {
   Graph imported, optimised;
   std::shared_ptr<schedule::Block> block;  ///< null when stopped before
   int imported_nodes = 0;
+  std::set<std::string> disabled_passes;      ///< the options', and those that this model was measured to be faster without
   std::shared_ptr<class TunedChoices> tuned;  ///< null: rules alone
 };
 

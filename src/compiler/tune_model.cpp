@@ -42,36 +42,37 @@ std::vector<std::vector<int64_t>> input_dims(const Prepared& model, const SpaceO
 }
 
 struct Variant {
-  std::string name;
-  std::set<std::string> disabled;
+  std::string name, disabled;  ///< disabled: a pass, or ""
   bool tuned;
 };
 
-/// The ways that are worth a measurement.
-std::vector<Variant> variants_of(const std::filesystem::path& path, const CompileOptions& options, const Target& target) {
-  std::vector<Variant> variants = {{"untuned", {}, false}, {"tuned", {}, true}};
+CompileOptions without(CompileOptions options, const std::string& pass) {
+  if (!pass.empty()) options.disabled_passes.insert(pass);
+  return options;
+}
+
+/// Passes without which the model is another, and expected to take hardly longer.
+std::vector<std::string> close_passes(const std::filesystem::path& path, const CompileOptions& options, const Target& target) {
   const auto cycles = [&](const CompileOptions& some) { return expected_cycles(*prepare(path, some).block, target, space_options(some)); };
   const CompileOptions plain = untuned(options);
   const double expected = cycles(plain);
+  std::vector<std::string> passes;
   for (const char* pass : competing_passes) {
     if (options.disabled_passes.count(pass)) continue;
-    CompileOptions without = plain;
-    without.disabled_passes.insert(pass);
-    const double other = cycles(without);
-    // What changes nothing is no other way.
-    if (other != expected && other < close_estimate * expected) variants.push_back({fmt::format("tuned, without {}", pass), {pass}, true});
+    const double other = cycles(without(plain, pass));
+    if (other != expected && other < close_estimate * expected) passes.emplace_back(pass);
   }
-  return variants;
+  return passes;
 }
 
 void measure_whole(ModelTuning& result, const std::filesystem::path& path, const CompileOptions& options, const tune::TuneOptions& search,
                    tune::Database& database, const tune::Place& place) {
   const Target& target = find_target(options.target);
-  const std::vector<Variant> variants = variants_of(path, options, target);
+  std::vector<Variant> variants = {{"untuned", "", false}, {"tuned", "", true}};
+  for (const std::string& pass : close_passes(path, options, target)) variants.push_back({"tuned, without " + pass, pass, true});
   std::vector<Prepared> models;
   for (const Variant& variant : variants) {
-    CompileOptions one = untuned(options);
-    one.disabled_passes.insert(variant.disabled.begin(), variant.disabled.end());
+    CompileOptions one = without(untuned(options), variant.disabled);
     models.push_back(prepare(path, one));
     if (variant.tuned) {
       one.tuning.database = options.tuning.database;
@@ -86,26 +87,41 @@ void measure_whole(ModelTuning& result, const std::filesystem::path& path, const
   models.clear();
   const std::vector<double> ratios = tune::measure_models(scratch.path() / "variants.so", variants.size(), inputs, tuned_threads(options.tuning),
                                                           std::max(10.0, 4 * search.measure.seconds), options.build);
-  if (ratios.empty()) return;
+  if (ratios.empty()) {
+    result.unchecked = "the model could not be run with the sizes it is tuned for";
+    return;
+  }
   size_t best = 0;
   for (size_t i = 0; i < variants.size(); ++i) {
     result.variants.push_back({variants[i].name, ratios[i]});
     if (ratios[i] < worth_it * ratios[best]) best = i;
   }
   result.chosen = variants[best].name;
-  std::string disabled;
-  for (const std::string& pass : variants[best].disabled) disabled += (disabled.empty() ? "" : ",") + pass;
-  database.choose_model(place, model_key(options, sha256_of_file(path, options.import.limits.file_bytes)), {variants[best].tuned, disabled, ratios[best]});
+  database.choose_model(place, model_key(options, sha256_of_file(path, options.import.limits.file_bytes)),
+                        {variants[best].tuned, variants[best].disabled, ratios[best]});
 }
 
 }  // namespace
 
 std::vector<tune::Subject> tuning_subjects(const std::filesystem::path& model, const CompileOptions& compile) {
   const Target& target = find_target(compile.target);
-  return tune::find_subjects(prepare(model, untuned(compile)).block, target, space_options(compile));
+  std::vector<tune::Subject> subjects;
+  std::set<tune::KernelKey> seen;
+  std::vector<std::string> ways = close_passes(model, compile, target);
+  ways.insert(ways.begin(), "");
+  for (const std::string& pass : ways) {
+    const CompileOptions options = without(untuned(compile), pass);
+    for (tune::Subject& subject : tune::find_subjects(prepare(model, options).block, target, space_options(options)))
+      if (seen.insert(tune::key_of(subject.space)).second) {
+        if (!pass.empty()) subject.uses = 0;
+        subjects.push_back(std::move(subject));
+      }
+  }
+  return subjects;
 }
 
-ModelTuning tune_model(const std::filesystem::path& model, const CompileOptions& compile, const tune::TuneOptions& search, tune::Database& database) {
+ModelTuning tune_model(const std::filesystem::path& model, const CompileOptions& compile, const tune::TuneOptions& search, tune::Database& database,
+                       bool check_known) {
   const Target& target = find_target(compile.target);
   if (!runs_here(target)) fail(ErrorKind::unsupported, "this machine cannot run kernels for {}; write them for one that can with --emit", target.name);
   const tune::Place place = tune::this_place(target, tuned_threads(compile.tuning), compile.build);
@@ -113,10 +129,16 @@ ModelTuning tune_model(const std::filesystem::path& model, const CompileOptions&
   result.target = target.name;
   const std::vector<tune::Subject> subjects = tuning_subjects(model, compile);
   result.search = tune::tune_kernels(subjects, target, place, database, search);
-  const bool cancelled = compile.build.cancelled && compile.build.cancelled();
-  const bool decided = result.search.measured == 0 && database.model_choice(place, model_key(compile, sha256_of_file(model, compile.import.limits.file_bytes)));
-  const bool all = search.kernels.empty();
-  if (!cancelled && !decided && all && !subjects.empty()) measure_whole(result, model, compile, search, database, place);
+  if (subjects.empty()) return result;
+  const bool decided = database.model_choice(place, model_key(compile, sha256_of_file(model, compile.import.limits.file_bytes))).has_value();
+  if (compile.build.cancelled && compile.build.cancelled())
+    result.unchecked = "interrupted";
+  else if (!search.kernels.empty())
+    result.unchecked = "only some of its kernels were tuned";
+  else if (result.search.measured == 0 && (decided || !check_known))
+    result.unchecked = "nothing new was measured";
+  else
+    measure_whole(result, model, compile, search, database, place);
   return result;
 }
 

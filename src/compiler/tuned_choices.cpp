@@ -7,6 +7,26 @@
 
 namespace tilewright {
 
+namespace {
+
+std::string fixed_text(const onnx::FixedValue& fixed) {
+  if (const auto* tensor = std::get_if<Tensor>(&fixed)) return sha256(tensor->data(), tensor->byte_size());
+  if (const auto* integer = std::get_if<int64_t>(&fixed)) return fmt::format("{}", *integer);
+  return fmt::format("{}", std::get<double>(fixed));
+}
+
+/// The place of another machine's measurements for the target.
+tune::Place place_of(const tune::Database& database, const std::string& machine, const Target& target, int threads) {
+  std::string known;
+  for (const tune::Place& place : database.places()) {
+    if (place.space == space_version && place.machine.starts_with(machine) && place.machine.ends_with(tune::machine_fingerprint("", target, threads))) return place;
+    known += (known.empty() ? "" : "; ") + place.machine;
+  }
+  fail(ErrorKind::invalid_input, "nothing was measured on a machine '{}' for {} with {} threads; known: {}", machine, target.name, threads, known);
+}
+
+}  // namespace
+
 int tuned_threads(const TuningChoice& tuning) { return tuning.threads > 0 ? tuning.threads : usable_cores(); }
 
 SpaceOptions space_options(const CompileOptions& options) {
@@ -21,6 +41,7 @@ std::string model_key(const CompileOptions& options, const std::string& source_h
   }
   for (const auto& [name, size] : options.import.sizes) text += fmt::format("\nsize {}={}", name, size);
   for (const auto& [name, size] : options.tuning.sizes) text += fmt::format("\nrun {}={}", name, size);
+  for (const auto& [name, fixed] : options.import.constants) text += fmt::format("\nconstant {}={}", name, fixed_text(fixed));
   for (const std::string& pass : options.disabled_passes) text += "\nwithout " + pass;
   return sha256(text);
 }
@@ -29,8 +50,9 @@ TunedChoices::TunedChoices(const CompileOptions& options, const std::string& sou
     : target_(find_target(options.target)),
       space_(space_options(options)),
       must_know_(options.tuning.must_know),
-      database_(options.tuning.database),
-      place_(tune::this_place(target_, space_.threads, options.build)) {
+      database_(options.tuning.database, tune::Database::Access::read),
+      place_(options.tuning.machine.empty() ? tune::this_place(target_, space_.threads, options.build)
+                                            : place_of(database_, options.tuning.machine, target_, space_.threads)) {
   const std::optional<tune::ModelChoice> model = database_.model_choice(place_, model_key(options, source_hash));
   if (!model) return;
   use_ = model->tuned;

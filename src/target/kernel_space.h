@@ -32,6 +32,8 @@ int64_t usual_size(std::string_view symbol);
 struct KernelSpace {
   std::string signature;                               ///< what is computed, less its sizes
   std::vector<std::pair<std::string, int64_t>> shape;  ///< the sizes, by name
+  std::string form;                                    ///< tells apart what signature and sizes do not: where operands lie, the best guess, `cold`
+  bool cold = true;                                    ///< whether its weights are out of a core's own caches when it runs
   double operations = 0;                               ///< multiplications and additions of a plain computation
   int64_t weight_bytes = 0;
   std::vector<schedule::ProductConfig> configs;  ///< the best guess first
@@ -45,6 +47,7 @@ std::optional<KernelSpace> kernel_space(const schedule::Block& block, const sche
 double expected_cycles(const schedule::Block& block, const Target& target, const SpaceOptions& options);
 
 /// The same kernel's numbers and a configuration's as a learner sees them: about the logarithms of sizes, costs and remainders.
+inline constexpr size_t feature_count = 22;
 std::vector<float> features(const KernelSpace& space, size_t config, const Target& target, int threads);
 
 }  // namespace tilewright

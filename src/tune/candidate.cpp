@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "pattern/build.h"
 #include "target/emit_kernel.h"
+#include "tune/database.h"
 
 namespace tilewright::tune {
 namespace {
@@ -27,7 +28,7 @@ class Extraction {
     pattern::Nest copy = nest;
     for (pattern::Access& access : copy.accesses) access.tensor = tensor(access.tensor);
     for (pattern::Store& store : copy.outputs) store.tensor = tensor(store.tensor);
-    if (subject_.cold) sweep();
+    if (subject_.space.cold) sweep();
     std::set<TensorId> written;
     for (const pattern::Store& store : copy.outputs) written.insert(store.tensor);
     for (pattern::Access& access : copy.accesses)
@@ -95,16 +96,15 @@ class Extraction {
   std::map<TensorId, TensorId> ids_, produced_;
 };
 
-void collect(const std::shared_ptr<const schedule::Block>& block, const Target& target, const SpaceOptions& options,
-             std::map<std::pair<std::string, std::string>, size_t>& seen, std::vector<Subject>& subjects) {
+void collect(const std::shared_ptr<const schedule::Block>& block, const Target& target, const SpaceOptions& options, std::map<KernelKey, size_t>& seen,
+             std::vector<Subject>& subjects) {
   for (size_t i = 0; i < block->kernels.size(); ++i) {
     std::optional<KernelSpace> space = kernel_space(*block, block->kernels[i], target, options);
     if (!space || space->configs.size() < 2) continue;
-    std::string shape;
-    for (const auto& [name, value] : space->shape) shape += fmt::format("{}={} ", name, value);
-    const auto [entry, added] = seen.try_emplace({space->signature, shape}, subjects.size());
+    const KernelKey key = key_of(*space);
+    const auto [entry, added] = seen.try_emplace(key, subjects.size());
     if (added)
-      subjects.push_back({block, static_cast<int>(i), 1, true, std::move(*space), block->kernels[i].source});
+      subjects.push_back({block, static_cast<int>(i), 1, std::move(*space), block->kernels[i].source});
     else
       ++subjects[entry->second].uses;
   }
@@ -118,12 +118,9 @@ void collect(const std::shared_ptr<const schedule::Block>& block, const Target& 
 }  // namespace
 
 std::vector<Subject> find_subjects(const std::shared_ptr<const schedule::Block>& main, const Target& target, const SpaceOptions& options) {
-  std::map<std::pair<std::string, std::string>, size_t> seen;
+  std::map<KernelKey, size_t> seen;
   std::vector<Subject> subjects;
   collect(main, target, options, seen, subjects);
-  int64_t weights = 0;
-  for (const Subject& subject : subjects) weights += subject.space.weight_bytes * subject.uses;
-  for (Subject& subject : subjects) subject.cold = weights > target.l2_bytes;
   return subjects;
 }
 

@@ -13,9 +13,8 @@ namespace tilewright::tune {
 /// A kernel that has something to choose.
 struct Subject {
   std::shared_ptr<const schedule::Block> block;
-  int kernel = -1;   ///< of the block
-  int uses = 1;      ///< kernels of the model that are the same
-  bool cold = true;  ///< whether other kernels push its weights out of the caches before it runs again
+  int kernel = -1;  ///< of the block
+  int uses = 1;     ///< kernels of the model that are the same
   KernelSpace space;
   std::string name;  ///< the first such kernel's nodes in the model
 };
@@ -24,7 +23,7 @@ struct Subject {
 std::vector<Subject> find_subjects(const std::shared_ptr<const schedule::Block>& main, const Target& target, const SpaceOptions& options);
 
 /// The subject computed as `config` says: what fills the caches with other things, what writes the kernel's inputs, the kernel.
-/// Weights are the model's. Its inputs' run-time dims are those of `sizes`.
+/// Weights are the model's; run-time sizes are those of the options.
 struct Candidate {
   ModelSource model;
   std::vector<std::vector<int64_t>> inputs;  ///< dims of the program's inputs

@@ -20,10 +20,10 @@ struct Place {
   int space = space_version;
 };
 
-/// A kernel and its sizes: "batch=1 lines=56 line=56 n=64 k=576".
+/// A kernel, its sizes ("batch=1 lines=56 line=56 n=64 k=576"), and what these do not tell (KernelSpace::form).
 struct KernelKey {
-  std::string signature, shape;
-  bool operator==(const KernelKey&) const = default;
+  std::string signature, shape, form;
+  auto operator<=>(const KernelKey&) const = default;
 };
 KernelKey key_of(const KernelSpace& space);
 
@@ -66,10 +66,17 @@ struct ChoiceRow {
   Choice choice;
 };
 
+struct ModelRow {
+  Place place;
+  std::string model;
+  ModelChoice choice;
+};
+
 class Database {
  public:
-  /// Opens or creates. Throws environment (cannot be written, damaged), unsupported (made by a later version).
-  explicit Database(const std::filesystem::path& file);
+  enum class Access { read, write };
+  /// Opens; for writing, creates too. Throws environment (cannot be opened, damaged, another program's), unsupported (made by a later version).
+  explicit Database(const std::filesystem::path& file, Access access = Access::write);
   ~Database();
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
@@ -77,6 +84,7 @@ class Database {
   /// All or none of them; what was measured before of a configuration is replaced.
   void add(const Place& place, const KernelKey& kernel, const std::vector<Measurement>& measurements);
   std::vector<Measurement> measurements(const Place& place, const KernelKey& kernel) const;
+  /// A more thorough choice stays.
   void choose(const Place& place, const KernelKey& kernel, const Choice& choice);
   std::optional<Choice> choice(const Place& place, const KernelKey& kernel) const;
   /// Of the kernel itself, else of the nearest shape with the same signature, at most `nearest` doublings away in all sizes together.
@@ -86,12 +94,16 @@ class Database {
 
   /// Everything, for learners, `show` and export.
   std::vector<Row> all() const;
+  std::vector<Row> of_place(const Place& place) const;
   std::vector<ChoiceRow> choices() const;
+  /// Where something was measured.
+  std::vector<Place> places() const;
+  std::vector<ModelRow> models() const;
 
-  /// Lines of JSON, one a measurement or a choice, after a line that names the format.
+  /// Lines of JSON, one a measurement or a decision, after a line that names the format.
   void export_to(const std::filesystem::path& file) const;
   /// Adds what `file` has and this has not; of two choices the more thorough one stays. Throws invalid_input and adds nothing when a
-  /// line cannot be read. Returns the number of measurements read.
+  /// line cannot be read or says what cannot be. Returns the number of measurements read.
   int64_t import_from(const std::filesystem::path& file);
   /// The same from another database.
   int64_t merge(const Database& other);
@@ -104,10 +116,16 @@ class Database {
   int64_t add_place(const Place& place);
   int64_t add_kernel(const KernelKey& kernel);
   void put(const Row& row, bool replace);
-  void put(const ChoiceRow& row, bool replace);
+  void put(const ChoiceRow& row);
+  void put(const ModelRow& row, bool replace);
+  int64_t add_all(const std::vector<Row>& rows, const std::vector<ChoiceRow>& choices, const std::vector<ModelRow>& models);
+  std::vector<Row> rows(const char* condition, const Place& place) const;
 
   sqlite3* handle_ = nullptr;
 };
+
+/// Throws invalid_input: a configuration that does not parse, a number that is none, features of another version.
+void check(const Row& row);
 
 /// $TILEWRIGHT_TUNING, else tuning.sqlite in the folder that holds the build cache.
 std::filesystem::path default_database();

@@ -21,15 +21,22 @@ namespace tilewright::tune {
 namespace fs = std::filesystem;
 namespace {
 
-/// Held while something is measured, so that no two processes of a user measure at once.
+/// Held alone while something is measured, together while candidates are built, so that no two processes of a user measure at once or build
+/// into a measurement. The runner inherits it: should it outlive its parent, others still wait for it.
 class MeasuringLock {
  public:
-  MeasuringLock() : descriptor_(open((cache_folder() / "measuring.lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600)) {
-    if (descriptor_ >= 0) flock(descriptor_, LOCK_EX);
+  enum class Kind { building, measuring };
+  explicit MeasuringLock(Kind kind) {
+    std::error_code ignored;
+    fs::create_directories(cache_folder(), ignored);
+    const fs::path file = cache_folder() / "measuring.lock";
+    descriptor_ = open(file.c_str(), O_CREAT | O_RDWR, 0600);
+    if (descriptor_ < 0 || flock(descriptor_, kind == Kind::measuring ? LOCK_EX : LOCK_SH) != 0) {
+      if (descriptor_ >= 0) close(descriptor_);
+      fail(ErrorKind::environment, "cannot lock '{}', which keeps measurements apart", file.string());
+    }
   }
-  ~MeasuringLock() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
+  ~MeasuringLock() { close(descriptor_); }
   MeasuringLock(const MeasuringLock&) = delete;
   MeasuringLock& operator=(const MeasuringLock&) = delete;
 
@@ -85,12 +92,6 @@ Sources emit(const std::vector<Trial>& trials, const Target& target, const Space
   return sources;
 }
 
-DType stored_type(const Subject& subject) {
-  const schedule::Kernel& kernel = subject.block->kernels.at(static_cast<size_t>(subject.kernel));
-  const auto& nest = std::get<pattern::Nest>(kernel.stages.at(0));
-  return subject.block->program.tensor(nest.outputs.at(0).tensor).type.dtype;
-}
-
 int64_t sum_length(const KernelSpace& space) {
   for (const auto& [name, value] : space.shape)
     if (name == "k") return value;
@@ -103,23 +104,37 @@ std::vector<float> features_of(const Subject& subject, const schedule::ProductCo
   return found == configs.end() ? std::vector<float>() : features(subject.space, static_cast<size_t>(found - configs.begin()), target, threads);
 }
 
-/// Reads the runner's lines. `promised`: by model.
+/// What a candidate's results may differ by.
+double promised_of(const Subject& subject) {
+  const schedule::Kernel& kernel = subject.block->kernels.at(static_cast<size_t>(subject.kernel));
+  double promised = 0;
+  for (const pattern::Store& store : std::get<pattern::Nest>(kernel.stages.at(0)).outputs)
+    promised = std::max(promised, promised_error(sum_length(subject.space), subject.block->program.tensor(store.tensor).type.dtype));
+  return promised;
+}
+
+/// One element may be so much further off than all are in the mean.
+constexpr double of_one_element = 64;
+
+/// Reads the runner's lines, by model; those that are not whole say nothing. `promised`: by model.
 std::map<size_t, Measurement> read_results(const std::string& text, const std::vector<double>& promised) {
   std::map<size_t, Measurement> results;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
-    std::string kind, ratio, seconds, error;
+    std::string kind, ratio, seconds, error, largest, end;
     size_t model = 0;
-    words >> kind >> model;
+    if (!(words >> kind >> model)) continue;
     if (kind == "failed") results[model].status = Measurement::Status::failed;
     if (kind != "result") continue;
     Measurement m;
-    words >> ratio >> seconds >> m.rounds >> error;
+    if (!(words >> ratio >> seconds >> m.rounds >> error >> largest >> end) || end != ".") continue;
     m.ratio = std::strtod(ratio.c_str(), nullptr);
     m.seconds = std::strtod(seconds.c_str(), nullptr);
     m.error = std::strtod(error.c_str(), nullptr);  // "inf" too
-    if (model < promised.size() && !(m.error <= promised[model])) m.status = Measurement::Status::wrong;
+    if (!(m.ratio > 0) || !std::isfinite(m.ratio) || !(m.seconds > 0) || m.rounds < 1) continue;
+    if (model < promised.size() && !(m.error <= promised[model] && std::strtod(largest.c_str(), nullptr) <= of_one_element * promised[model]))
+      m.status = Measurement::Status::wrong;
     results[model] = m;
   }
   return results;
@@ -136,6 +151,7 @@ std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>&
   {
     const Sources sources = emit(trials, target, options.space, 4);
     write_file(job, job_text(trials, sources.inputs, options.space.threads, options.seconds));
+    const MeasuringLock building(MeasuringLock::Kind::building);
     try {
       build_library(sources.emitted, target, library, options.build);
       result.exit_code = 0;
@@ -145,14 +161,12 @@ std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>&
     }
   }
   if (result.exit_code == 0) {
-    const MeasuringLock lock;
+    const MeasuringLock measuring(MeasuringLock::Kind::measuring);
     result = run_process({program.string(), library.string(), job.string()});
   }
   std::vector<double> promised;
-  for (const Trial& trial : trials)
-    promised.insert(promised.end(), trial.configs.size(), promised_error(sum_length(trial.subject->space), stored_type(*trial.subject)));
+  for (const Trial& trial : trials) promised.insert(promised.end(), trial.configs.size(), promised_of(*trial.subject));
   const std::map<size_t, Measurement> results = read_results(result.output, promised);
-  const bool alone = trials.size() == 1 && trials[0].configs.size() <= 2;
   std::vector<std::vector<Measurement>> all;
   size_t model = 0;
   for (const Trial& trial : trials) {
@@ -160,8 +174,6 @@ std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>&
     for (const schedule::ProductConfig& config : trial.configs) {
       const auto found = results.find(model++);
       Measurement m = found != results.end() ? found->second : Measurement{};
-      // One that is alone with its reference and kills the runner fails; else who did it shows when they run alone.
-      if (found == results.end() && result.exit_code != 0 && !is_cancelled(options) && alone) m.status = Measurement::Status::failed;
       m.config = schedule::print(config);
       m.features = features_of(*trial.subject, config, target, options.space.threads);
       all.back().push_back(m);
@@ -175,21 +187,27 @@ bool is_missing(const Measurement& m) { return m.status == Measurement::Status::
 }  // namespace
 
 double promised_error(int64_t k, DType dtype) {
-  const double step = dtype == DType::f64 ? 0x1p-52 : dtype == DType::f16 ? 0x1p-10 : dtype == DType::bf16 ? 0x1p-7 : 0x1p-23;
+  const double step = dtype == DType::f64 ? 0x1p-52 : dtype == DType::f32 ? 0x1p-23 : dtype == DType::f16 ? 0x1p-10 : 0x1p-7;
   // Each of two sums wanders by half a step a product, as the root of their number; Winograd's method has four times the roundings.
   return dtype == DType::f32 || dtype == DType::f64 ? step * (4 + 2 * std::sqrt(static_cast<double>(k))) : step;
 }
 
 std::vector<std::vector<Measurement>> measure(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options) {
   std::vector<std::vector<Measurement>> all = measure_together(trials, target, options);
-  if ((trials.size() == 1 && trials[0].configs.size() <= 2) || is_cancelled(options)) return all;
-  // What a broken neighbour kept from being measured gets a library of its own.
+  // What a broken neighbour kept from being measured runs alone with its default, and is to blame where the default runs without it.
+  const auto alone = [&](const Trial& trial, size_t c) {
+    std::vector<Measurement> pair = measure_together({{trial.subject, {trial.configs[0], trial.configs[c]}}}, target, options)[0];
+    if (is_missing(pair[1]) && !is_cancelled(options) && !is_missing(measure_together({{trial.subject, {trial.configs[0]}}}, target, options)[0][0]))
+      pair[1].status = Measurement::Status::failed;
+    return pair;
+  };
   for (size_t t = 0; t < trials.size(); ++t)
-    for (size_t c = 1; c < trials[t].configs.size(); ++c)
+    for (size_t c = 1; c < trials[t].configs.size() && !is_cancelled(options); ++c)
       if (is_missing(all[t][c])) {
-        const auto alone = measure({{trials[t].subject, {trials[t].configs[0], trials[t].configs[c]}}}, target, options);
-        if (is_missing(all[t][0])) all[t][0] = alone[0][0];
-        all[t][c] = alone[0][1];
+        const std::vector<Measurement> pair = alone(trials[t], c);
+        if (is_missing(all[t][0])) all[t][0] = pair[0];
+        all[t][c] = pair[1];
+        if (is_missing(all[t][0])) break;  // nothing can be said without the default
       }
   return all;
 }
@@ -206,7 +224,7 @@ std::vector<double> measure_models(const fs::path& library, size_t count, const 
   }
   write_file(scratch.path() / "job", text);
   const fs::path program = runner_program(build);
-  const MeasuringLock lock;
+  const MeasuringLock measuring(MeasuringLock::Kind::measuring);
   const ProcessResult result = run_process({program.string(), library.string(), (scratch.path() / "job").string()});
   const std::map<size_t, Measurement> results = read_results(result.output, {});
   std::vector<double> ratios;
@@ -228,9 +246,10 @@ void emit_trials(const std::vector<Trial>& trials, const Target& target, const M
       const KernelKey key = key_of(trial.subject->space);
       models.push_back({{"signature", key.signature},
                         {"shape", key.shape},
+                        {"form", key.form},
                         {"config", schedule::print(config)},
                         {"features", features_of(*trial.subject, config, target, options.space.threads)},
-                        {"promised", promised_error(sum_length(trial.subject->space), stored_type(*trial.subject))}});
+                        {"promised", promised_of(*trial.subject)}});
     }
   const nlohmann::json header = {
       {"tilewright trials", 1}, {"target", target.name}, {"threads", options.space.threads}, {"space", space_version}, {"models", models}};
@@ -242,7 +261,7 @@ void emit_trials(const std::vector<Trial>& trials, const Target& target, const M
              "mv results.part results.txt\n");
 }
 
-int64_t ingest(const fs::path& results, Database& database) {
+Ingested ingest(const fs::path& results, Database& database) {
   const std::string text = read_file(results, int64_t{1} << 30);
   const auto refuse = [&](const std::string& why) {
     fail(ErrorKind::invalid_input, "'{}' is no results.txt of a folder that `tilewright tune --emit` wrote: {}", results.string(), why);
@@ -267,7 +286,7 @@ int64_t ingest(const fs::path& results, Database& database) {
     target_name = header.at("target");
     for (const nlohmann::json& model : header.at("models")) {
       schedule::parse_product_config(model.at("config").get<std::string>());
-      models.push_back({{model.at("signature"), model.at("shape")}, model.at("config"), model.at("features")});
+      models.push_back({{model.at("signature"), model.at("shape"), model.at("form")}, model.at("config"), model.at("features")});
       promised.push_back(model.at("promised"));
     }
   } catch (const nlohmann::json::exception& problem) {
@@ -290,12 +309,13 @@ int64_t ingest(const fs::path& results, Database& database) {
     Measurement m = measurement;
     m.config = models[model].config;
     m.features = models[model].features;
+    check(Row{place, models[model].kernel, m});
     by_kernel[models[model].kernel].push_back(m);
     ++count;
   }
   if (count == 0) refuse("it has no results");
   for (const auto& [kernel, measurements] : by_kernel) database.add(place, kernel, measurements);
-  return count;
+  return {place, count};
 }
 
 }  // namespace tilewright::tune

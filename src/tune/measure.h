@@ -34,8 +34,12 @@ std::vector<double> measure_models(const std::filesystem::path& library, size_t 
 
 /// A folder that builds and measures the trials with make and a compiler alone: `sh measure.sh`, whose results.txt ingest() takes.
 void emit_trials(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options, const std::filesystem::path& folder);
-/// Adds a results file to the database. Throws invalid_input when it is none. Returns the number of measurements.
-int64_t ingest(const std::filesystem::path& results, Database& database);
+/// Adds a results file to the database. Throws invalid_input when it is none. Returns where it was measured, and how many measurements.
+struct Ingested {
+  Place place;
+  int64_t count = 0;
+};
+Ingested ingest(const std::filesystem::path& results, Database& database);
 
 /// How far a relative RMS difference may come from the order of roundings alone: sums of `k` products, results of `dtype`.
 double promised_error(int64_t k, DType dtype);

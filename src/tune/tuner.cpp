@@ -19,7 +19,7 @@ constexpr double enough = 0.004;
 /// Of a library: candidates, and bytes of their weights.
 constexpr size_t library_candidates = 36;
 constexpr int64_t library_bytes = int64_t{400} << 20;
-constexpr size_t batch = 8, fast_batches = 2, finalists = 3;
+constexpr size_t batch = 8, fast_batches = 2, finalists = 3, all_finalists = 12;
 constexpr double fast_thoroughness = 0.5, stopped_thoroughness = 0.1;
 
 /// One kernel's search.
@@ -34,6 +34,8 @@ struct Search {
   size_t batches = 0;
   int known = 0, now = 0;
   bool done = false;
+  std::string trouble;              ///< why nothing can be said of it
+  std::map<size_t, double> finals;  ///< measured among the leaders alone: logarithms as in `measured`
   std::optional<Choice> choice;
 
   void take(const Measurement& m) {
@@ -86,9 +88,14 @@ class Tuner {
   }
 
   TuneResult run() {
-    while (!over() && round()) {
+    try {
+      while (!over() && round()) {
+      }
+      finals();
+    } catch (const Error&) {
+      // A compiler that was interrupted; what was measured before is kept.
+      if (!cancelled()) throw;
     }
-    finals();
     TuneResult result;
     for (const Search& search : searches_) result.kernels.push_back(report(search));
     result.measured = measured_;
@@ -136,11 +143,9 @@ class Tuner {
   void learn() {
     std::vector<std::vector<float>> rows;
     std::vector<float> targets;
-    for (const Row& row : database_.all()) {
+    for (const Row& row : database_.of_place(place_)) {
       const Measurement& m = row.measurement;
-      if (row.place.machine != place_.machine || row.place.space != place_.space || m.status != Measurement::Status::good || m.features.size() < 2 ||
-          !(m.ratio > 0))
-        continue;
+      if (m.status != Measurement::Status::good || m.features.size() != feature_count || !(m.ratio > 0)) continue;
       rows.push_back(m.features);
       // The second feature is the estimated ratio's logarithm.
       targets.push_back(static_cast<float>(std::log2(m.ratio)) - m.features[1]);
@@ -156,6 +161,7 @@ class Tuner {
 
   /// One library of candidates. False when there is nothing left to measure.
   bool round() {
+    if (std::all_of(searches_.begin(), searches_.end(), [](const Search& search) { return search.done; })) return false;
     learn();
     std::vector<Search*> open;
     for (Search& search : searches_) {
@@ -163,7 +169,7 @@ class Tuner {
       const Proposal proposal = propose_for(search, batch);
       search.next = proposal.configs;
       search.expected_gain = proposal.expected_gain;
-      const bool enough_measured = options_.mode == Mode::fast && search.batches >= fast_batches;
+      const bool enough_measured = options_.mode == Mode::fast && search.results.size() > fast_batches * batch;
       const bool hopeless = options_.mode != Mode::all && options_.strategy == Strategy::learned && search.batches > 0 && search.expected_gain < enough;
       if (!search.next.empty() && !enough_measured && !hopeless) open.push_back(&search);
     }
@@ -180,41 +186,80 @@ class Tuner {
       bytes += more;
       now.push_back(search);
     }
-    measure_next(now, false);
+    measure_batch(now);
     return true;
   }
 
-  void measure_next(const std::vector<Search*>& now, bool is_final) {
-    const double before = elapsed();
+  /// Builds and runs the defaults and `next` of each, and returns what can be used.
+  std::vector<std::vector<Measurement>> run_trials(const std::vector<Search*>& now, double seconds) {
     std::vector<Trial> trials;
-    for (Search* search : now) {
+    for (const Search* search : now) {
       Trial trial{search->subject, {search->subject->space.configs[0]}};
-      std::vector<size_t> configs = search->next;
-      // The best one so far runs with them: a bridge between batches.
-      if (!is_final && search->best() != 0 && std::find(configs.begin(), configs.end(), search->best()) == configs.end()) configs.push_back(search->best());
-      for (const size_t config : configs)
+      for (const size_t config : search->next)
         if (config != 0) trial.configs.push_back(search->subject->space.configs[config]);
       trials.push_back(std::move(trial));
     }
     MeasureOptions how = options_.measure;
-    if (is_final) how.seconds *= 2;
-    const std::vector<std::vector<Measurement>> results = measure(trials, target_, how);
+    how.seconds = seconds;
+    std::vector<std::vector<Measurement>> results = measure(trials, target_, how);
+    for (std::vector<Measurement>& some : results)
+      std::erase_if(some, [](const Measurement& m) { return m.rounds == 0 && m.status == Measurement::Status::good; });
+    return results;
+  }
+
+  void measure_batch(const std::vector<Search*>& now) {
+    const double before = elapsed();
+    std::vector<size_t> bridges;
+    for (Search* search : now) {
+      // The best one so far runs with them: a bridge between batches.
+      const size_t best = search->best();
+      if (best != 0 && std::find(search->next.begin(), search->next.end(), best) == search->next.end()) search->next.push_back(best);
+      bridges.push_back(best);
+    }
+    std::vector<std::vector<Measurement>> results = run_trials(now, options_.measure.seconds);
     for (size_t i = 0; i < now.size(); ++i) {
-      std::vector<Measurement> good;
-      for (const Measurement& m : results[i])
-        if (m.rounds > 0 || m.status != Measurement::Status::good) good.push_back(m);
-      database_.add(place_, now[i]->key, good);
-      for (const Measurement& m : good) now[i]->take(m);
-      ++now[i]->batches;
-      const int fresh = is_final ? 0 : static_cast<int>(good.size()) - 1;
-      now[i]->now += std::max(fresh, 0);
-      measured_ += std::max(fresh, 0);
+      Search& search = *now[i];
+      std::vector<Measurement>& good = results[i];
+      join(search, bridges[i], good);
+      database_.add(place_, search.key, good);
+      const size_t known = search.results.size();
+      for (const Measurement& m : good) search.take(m);
+      const int fresh = static_cast<int>(search.results.size() - known);
+      search.now += fresh;
+      measured_ += fresh;
+      ++search.batches;
+      if (!cancelled() && (fresh == 0 || search.measured.count(0) == 0)) {
+        search.trouble = "its candidates cannot be built or run";
+        search.done = true;
+      } else {
+        provisional(search);
+      }
     }
     last_round_ = elapsed() - before;
     tell();
   }
 
-  /// The leaders against each other, and the decisions.
+  /// Ratios of two batches differ by how well the default ran in each: half of what the bridge tells is taken off this one.
+  static void join(const Search& search, size_t bridge, std::vector<Measurement>& batch_results) {
+    const auto old = search.measured.find(bridge);
+    if (bridge == 0 || old == search.measured.end()) return;
+    const std::string name = schedule::print(search.subject->space.configs[bridge]);
+    const auto found = std::find_if(batch_results.begin(), batch_results.end(), [&](const Measurement& m) { return m.config == name; });
+    if (found == batch_results.end() || found->status != Measurement::Status::good) return;
+    const double shift = std::sqrt(std::exp2(old->second) / found->ratio);
+    for (Measurement& m : batch_results)
+      if (m.config != schedule::print(search.subject->space.configs[0])) m.ratio *= shift;
+  }
+
+  /// So that a kill leaves a choice, too. It gives way to any other.
+  void provisional(const Search& search) {
+    const size_t best = search.best();
+    const double ratio = search.measured.count(best) ? std::exp2(search.measured.at(best)) : 1;
+    const size_t taken = ratio < worth_it ? best : 0;
+    database_.choose(place_, search.key, {schedule::print(search.subject->space.configs[taken]), std::min(ratio, 1.0), stopped_thoroughness});
+  }
+
+  /// The leaders against each other, and the decisions, which are by these runs alone.
   void finals() {
     std::vector<Search*> open;
     for (Search& search : searches_) {
@@ -224,37 +269,50 @@ class Tuner {
         if (config != 0 && ratio < std::log2(0.995)) leaders.emplace_back(ratio, config);
       std::sort(leaders.begin(), leaders.end());
       search.next.clear();
-      for (size_t i = 0; i < std::min(leaders.size(), finalists); ++i) search.next.push_back(leaders[i].second);
-      if (!search.next.empty()) open.push_back(&search);
+      for (size_t i = 0; i < std::min(leaders.size(), options_.mode == Mode::all ? all_finalists : finalists); ++i) search.next.push_back(leaders[i].second);
+      if (!search.next.empty())
+        open.push_back(&search);
+      else if (!search.measured.empty())
+        decide(search);
     }
-    for (size_t first = 0; first < open.size() && !cancelled();) {
+    std::stable_sort(open.begin(), open.end(), [](const Search* a, const Search* b) { return a->promise() > b->promise(); });
+    for (size_t first = 0; first < open.size() && !cancelled() && (options_.budget == 0 || elapsed() < options_.budget);) {
       std::vector<Search*> now;
       int64_t bytes = 0;
+      size_t candidates = 0;
       for (; first < open.size(); ++first) {
-        const int64_t more = static_cast<int64_t>(open[first]->next.size() + 1) * open[first]->subject->space.weight_bytes;
-        if (!now.empty() && (now.size() * (finalists + 1) >= library_candidates || bytes + more > library_bytes)) break;
-        bytes += more;
+        const size_t more = open[first]->next.size() + 1;
+        const int64_t more_bytes = static_cast<int64_t>(more) * open[first]->subject->space.weight_bytes;
+        if (!now.empty() && (candidates + more > library_candidates || bytes + more_bytes > library_bytes)) break;
+        candidates += more;
+        bytes += more_bytes;
         now.push_back(open[first]);
       }
-      measure_next(now, true);
-      for (Search* search : now) decide(*search);
+      const std::vector<std::vector<Measurement>> results = run_trials(now, 2 * options_.measure.seconds);
+      for (size_t i = 0; i < now.size(); ++i) {
+        database_.add(place_, now[i]->key, results[i]);
+        for (const Measurement& m : results[i]) {
+          now[i]->take(m);
+          if (m.status == Measurement::Status::good) now[i]->finals[now[i]->index.at(m.config)] = std::log2(m.ratio);
+        }
+        if (now[i]->finals.size() > 1) decide(*now[i]);
+      }
     }
-    for (Search& search : searches_)
-      if (!search.done && (!search.measured.empty() || search.subject->space.configs.size() < 2)) decide(search);
     tell();
   }
 
   void decide(Search& search) {
-    const size_t best = search.best();
-    const double ratio = search.measured.count(best) ? std::exp2(search.measured.at(best)) : 1;
-    Choice choice{schedule::print(search.subject->space.configs[ratio < worth_it ? best : 0]), ratio < worth_it ? ratio : 1, 1};
+    size_t best = 0;
+    double least = std::log2(worth_it);
+    for (const auto& [config, ratio] : search.finals)
+      if (config != 0 && ratio < least) best = config, least = ratio;
+    const bool exhausted = search.results.size() >= search.subject->space.configs.size();
     const bool searched =
-        !cancelled() &&
-        (options_.mode == Mode::fast ? search.batches > 0 : search.expected_gain < enough || search.results.size() >= search.subject->space.configs.size());
-    choice.thoroughness = !searched ? stopped_thoroughness : wanted_thoroughness();
+        !cancelled() && (exhausted || (options_.mode == Mode::fast ? search.results.size() > fast_batches * batch : search.expected_gain < enough));
+    search.choice =
+        Choice{schedule::print(search.subject->space.configs[best]), best == 0 ? 1 : std::exp2(least), searched ? wanted_thoroughness() : stopped_thoroughness};
     search.done = searched;
-    database_.choose(place_, search.key, choice);
-    search.choice = choice;
+    database_.choose(place_, search.key, *search.choice);
   }
 
   KernelResult report(const Search& search) const {
@@ -268,6 +326,7 @@ class Tuner {
     result.standard = schedule::print(search.subject->space.configs[0]);
     result.chosen = search.choice ? search.choice->config : result.standard;
     result.ratio = search.choice ? search.choice->ratio : 1;
+    result.trouble = search.trouble;
     result.seconds = search.seconds();
     return result;
   }
@@ -318,11 +377,11 @@ std::vector<Trial> trials_for(const std::vector<Subject>& subjects, const Target
 void choose_best(const std::vector<Subject>& subjects, const Place& place, Database& database) {
   for (const Subject& subject : subjects) {
     const KernelKey key = key_of(subject.space);
+    // They come in the order of their ratios.
     for (const Measurement& m : database.measurements(place, key)) {
       if (m.status != Measurement::Status::good) continue;
-      // They come in the order of their ratios.
-      if (!database.choice(place, key))
-        database.choose(place, key, {m.ratio < worth_it ? m.config : schedule::print(subject.space.configs[0]), std::min(m.ratio, 1.0), fast_thoroughness});
+      const bool gains = m.ratio < worth_it;
+      database.choose(place, key, {gains ? m.config : schedule::print(subject.space.configs[0]), gains ? m.ratio : 1, fast_thoroughness});
       break;
     }
   }

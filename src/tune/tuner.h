@@ -12,7 +12,6 @@
 namespace tilewright::tune {
 
 enum class Mode {
-  off,   ///< measures nothing
   fast,  ///< a few configurations a kernel
   full,  ///< until no gain is expected of the rest
   all,   ///< every configuration
@@ -45,6 +44,7 @@ struct KernelResult {
   std::string standard, chosen;
   double ratio = 1;    ///< expected time of the choice by the default's
   double seconds = 0;  ///< the default's
+  std::string trouble;  ///< why it could not be measured, if so
 };
 
 struct TuneResult {

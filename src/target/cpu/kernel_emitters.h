@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "target/emit_kernel.h"
+#include "target/kernel_space.h"
 #include "target/source/kernel_text.h"
 
 /// Kernels for CPUs: loops that compilers turn into vector code, and calls of tile/kernels.
@@ -13,6 +14,9 @@ using namespace source;  // NOLINT: the text that all targets' kernels are made 
 
 /// Chooses how products with weights are computed and packs the weights for it, in the blocks of branches and loops, too.
 void plan_products(schedule::Block& block, const Target& target, const PlanOptions& options);
+
+/// What can be chosen for a product with weights; `form` and `cold` are left open.
+std::optional<KernelSpace> product_space(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options);
 
 /// The C++ function that runs the kernel's stages.
 std::string emit_function(const KernelText& text);

@@ -1,14 +1,13 @@
 // The configurations of a product with weights that are worth a measurement, and what each is expected to cost.
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <set>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "target/cpu/kernel_emitters.h"
 #include "target/cpu/product_cost.h"
-#include "target/kernel_space.h"
 
 namespace tilewright {
 namespace {
@@ -182,8 +181,6 @@ std::string signature_of(const RowsProduct& product, const pattern::Nest& nest, 
   return fmt::format("{} {} epilogue={}", text, tilewright::name(product.shape.sum), sha256(epilogue_text(nest, program)).substr(0, 8));
 }
 
-float log2_of(double value) { return static_cast<float>(std::log2(std::max(value, 1e-9))); }
-
 }  // namespace
 
 bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, const Target& target) {
@@ -194,14 +191,12 @@ bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, c
   return config.method == Method::rows ? config.panel_bytes > 0 && config.strip_bytes > 0 : suits_winograd(product, target);
 }
 
-std::optional<KernelSpace> kernel_space(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target, const SpaceOptions& options) {
-  if (target.kind != TargetKind::cpu || kernel.stages.size() != 1 || kernel.product) return std::nullopt;
-  const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0]);
-  const std::optional<RowsProduct> product = nest ? find_rows_product(*nest, block.program) : std::nullopt;
+std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options) {
+  const std::optional<RowsProduct> product = find_rows_product(nest, program);
   if (!product) return std::nullopt;
   const Sizes s(*product, target, options);
   KernelSpace space;
-  space.signature = signature_of(*product, *nest, block.program);
+  space.signature = signature_of(*product, nest, program);
   space.shape = {{"batch", s.batch}, {"lines", s.lines}, {"line", s.line}, {"n", s.n}, {"k", s.k}};
   if (product->windows) space.shape.emplace_back("channels", s.channels);
   space.operations = 2.0 * static_cast<double>(s.rows()) * static_cast<double>(s.n) * static_cast<double>(s.k);
@@ -225,76 +220,6 @@ std::optional<KernelSpace> kernel_space(const schedule::Block& block, const sche
     space.cycles.push_back(cycles);
   }
   return space;
-}
-
-std::map<std::string, int64_t> SpaceOptions::complete(const std::set<std::string>& symbols) const {
-  std::map<std::string, int64_t> all = sizes;
-  for (const std::string& symbol : symbols) all.emplace(symbol, usual_size(symbol));
-  return all;
-}
-
-int64_t usual_size(std::string_view symbol) {
-  std::string lower(symbol);
-  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return lower == "n" || lower == "b" || lower == "bs" || lower.find("batch") != std::string::npos ? 1 : 128;
-}
-
-double expected_cycles(const schedule::Block& block, const Target& target, const SpaceOptions& options) {
-  double cycles = 0;
-  for (const schedule::Kernel& kernel : block.kernels) {
-    if (const std::optional<KernelSpace> space = kernel_space(block, kernel, target, options)) {
-      cycles += space->cycles[0];
-      continue;
-    }
-    const auto evaluate = [&](const Dim& dim) {
-      std::set<std::string> symbols;
-      dim.collect_symbols(symbols);
-      return static_cast<double>(dim.evaluate(options.complete(symbols)));
-    };
-    // Others move their tensors, or multiply at a quarter of the peak.
-    double bytes = 0, operations = 0;
-    for (const TensorId id : kernel.tensors) {
-      const Type& type = block.program.tensor(id).type;
-      bytes += evaluate(product(type.dims)) * static_cast<double>(size_of(type.dtype));
-    }
-    for (const pattern::Pattern& stage : kernel.stages)
-      if (const auto* nest = std::get_if<pattern::Nest>(&stage); nest && pattern::classify(*nest) == pattern::NestKind::contract)
-        operations += evaluate(product(nest->space));
-    cycles += std::max(bytes / shared_cache_bytes, operations * 4 / (target.vector_bytes / 2.0)) / options.threads + 2000;
-  }
-  return cycles;
-}
-
-std::vector<float> features(const KernelSpace& space, size_t index, const Target& target, int threads) {
-  const ProductConfig& c = space.configs.at(index);
-  std::map<std::string, int64_t> shape(space.shape.begin(), space.shape.end());
-  const int64_t lanes = target.vector_bytes / 4, width = c.block.vectors * lanes, n = shape["n"], k = shape["k"], line = shape["line"];
-  const auto used = [](int64_t all, int64_t piece) { return static_cast<float>(all) / static_cast<float>((all + piece - 1) / piece * piece); };
-  const auto floats = [](auto value) { return static_cast<float>(value); };
-  const bool winograd = c.method == Method::winograd;
-  const int64_t rows_in_line = winograd ? shape["lines"] * line / 4 : line;
-  return {log2_of(space.cycles[index]),
-          log2_of(space.cycles[index] / space.cycles[0]),
-          log2_of(static_cast<double>(shape["batch"] * shape["lines"])),
-          log2_of(static_cast<double>(line)),
-          log2_of(static_cast<double>(n)),
-          log2_of(static_cast<double>(k)),
-          log2_of(static_cast<double>(space.weight_bytes)),
-          log2_of(space.operations / static_cast<double>(std::max<int64_t>(space.weight_bytes, 1))),
-          floats(static_cast<int>(c.method)),
-          floats(c.block.rows),
-          floats(c.block.vectors),
-          floats(c.block.rows * c.block.vectors),
-          floats(c.block.rows + c.block.vectors) / floats(c.block.rows * c.block.vectors),
-          used(n, width),
-          used(std::max<int64_t>(rows_in_line, 1), c.block.rows),
-          floats(std::max<int64_t>(rows_in_line, 1) % c.block.rows),
-          log2_of(static_cast<double>(k * width * 4)),
-          floats(static_cast<int>(c.split)),
-          c.panel_bytes > 0 ? log2_of(static_cast<double>(c.panel_bytes)) : 0,
-          c.strip_bytes > 0 ? log2_of(static_cast<double>(c.strip_bytes)) : 0,
-          c.ahead ? 1.0F : 0.0F,
-          floats(threads)};
 }
 
 }  // namespace tilewright

@@ -9,13 +9,18 @@
 //   input RANK DIM...          one a model's input, for the group above
 // and the results, on standard output, are lines
 //   machine TEXT
-//   result MODEL RATIO SECONDS ROUNDS ERROR LARGEST     median of (its time / the first one's in the same round), its median time,
-//                                                       relative RMS and largest difference of its results from the first one's
+//   result MODEL RATIO SECONDS ROUNDS ERROR LARGEST .   median of (its time / the first one's in the same round), its median time, the
+//                                                       RMS and the largest difference of its results from the first one's, by their RMS
 //   failed MODEL TEXT
 //
-// Rounds are interleaved: every model that is still in the race runs once a round. Who is clearly slower leaves early.
+// Rounds are interleaved: every model that is still in the race runs once a round, in another order each, the first model before and
+// after the others. Who is clearly slower leaves early. A job that takes far longer than it may is ended by an alarm.
 
 #include <dlfcn.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <csignal>
 
 #include <algorithm>
 #include <chrono>
@@ -27,6 +32,8 @@
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "machine.h"
@@ -202,6 +209,8 @@ struct Runner {
   /// Seconds of the whole, or of the last kernel; those before it set the stage.
   double run() {
     if (!whole) api->set_profiling(context, 1);
+    // Until the threads of the one before sleep.
+    std::this_thread::sleep_for(std::chrono::microseconds(400));
     const double start = now();
     if (api->run(context) != TILEWRIGHT_OK) {
       fail(api->error(context));
@@ -217,8 +226,9 @@ struct Runner {
       const tilewright_dtype dtype = api->outputs[i].dtype;
       const auto& mine = outputs[static_cast<size_t>(i)];
       const auto& theirs = other.outputs[static_cast<size_t>(i)];
-      double difference = 0, size = 0;
-      for (int64_t at = 0; at < static_cast<int64_t>(mine.size() / element_bytes(dtype)); ++at) {
+      const auto count = static_cast<int64_t>(mine.size() / element_bytes(dtype));
+      double difference = 0, size = 0, farthest = 0;
+      for (int64_t at = 0; at < count; ++at) {
         const double a = value_at(dtype, mine.data(), at), b = value_at(dtype, theirs.data(), at);
         if (a == b || (std::isnan(a) && std::isnan(b))) {
           if (std::isfinite(b)) size += b * b;
@@ -226,9 +236,11 @@ struct Runner {
         }
         difference += (a - b) * (a - b);
         size += b * b;
-        largest = std::max(largest, std::isnan(a - b) ? INFINITY : std::fabs(a - b));
+        farthest = std::max(farthest, std::isnan(a - b) ? INFINITY : std::fabs(a - b));
       }
+      const double scale = size > 0 ? std::sqrt(size / static_cast<double>(count)) : 1;
       const double relative = difference > 0 ? std::sqrt(difference / (size > 0 ? size : 1)) : 0;
+      largest = std::max(largest, farthest / scale);
       error = std::max(error, std::isnan(relative) ? INFINITY : relative);
     }
   }
@@ -241,17 +253,24 @@ struct Runner {
 void race(std::vector<Runner>& runners, double limit) {
   constexpr size_t first_look = 3, second_look = 7, most = 25;
   const double start = now();
+  std::mt19937 random(3);
   for (size_t round = 1; round <= most; ++round) {
-    double reference = 0;
-    for (Runner& runner : runners) {
-      if (!runner.racing) continue;
-      const double seconds = runner.run();
-      if (!runner.racing) continue;
-      if (&runner == &runners[0]) reference = seconds;
-      runner.seconds.push_back(seconds);
-      runner.ratios.push_back(reference > 0 ? seconds / reference : 1);
-    }
+    std::vector<std::pair<Runner*, double>> times;
+    for (Runner& runner : runners)
+      if (&runner != &runners[0] && runner.racing) times.emplace_back(&runner, 0);
+    std::shuffle(times.begin(), times.end(), random);
+    const double before = runners[0].run();
+    for (auto& [runner, seconds] : times) seconds = runner->run();
+    const double after = times.empty() ? before : runners[0].run();
     if (!runners[0].racing) return;
+    const double reference = (before + after) / 2;
+    runners[0].seconds.push_back(reference);
+    runners[0].ratios.push_back(1);
+    for (const auto& [runner, seconds] : times) {
+      if (!runner->racing) continue;
+      runner->seconds.push_back(seconds);
+      runner->ratios.push_back(reference > 0 ? seconds / reference : 1);
+    }
     if (round >= first_look && now() - start > limit) return;
     if (round != first_look && round != second_look) continue;
     double best = 1;
@@ -289,7 +308,7 @@ void measure(const Job& job, const Group& group, tilewright_model_function model
   if (runners[0].racing) race(runners, job.seconds);
   for (const Runner& runner : runners)
     if (!runner.ratios.empty() && runners[0].racing)
-      std::printf("result %d %.5f %.9f %zu %.3g %.3g\n", runner.model, median(runner.ratios), median(runner.seconds), runner.ratios.size(), runner.error,
+      std::printf("result %d %.5f %.9f %zu %.3g %.3g .\n", runner.model, median(runner.ratios), median(runner.seconds), runner.ratios.size(), runner.error,
                   runner.largest);
   std::fflush(stdout);
 }
@@ -313,6 +332,10 @@ int main(int argc, char** argv) {
   }
   const Job job = read_job(argv[2]);
   std::printf("machine %s\n", tilewright::tune::describe_machine().c_str());
-  for (const Group& group : job.groups) measure(job, group, model);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  for (const Group& group : job.groups) {
+    alarm(static_cast<unsigned>(60 + 20 * job.seconds));
+    measure(job, group, model);
+  }
   return 0;
 }
