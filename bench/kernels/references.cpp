@@ -1,7 +1,7 @@
 #include "bench/kernels/references.h"
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 
 #include "tile/exec/simd.h"
 
@@ -44,7 +44,11 @@ double operations_a_second(double operations, const Step& step) {
 
 }  // namespace
 
-double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double seconds_now() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);

@@ -27,6 +27,7 @@ class ReadBuffer {
 template <class Before>
 double read_rate(const ReadBuffer& buffer, const Before& before);
 
+/// Of this thread alone: what other programs take of the core does not count.
 double seconds_now();
 double median(std::vector<double> values);
 

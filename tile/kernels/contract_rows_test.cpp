@@ -153,7 +153,11 @@ void check_windows(const Axis (&axes)[rank], i64 channels, i64 groups, i64 filte
     return load_as<float>(x[static_cast<size_t>(left.batch(group) + at + channel * left.channel_stride)]);
   };
   auto g = [&](i64 group, i64 o, i64 kk) { return w[static_cast<size_t>((group * filters + o) * k + kk)]; };
-  for (int threads : {1, 3}) expect_product<RowBlocks<float, strip, vectors, step>>(groups, m, filters, k, left, f, g, threads);
+  for (int threads : {1, 3}) {
+    expect_product<RowBlocks<float, strip, vectors, step>>(groups, m, filters, k, left, f, g, threads);
+    // Groups of a panel; strips that are kept while they pass, several or one at a time.
+    for (i64 left_bytes : {1 << 13, 64}) expect_product<RowBlocks<float, strip, vectors, step>>(groups, m, filters, k, left, f, g, threads, {256, left_bytes});
+  }
 }
 
 TEST(ContractRows, WindowsOfAnyKind) {
