@@ -36,8 +36,7 @@ struct RowBlock {
   using panel_type = B;
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
   static constexpr i64 stride = stride_;
-  static constexpr i64 streamed = 4096;  ///< where a panel serves a single row: bytes ahead of the loads that it is fetched
-  static constexpr int pace = 4;         ///< steps of k between calls of Ahead::fetch(), about
+  static constexpr int pace = 4;  ///< steps of k between calls of Ahead::fetch(), about
 
   /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain.
   static constexpr i64 chain = std::is_floating_point_v<P> ? 128 : i64{1} << 62;
@@ -99,10 +98,7 @@ struct RowBlock {
   static TILE_INLINE void step(const P* from, const B* b, V (&sum)[rows][vectors]) {
     V row[vectors];
     TILE_UNROLL
-    for (int j = 0; j < vectors; ++j) {
-      row[j] = load_wide<P>(b + j * lanes<P>);
-      if constexpr (rows == 1) __builtin_prefetch(reinterpret_cast<const char*>(b + j * lanes<P>) + streamed, 0, 2);
-    }
+    for (int j = 0; j < vectors; ++j) row[j] = load_wide<P>(b + j * lanes<P>);
     TILE_UNROLL
     for (int i = 0; i < rows; ++i) {
       TILE_UNROLL

@@ -97,7 +97,14 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   const i64 strip_tasks = by_units ? 1 : ceil_div(i64{4} * team.size, units) < strips ? ceil_div(i64{4} * team.size, units) : strips;
   const i64 a_task = ceil_div(units, unit_tasks), strips_a_task = ceil_div(strips, strip_tasks);
 
-  team.for_each(ceil_div(units, a_task) * strip_tasks, [&](i64 index, int worker) {
+  const i64 tasks = ceil_div(units, a_task) * strip_tasks;
+  // A lone strip meets each panel once. Every second call each thread begins where it ended: a loop's weights, if nothing else, lie near from that end on.
+  static thread_local bool turn = false;
+  const bool reverse = strips == 1 && tasks % team.size == 0 && (turn = !turn);
+  const i64 share = tasks / team.size;
+
+  team.for_each(tasks, [&](i64 asked, int worker) {
+    const i64 index = reverse ? asked / share * share + share - 1 - asked % share : asked;
     const i64 u0 = index / strip_tasks * a_task, u1 = u0 + a_task < units ? u0 + a_task : units;
     const i64 s0 = index % strip_tasks * strips_a_task, s1 = s0 + strips_a_task < strips ? s0 + strips_a_task : strips;
     if (s0 >= s1) return;
@@ -116,7 +123,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     for (i64 first = s0; first < s1; first += near) {
       const i64 end = first + near < s1 ? first + near : s1;
       i64 kept_batch = -1;
-      for (i64 u = u0; u < u1; ++u) {
+      for (i64 i = u0; i < u1; ++i) {
+        const i64 u = reverse ? u0 + u1 - 1 - i : i;
         const i64 b = u / groups, p0 = u % groups * group, p1 = p0 + group < panels ? p0 + group : panels;
         // While this group is used, the next one comes nearer.
         Ahead ahead;
@@ -131,7 +139,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
         }
         for (i64 s = first; s < end; ++s) {
           const Strip<P> strip = keep ? kept[s - first] : left.strip(b, s, scratch);
-          for (i64 p = p0; p < p1; ++p) {
+          for (i64 j = p0; j < p1; ++j) {
+            const i64 p = reverse ? p0 + p1 - 1 - j : j;
             if (runs * depth > 0) {
               Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, right.panel_at(b, p * width, 0), tile, ahead);
             } else {
