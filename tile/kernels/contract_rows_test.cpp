@@ -105,6 +105,11 @@ TEST(ContractRows, MatricesFromCopies) {
   check_matrix<bfloat16, float, 6, 1, 17>(11, 19, 17, 3, 5);
 }
 
+TEST(ContractRows, ALoneStripFromEitherEnd) {
+  check_matrix<float, float, 1, 2, 40>(1, 700, 40, 40, 1);
+  check_matrix<float, float, 4, 1, 24>(3, 301, 24, 24, 3);
+}
+
 TEST(ContractRows, PanelsOfShortFloats) {
   check_matrix<float, float, 4, 2, 70, float16>(13, 50, 70, 70, 1);
   check_matrix<bfloat16, float, 4, 2, 70, bfloat16>(13, 50, 70, 70, 3);
