@@ -23,7 +23,6 @@ struct TuningChoice {
   int threads = 0;                       ///< that runs will use; 0: all cores
   std::map<std::string, int64_t> sizes;  ///< that runs will have, by name
   std::string machine;                   ///< whose measurements: what its description begins with; empty: this one's
-  std::string machine;                   ///< whose measurements: what its description begins with; empty: this one's
   bool must_know = false;                ///< whether a kernel that was never measured is an error
 };
 

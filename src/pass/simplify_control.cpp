@@ -14,7 +14,7 @@ std::string unused_name(const Graph& graph, const std::string& wanted) {
   return name;
 }
 
-/// The body's formal inputs from `first` on become constants where the node's operand is one. The formal input stays, unused.
+/// The body's formal inputs from `first` on become constants where the node's operand is one.
 void constants_into(Graph& graph, Graph& body, const std::vector<ValueId>& operands, size_t first_operand, size_t first_formal) {
   for (size_t i = first_operand; i < operands.size(); ++i) {
     const auto constant = graph.value(operands[i]).constant;
@@ -26,6 +26,30 @@ void constants_into(Graph& graph, Graph& body, const std::vector<ValueId>& opera
     body.values.push_back(copy);
     replace_uses(body, formal, static_cast<ValueId>(body.values.size()) - 1);
   }
+}
+
+bool reads(const Graph& body, ValueId id) {
+  const auto holds = [&](const std::vector<ValueId>& ids) { return std::find(ids.begin(), ids.end(), id) != ids.end(); };
+  return holds(body.outputs) || std::any_of(body.nodes.begin(), body.nodes.end(), [&](const Node& node) { return holds(node.inputs); });
+}
+
+/// Operands from the `first` on that no body reads go, and the formal inputs for them.
+void drop_unread(Node& node, size_t first, size_t first_formal) {
+  for (size_t i = node.inputs.size(); i-- > first;) {
+    const size_t formal = first_formal + i - first;
+    const auto is_read = [&](const auto& body) { return reads(*body, body->inputs[formal]); };
+    if (std::any_of(node.subgraphs.begin(), node.subgraphs.end(), is_read)) continue;
+    node.inputs.erase(node.inputs.begin() + static_cast<std::ptrdiff_t>(i));
+    for (auto& body : node.subgraphs) body->inputs.erase(body->inputs.begin() + static_cast<std::ptrdiff_t>(formal));
+  }
+}
+
+/// Operands of an if or loop that may go into its bodies: the first one's index, and its formal input's.
+std::optional<std::pair<size_t, size_t>> passed_on(const Node& node) {
+  if (node.op == "if") return std::pair<size_t, size_t>{1, 0};
+  if (node.op != "loop") return std::nullopt;
+  const size_t first = 2 + static_cast<size_t>(std::get<int64_t>(node.attributes.at("carried")));
+  return std::pair{first, first};
 }
 
 std::optional<std::vector<ValueId>> take_branch(Editor& editor, const Node& node) {
@@ -63,15 +87,14 @@ std::optional<std::vector<ValueId>> take_branch(Editor& editor, const Node& node
 
 void simplify_control(Graph& graph) {
   for (Node& node : graph.nodes) {
-    if (node.op == "if")
-      for (auto& body : node.subgraphs) constants_into(graph, *body, node.inputs, 1, 0);
-    if (node.op == "loop") {
-      const size_t carried = static_cast<size_t>(std::get<int64_t>(node.attributes.at("carried")));
-      constants_into(graph, *node.subgraphs[0], node.inputs, 2 + carried, 2 + carried);
+    const auto first = passed_on(node);
+    if (!first) continue;
+    for (auto& body : node.subgraphs) {
+      constants_into(graph, *body, node.inputs, first->first, first->second);
+      simplify_control(*body);  // first, so that a branch which is taken brings no known condition along
     }
+    drop_unread(node, first->first, first->second);
   }
-  for (Node& node : graph.nodes)  // first, so that a branch which is taken brings no known condition along
-    for (auto& body : node.subgraphs) simplify_control(*body);
   apply_rule(graph, take_branch);
 }
 

@@ -87,17 +87,23 @@ TEST(SimplifyControl, ChecksOfATakenBranchStandBeforeWhatTheyGuard) {
 }
 
 TEST(SimplifyControl, ConstantsGoIntoBodies) {
-  // Branches: what is passed becomes a constant in both; the operand stays, since bodies and node agree on their number.
-  const std::string before = R"(const %k: f32[] = {3} %y: f32[2] = if(%flag, %x, %k) ;""
-      graph "" (%a: f32[2], %c: f32[]) -> (%a) { }
-      graph "" (%a: f32[2], %c: f32[]) -> (%b) { CONST %b: f32[2] = mul(%a, USED) ;"" })";
-  const auto with = [&](const std::string& constant, const std::string& used) {
-    std::string text = before;
-    text.replace(text.find("CONST"), 5, constant);
-    return text.replace(text.find("USED"), 4, used);
-  };
   const std::string inputs = "%x: f32[2], %flag: bool[]";
-  expect_pass(pass, graph(with("", "%c"), inputs), graph(with("const %v: f32[] = {3}", "%v"), inputs));
+  expect_pass(pass,
+              graph(R"(const %k: f32[] = {3} %y: f32[2] = if(%flag, %x, %k) ;""
+      graph "" (%a: f32[2], %c: f32[]) -> (%a) { }
+      graph "" (%a: f32[2], %c: f32[]) -> (%b) { %b: f32[2] = mul(%a, %c) ;"" })",
+                    inputs),
+              graph(R"(%y: f32[2] = if(%flag, %x) ;""
+      graph "" (%a: f32[2]) -> (%a) { }
+      graph "" (%a: f32[2]) -> (%b) { const %v: f32[] = {3} %b: f32[2] = mul(%a, %v) ;"" })",
+                    inputs));
+}
+
+TEST(SimplifyControl, WhatOneBranchReadsIsPassedOn) {
+  expect_unchanged(pass, graph(R"(%y: f32[2] = if(%flag, %x, %z) ;""
+      graph "" (%a: f32[2], %c: f32[2]) -> (%c) { }
+      graph "" (%a: f32[2], %c: f32[2]) -> (%b) { %b: f32[2] = neg(%a) ;"" })",
+                               "%x: f32[2], %flag: bool[], %z: f32[2]"));
 }
 
 TEST(SimplifyControl, ConstantsGoIntoBodiesUnderNamesOfTheirOwn) {
@@ -113,10 +119,14 @@ TEST(SimplifyControl, ConstantsGoIntoBodiesUnderNamesOfTheirOwn) {
 }
 
 TEST(SimplifyControl, LoopsTakeInvariantsButNotWhatTheyCarry) {
-  const std::string head = R"(const %trips: i64[] = {3} const %k: f32[] = {2} const %start: f32[2] = {1, 1}
-    %y: f32[2] = loop(%trips, -, %start, %k) carried=1 ;""
-      graph "" (%i: i64[], %go: bool[], %a: f32[2], %c: f32[]) -> (%go, %b) { )";
-  expect_pass(pass, graph(head + R"(%b: f32[2] = mul(%a, %c) ;"" })"), graph(head + R"(const %v: f32[] = {2} %b: f32[2] = mul(%a, %v) ;"" })"));
+  expect_pass(pass, graph(R"(const %trips: i64[] = {3} const %k: f32[] = {2} const %start: f32[2] = {1, 1}
+    %y: f32[2] = loop(%trips, -, %start, %x, %k, %x) carried=1 ;""
+      graph "" (%i: i64[], %go: bool[], %a: f32[2], %unread: f32[2], %c: f32[], %d: f32[2]) -> (%go, %b) {
+        %s: f32[2] = mul(%a, %c) ;"" %b: f32[2] = add(%s, %d) ;"" })"),
+              graph(R"(const %trips: i64[] = {3} const %start: f32[2] = {1, 1}
+    %y: f32[2] = loop(%trips, -, %start, %x) carried=1 ;""
+      graph "" (%i: i64[], %go: bool[], %a: f32[2], %d: f32[2]) -> (%go, %b) {
+        const %v: f32[] = {2} %s: f32[2] = mul(%a, %v) ;"" %b: f32[2] = add(%s, %d) ;"" })"));
 }
 
 TEST(SimplifyControl, AFormalOfAnotherTypeStays) {

@@ -31,11 +31,12 @@ std::vector<std::string> host_flags(int optimisation) {
 }
 
 /// errno and traps are not observed; sums may be contracted to FMA, never reordered except where `omp simd` says so. Jump threading (g++'s; a
-/// parameter, because clang ignores those) would tear apart the branches of min and max that are to become vector instructions.
+/// parameter, because clang ignores those) would tear apart the branches of min and max that are to become vector instructions. Predictive commoning would
+/// keep what neighbouring rows share in registers that a register block does not have.
 std::vector<std::string> kernel_flags(const Target& target, int optimisation) {
   std::vector<std::string> flags = common_flags;
   flags.insert(flags.end(), {fmt::format("-O{}", optimisation), "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-                             "--param=max-jump-thread-duplication-stmts=0"});
+                             "--param=max-jump-thread-duplication-stmts=0", "-fno-predictive-commoning"});
   flags.insert(flags.end(), target.compile_flags.begin(), target.compile_flags.end());
   return flags;
 }

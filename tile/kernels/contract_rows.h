@@ -106,30 +106,50 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   const i64 strip_tasks = by_units ? 1 : least(ceil_div(i64{4} * team.size, unit_tasks), strips);
   const i64 a_task = ceil_div(units, unit_tasks), strips_a_task = ceil_div(strips, strip_tasks);
 
-  team.for_each(ceil_div(units, a_task) * strip_tasks, [&](i64 index, int worker) {
+  const i64 tasks = ceil_div(units, a_task) * strip_tasks;
+  // A lone strip meets each panel once. Every second call each thread begins where it ended: a loop's weights, if nothing else, lie near from that end on.
+  static thread_local bool turn = false;
+  const bool reverse = strips == 1 && tasks % team.size == 0 && (turn = !turn);
+  const i64 share = tasks / team.size;
+
+  team.for_each(tasks, [&](i64 asked, int worker) {
+    const i64 index = reverse ? asked / share * share + share - 1 - asked % share : asked;
     const i64 u0 = index / strip_tasks * a_task, u1 = u0 + a_task < units ? u0 + a_task : units;
     const i64 s0 = index % strip_tasks * strips_a_task, s1 = s0 + strips_a_task < strips ? s0 + strips_a_task : strips;
-    P* const scratch = team.scratch_as<P>(worker, left.scratch());
-    left.begin(scratch);
+    if (s0 >= s1) return;
     alignas(64) P tile[Block::rows * width];
-    // Strips that stay near while all groups of panels pass; with one group, all of them.
-    i64 near = left.strip_bytes() > 0 ? most(blocking.strip_bytes / left.strip_bytes(), 1) : s1 - s0;
-    if (u1 - u0 == 1) near = s1 - s0;
-    near = ceil_div(s1 - s0, most(ceil_div(s1 - s0, most(near, 1)), 1));
+    // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
+    constexpr i64 most_kept = 64;
+    Strip<P> kept[most_kept];
+    const bool keep = u1 - u0 > 1;
+    const i64 slot = ceil_div(left.scratch(), 16) * 16;
+    i64 near = s1 - s0;
+    if (keep)
+      near = most(blocking.strip_bytes / most(most(left.strip_bytes(), slot * static_cast<i64>(sizeof(P))), ceil_div(blocking.strip_bytes, most_kept)), 1);
+    near = ceil_div(s1 - s0, ceil_div(s1 - s0, near));
+    P* const scratch = team.scratch_as<P>(worker, keep ? near * slot : slot);
+    for (i64 i = 0; i < (keep ? near : 1); ++i) left.begin(scratch + i * slot);
     for (i64 first = s0; first < s1; first += near) {
       const i64 end = first + near < s1 ? first + near : s1;
-      for (i64 u = u0; u < u1; ++u) {
+      i64 kept_batch = -1;
+      for (i64 i = u0; i < u1; ++i) {
+        const i64 u = reverse ? u0 + u1 - 1 - i : i;
         const i64 b = u / groups, p0 = u % groups * group, p1 = p0 + group < panels ? p0 + group : panels;
         // While this group is used, the next one comes nearer.
         Ahead ahead;
-        if (blocking.ahead && u + 1 < u1) {
+        if (blocking.ahead && u + 1 < u1 && end - first > 1) {
           ahead.at = reinterpret_cast<const char*>(right.panel_at((u + 1) / groups, (u + 1) % groups * group * width, 0));
           ahead.lines = group * panel_bytes / Ahead::line_bytes;
           ahead.at_once = ceil_div(ahead.lines * 4, most((end - first) * (p1 - p0) * runs * depth, 1));
         }
+        if (keep && kept_batch != b) {
+          for (i64 s = first; s < end; ++s) kept[s - first] = left.strip(b, s, scratch + (s - first) * slot);
+          kept_batch = b;
+        }
         for (i64 s = first; s < end; ++s) {
-          const Strip<P> strip = left.strip(b, s, scratch);
-          for (i64 p = p0; p < p1; ++p) {
+          const Strip<P> strip = keep ? kept[s - first] : left.strip(b, s, scratch);
+          for (i64 j = p0; j < p1; ++j) {
+            const i64 p = reverse ? p0 + p1 - 1 - j : j;
             if (runs * depth > 0) {
               Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, right.panel_at(b, p * width, 0), tile, ahead);
             } else {

@@ -105,6 +105,11 @@ TEST(ContractRows, MatricesFromCopies) {
   check_matrix<bfloat16, float, 6, 1, 17>(11, 19, 17, 3, 5);
 }
 
+TEST(ContractRows, ALoneStripFromEitherEnd) {
+  check_matrix<float, float, 1, 2, 40>(1, 700, 40, 40, 1);
+  check_matrix<float, float, 4, 1, 24>(3, 301, 24, 24, 3);
+}
+
 TEST(ContractRows, PanelsOfShortFloats) {
   check_matrix<float, float, 4, 2, 70, float16>(13, 50, 70, 70, 1);
   check_matrix<bfloat16, float, 4, 2, 70, bfloat16>(13, 50, 70, 70, 3);
@@ -153,7 +158,11 @@ void check_windows(const Axis (&axes)[rank], i64 channels, i64 groups, i64 filte
     return load_as<float>(x[static_cast<size_t>(left.batch(group) + at + channel * left.channel_stride)]);
   };
   auto g = [&](i64 group, i64 o, i64 kk) { return w[static_cast<size_t>((group * filters + o) * k + kk)]; };
-  for (int threads : {1, 3}) expect_product<RowBlocks<float, strip, vectors, step>>(groups, m, filters, k, left, f, g, threads);
+  for (int threads : {1, 3}) {
+    expect_product<RowBlocks<float, strip, vectors, step>>(groups, m, filters, k, left, f, g, threads);
+    // Groups of a panel; strips that are kept while they pass, several or one at a time.
+    for (i64 left_bytes : {1 << 13, 64}) expect_product<RowBlocks<float, strip, vectors, step>>(groups, m, filters, k, left, f, g, threads, {256, left_bytes});
+  }
 }
 
 TEST(ContractRows, WindowsOfAnyKind) {

@@ -1,0 +1,89 @@
+#include "bench/kernels/references.h"
+
+#include <algorithm>
+#include <ctime>
+
+#include "tile/exec/simd.h"
+
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#include <immintrin.h>
+#endif
+
+namespace tilewright::kernel_bench {
+namespace {
+
+constexpr int chains = 12;  ///< more than latency times issue
+
+/// The value, of which the compiler knows nothing any more.
+template <class V>
+TILE_INLINE V opaque(V value) {
+#if defined(__aarch64__)
+  asm volatile("" : "+w"(value));
+#else
+  asm volatile("" : "+v"(value));
+#endif
+  return value;
+}
+
+/// Operations a second of `step`, which does `operations` of them on a register.
+template <class V, class Step>
+double operations_a_second(double operations, const Step& step) {
+  constexpr int count = 20000;
+  std::vector<double> seconds;
+  for (int round = 0; round < 9; ++round) {
+    V sum[chains] = {};
+    const double start = seconds_now();
+    for (int i = 0; i < count; ++i) {
+      TILE_UNROLL
+      for (int c = 0; c < chains; ++c) sum[c] = opaque(step(sum[c]));
+    }
+    seconds.push_back(seconds_now() - start);
+  }
+  return operations * chains * count / median(seconds);
+}
+
+}  // namespace
+
+double seconds_now() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+double float_peak() {
+  const auto a = opaque(tile::broadcast(1.0001f)), b = opaque(tile::broadcast(0.9f));
+  return operations_a_second<tile::vec<float>>(2 * tile::lanes<float>, [&](auto sum) { return sum * a + b; });
+}
+
+#if defined(__AVX512VNNI__)
+double vnni_peak() {
+  return operations_a_second<__m512i>(128, [](__m512i sum) { return _mm512_dpbusd_epi32(sum, sum, sum); });
+}
+#elif defined(__AVXVNNI__)
+double vnni_peak() {
+  return operations_a_second<__m256i>(64, [](__m256i sum) { return _mm256_dpbusd_avx_epi32(sum, sum, sum); });
+}
+#else
+double vnni_peak() { return 0; }
+#endif
+
+ReadBuffer::ReadBuffer(int64_t bytes) : values_(static_cast<size_t>((bytes + 1023) / 1024 * 256), 1.0f) {}
+
+void ReadBuffer::read() const {
+  constexpr size_t streams = 8, step = streams * tile::lanes<float>;
+  tile::vec<float> sum[streams] = {};
+  for (size_t i = 0; i + step <= values_.size(); i += step) {
+    TILE_UNROLL
+    for (size_t s = 0; s < streams; ++s) sum[s] += tile::load(values_.data() + i + s * tile::lanes<float>);
+  }
+  TILE_UNROLL
+  for (size_t s = 0; s < streams; ++s) opaque(sum[s]);
+}
+
+}  // namespace tilewright::kernel_bench

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+/// What one core of this machine can do at most, measured: compiled for the machine it runs on.
+namespace tilewright::kernel_bench {
+
+/// Operations a second of multiply-adds in 32-bit floats that touch registers alone: the median of some bursts of 0.1 ms.
+double float_peak();
+
+/// The same of VNNI's products of four 8-bit integers, a multiplication and an addition each; 0 without VNNI.
+double vnni_peak();
+
+/// Memory to be read from its beginning to its end.
+class ReadBuffer {
+ public:
+  explicit ReadBuffer(int64_t bytes);
+  int64_t bytes() const { return static_cast<int64_t>(values_.size() * sizeof(float)); }
+  void read() const;
+
+ private:
+  std::vector<float> values_;
+};
+
+/// Bytes a second at which `buffer` is read; `before` is called before each of the readings, whose median counts.
+template <class Before>
+double read_rate(const ReadBuffer& buffer, const Before& before);
+
+/// Of this thread alone: what other programs take of the core does not count.
+double seconds_now();
+double median(std::vector<double> values);
+
+template <class Before>
+double read_rate(const ReadBuffer& buffer, const Before& before) {
+  std::vector<double> seconds;
+  for (int i = 0; i < 9; ++i) {
+    before();
+    const double start = seconds_now();
+    buffer.read();
+    seconds.push_back(seconds_now() - start);
+  }
+  return static_cast<double>(buffer.bytes()) / median(seconds);
+}
+
+}  // namespace tilewright::kernel_bench
