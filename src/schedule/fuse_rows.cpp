@@ -30,7 +30,9 @@ bool follows_rows(const Map& map, const Dims& space, size_t shared) {
   for (size_t d = 0; d < static_cast<size_t>(map.rank_out()); ++d)
     for (size_t i = 0; i < shared; ++i) {
       const std::string symbol = coordinate_symbol(static_cast<int>(i));
-      if (d == i ? !(lowered.coordinates[d] == Dim::symbol(symbol)) : mentions(lowered.coordinates[d], symbol)) return false;
+      // A coordinate that is always zero may be written as the number.
+      const bool same = lowered.coordinates[d] == Dim::symbol(symbol) || (space[i] == Dim(1) && lowered.coordinates[d] == Dim(0));
+      if (d == i ? !same : mentions(lowered.coordinates[d], symbol)) return false;
     }
   for (const Guard& guard : lowered.guards)
     for (size_t i = 0; i < shared; ++i)

@@ -356,6 +356,14 @@ TEST(FuseRows, SoftmaxIsOneKernel) {
   EXPECT_EQ(block.kernels[0].tensors.size(), 2u);
 }
 
+TEST(FuseRows, ABatchOfOneMakesNoDifference) {
+  Writer w;
+  w.program.outputs = {w.softmax(w.input({1, 8, 64}))};
+  const Block block = w.schedule();
+  ASSERT_EQ(block.kernels.size(), 1u);
+  EXPECT_EQ(block.kernels[0].shared_rank, 2);
+}
+
 TEST(FuseRows, LeavesReductionsAcrossRowsAlone) {
   Writer w;
   const int x = w.input({8, 100});
