@@ -34,6 +34,7 @@ struct RowGroup {
   std::vector<int> patterns;  ///< indices into Program::patterns, in order; the group runs where the last one stands
   int shared_rank = 0;
 };
-std::vector<RowGroup> find_row_groups(const pattern::Program& program);
+/// `taken`: groups whose patterns are none of theirs.
+std::vector<RowGroup> find_row_groups(const pattern::Program& program, const std::vector<RowGroup>& taken = {});
 
 }  // namespace tilewright::schedule

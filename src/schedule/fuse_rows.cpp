@@ -42,7 +42,10 @@ bool follows_rows(const Map& map, const Dims& space, size_t shared) {
 
 class RowGrouping {
  public:
-  explicit RowGrouping(const Program& program) : program_(program), uses_(program), taken_(program.patterns.size(), false) {}
+  RowGrouping(const Program& program, const std::vector<RowGroup>& taken) : program_(program), uses_(program), taken_(program.patterns.size(), false) {
+    for (const RowGroup& group : taken)
+      for (const int member : group.patterns) taken_[at(member)] = true;
+  }
 
   std::vector<RowGroup> run() {
     std::vector<RowGroup> groups;
@@ -180,6 +183,6 @@ class RowGrouping {
 
 }  // namespace
 
-std::vector<RowGroup> find_row_groups(const Program& program) { return RowGrouping(program).run(); }
+std::vector<RowGroup> find_row_groups(const Program& program, const std::vector<RowGroup>& taken) { return RowGrouping(program, taken).run(); }
 
 }  // namespace tilewright::schedule

@@ -44,12 +44,8 @@ class ContractEmitter : ProductText {
   bool dense(const std::string& side, const Factor& factor, const LoopGroup& outer) {
     const auto found = find_dense(shape_, factor, outer);
     if (!found) return false;
-    const TensorId tensor = shape_.nest.loads[static_cast<size_t>(factor.access)].tensor;
     const std::string zero = zero_point(factor, side);
-    const bool left = side == "left";
-    const std::string strides = left ? text(found->outer_stride) + ", " + text(found->k_stride) : text(found->k_stride) + ", " + text(found->outer_stride);
-    out_.line(fmt::format("const auto {0} = tile::dense_{0}({1}, {2}, {3}{4});", side, pointer(tensor, constant_part(found->start)), strides,
-                          batch_view(found->start), zero.empty() ? "" : ", " + zero));
+    out_.line(fmt::format("const auto {} = {};", side, side == "left" ? dense_left(*found, zero) : dense_right(*found, zero)));
     return true;
   }
 
