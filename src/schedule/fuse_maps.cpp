@@ -249,6 +249,20 @@ bool reads_once(const Access& access, const Dims& space, const Producer& produce
   return apart || proven_nonnegative(product(producer.nest->space) - product(space));
 }
 
+/// Whether each element is met at many points of `space`, or at as many as only a run knows.
+bool reads_often(const Access& access, const Dims& space) {
+  constexpr int64_t often = 8;
+  const std::vector<bool> used = coordinates_used(access.map, space.size());
+  int64_t times = 1;
+  for (size_t d = 0; d < space.size(); ++d) {
+    if (used[d]) continue;
+    if (!space[d].is_constant()) return true;
+    times *= space[d].constant();
+    if (times >= often) return true;
+  }
+  return false;
+}
+
 /// Whether `producer` should be computed inside `nest`, which reads it.
 bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
   const NestKind kind = pattern::classify(nest);
@@ -267,8 +281,9 @@ bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
       if (producer.gathers || !access.indirect.empty()) return false;
       continue;
     }
-    if (producer.movement) continue;
     const Dims& space = reduced[i] ? nest.space : kept;
+    if (producer.movement && producer.gathers && reads_often(access, space)) return false;
+    if (producer.movement) continue;
     const bool once = reads_once(access, space, producer);
     if (producer.follows_reduction && (!once || !nest.reductions.empty())) return false;
     if (once && (only_reader || producer.cost <= 2)) continue;

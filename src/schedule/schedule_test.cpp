@@ -165,6 +165,19 @@ TEST(FuseMaps, DoesNotRepeatExpensiveArithmeticByBroadcasting) {
   EXPECT_EQ(w.program.patterns.size(), 2u);
 }
 
+TEST(FuseMaps, GathersOnceForManyReads) {
+  for (const bool broadcast : {false, true}) {
+    Writer w;
+    const int table = w.input({50}), places = w.input({4});
+    NestBuilder n({Dim(4)});
+    const Expr place = n.cast(n.load(places, DType::f32, w.whole(places)), DType::i64);
+    const int rows = w.store(n, n.load_at(table, w.program.tensor(table).type, {place}), "gather");
+    w.program.outputs = {broadcast ? w.by_row("scale", w.input({4, 100}), rows, [](NestBuilder&, Expr a, Expr b) { return a * b; }) : w.exp(rows)};
+    fuse_maps(w.program);
+    EXPECT_EQ(w.program.patterns.size(), broadcast ? 2u : 1u);
+  }
+}
+
 TEST(FuseMaps, DoesNotPutArithmeticIntoTheOperandOfAProduct) {
   Writer w;
   w.program.outputs = {w.matmul(w.relu(w.input({16, 16})), w.input({16, 16}))};
