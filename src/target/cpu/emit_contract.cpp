@@ -1,5 +1,7 @@
 // Matrix products: the operands as views, the epilogue as a lambda, and one call of the library.
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "target/cpu/kernel_emitters.h"
 #include "target/cpu/product_text.h"
@@ -98,6 +100,9 @@ class ContractEmitter : ProductText {
   bool depthwise() {
     if (shape_.batch.loops.empty() || shape_.m.loops.size() > 1) return false;
     const auto found = find_windows(shape_, shape_.right, shape_.n, source_, kernel_.program());
+    // Matrices whose rows lie one behind the other are windows that never slide.
+    const auto slides = [](const WindowShape::Axis& axis) { return !(axis.output == Dim(1)) && !(axis.kernel == Dim(1)); };
+    if (found && !shape_.m.loops.empty() && std::none_of(found->axes.begin(), found->axes.end(), slides)) return false;
     if (!found || found->has_channel || !shape_.left.direct || !shape_.nest.loads[static_cast<size_t>(shape_.left.access)].guards.empty()) return false;
     const Address& weights = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     LoopGroup images{{shape_.batch.loops.begin(), shape_.batch.loops.end() - 1}, "tilewright..images"};
