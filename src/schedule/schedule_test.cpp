@@ -193,6 +193,18 @@ TEST(FuseMaps, ProductTakesTransposedOperand) {
   EXPECT_EQ(kinds(w.program), (std::vector{NestKind::contract}));
 }
 
+TEST(FuseMaps, ProductTakesAnOperandThatSeveralMatricesShare) {
+  Writer w;
+  const int x = w.input({8, 16, 32}), y = w.input({2, 32, 24});  // four of x's matrices meet one of y's
+  const Dims joined = {8, 32, 24};
+  const int repeated = w.view("repeat", y, w.whole(y).inserted(1, 4).reshaped(std::span<const Dim>(joined)));
+  NestBuilder n({8, 16, 24, 32}, 1);
+  const Expr a = n.load(x, DType::f32, w.whole(x).inserted(2, 24)), b = n.load(repeated, DType::f32, w.whole(repeated).transposed({0, 2, 1}).inserted(1, 16));
+  w.program.outputs = {w.store(n, n.reduce(ReduceOp::sum, a * b, DType::f32), "products")};
+  fuse_maps(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::contract}));
+}
+
 TEST(FuseMaps, KeepsResultsOfTheModel) {
   Writer w;
   const int a = w.relu(w.input({4}));
