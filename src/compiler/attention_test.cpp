@@ -25,16 +25,18 @@ struct Form {
   int64_t head = 16, value_head = 16;
   enum class Scale { none, queries, both, scores } scale = Scale::scores;
   enum class Mask { none, added, selected, causal, lengths } mask = Mask::none;
-  bool heads_apart = true;        ///< queries come as [batch, rows, heads · head] and are split; else [batch, heads, rows, head]
-  bool keys_transposed = false;   ///< keys come as [batch, heads, head, keys]
-  bool joined_batch = false;      ///< products over [batch · heads, …], as older exports have them
+  bool heads_apart = true;       ///< queries come as [batch, rows, heads · head] and are split; else [batch, heads, rows, head]
+  bool keys_transposed = false;  ///< keys come as [batch, heads, head, keys]
+  bool joined_batch = false;     ///< products over [batch · heads, …], as older exports have them
   bool not_a_number_is_zero = false;
   int softmax_axis = 3;
   bool shows_scores = false, shows_probabilities = false;  ///< as results of the model
   DType dtype = DType::f32;
 };
 
-ValueId split(Builder& b, ValueId x, const Dim& heads, int64_t head) { return b.transpose(b.reshape(x, {b.dims(x)[0], b.dims(x)[1], heads, head}), {0, 2, 1, 3}); }
+ValueId split(Builder& b, ValueId x, const Dim& heads, int64_t head) {
+  return b.transpose(b.reshape(x, {b.dims(x)[0], b.dims(x)[1], heads, head}), {0, 2, 1, 3});
+}
 
 ValueId masked(Builder& b, const Form& form, ValueId scores) {
   const Dims plane = {1, 1, form.rows, form.keys};
@@ -139,10 +141,8 @@ std::vector<Form> recognised() {
 
 std::vector<Form> refused() {
   return {
-      {.name = "scores are a result", .shows_scores = true},
-      {.name = "probabilities are a result", .shows_probabilities = true},
-      {.name = "softmax over rows", .softmax_axis = 2},
-      {.name = "softmax over heads", .softmax_axis = 1},
+      {.name = "scores are a result", .shows_scores = true}, {.name = "probabilities are a result", .shows_probabilities = true},
+      {.name = "softmax over rows", .softmax_axis = 2},      {.name = "softmax over heads", .softmax_axis = 1},
       {.name = "double precision", .dtype = DType::f64},
   };
 }

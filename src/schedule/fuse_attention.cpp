@@ -106,8 +106,7 @@ class Search {
       return std::nullopt;
 
     if (!is_private(powers.result()) || uses_.readers_of(powers.result()).size() != 2) return std::nullopt;
-    for (const int reader : uses_.readers_of(powers.result()))
-      (is_kind(reader, NestKind::reduce) ? found.sum : found.weights) = reader;
+    for (const int reader : uses_.readers_of(powers.result())) (is_kind(reader, NestKind::reduce) ? found.sum : found.weights) = reader;
     const std::optional<Stage> sum = reduction(found.sum, ReduceOp::sum);
     if (!sum || !is_kind(found.weights, NestKind::map) || !is_private(sum->result()) || only(uses_.readers_of(sum->result())) != found.weights)
       return std::nullopt;

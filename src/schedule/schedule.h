@@ -99,7 +99,7 @@ using StreamsAttention = std::function<bool(const std::vector<const pattern::Nes
 /// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
-  bool choose_layouts = false;  ///< for machines whose products want the summed axis last
+  bool choose_layouts = false;              ///< for machines whose products want the summed axis last
   StreamsAttention streams_attention = {};  ///< empty: no attention does
   /// Called after each pass that rewrites the pattern program, with its name.
   std::function<void(const char* pass, const pattern::Program& program)> after = {};

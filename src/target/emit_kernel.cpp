@@ -59,9 +59,7 @@ void plan_kernels(schedule::Block& block, const Target& target, const PlanOption
   if (target.kind == TargetKind::cpu) cpu::plan_products(block, target, options.winograd);
 }
 
-schedule::StreamsAttention streams_attention(TargetKind kind) {
-  return kind == TargetKind::cpu ? schedule::StreamsAttention(cpu::streams_attention) : nullptr;
-}
+schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == TargetKind::cpu ? schedule::StreamsAttention(cpu::streams_attention) : nullptr; }
 
 std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
   ensure(!kernel.stages.empty(), "a kernel has stages");

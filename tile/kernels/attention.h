@@ -127,8 +127,8 @@ class StreamedAttention {
     const i64 kept_strips = several ? ceil_div(end - first, strip) : 1;
     Memory m{};
     constexpr i64 key_size = Blocks::key_panels * key_columns * head, value_size = Blocks::value_panels * value_columns * Blocks::block_keys;
-    float* at = team_.scratch_as<float>(worker, key_size + align(value_size) + align(strip * head) + strip * stride +
-                                                    kept_strips * (sums_of_strip + align(2 * strip)) + 16);
+    float* at = team_.scratch_as<float>(
+        worker, key_size + align(value_size) + align(strip * head) + strip * stride + kept_strips * (sums_of_strip + align(2 * strip)) + 16);
     const auto take = [&](i64 count) {
       float* const here = at;
       at += align(count);

@@ -102,7 +102,8 @@ void expect_attention(const Sizes& s, Layout (*keys_lie)(i64, i64), Layout (*val
         if (std::isnan(sum)) {
           ASSERT_TRUE(nan_is_zero ? out[at] == 0 : std::isnan(out[at])) << out[at] << " in row " << i;
         } else {
-          const double steps = std::min<double>(head, 128) * magnitude + std::min<double>(static_cast<double>(s.keys), 128) + static_cast<double>(s.keys) / 128 + 10;
+          const double steps =
+              std::min<double>(head, 128) * magnitude + std::min<double>(static_cast<double>(s.keys), 128) + static_cast<double>(s.keys) / 128 + 10;
           ASSERT_NEAR(out[at], sum, absolute * steps * 0x1p-24) << "batch " << b << " row " << i << " column " << c << " of " << s.rows << "x" << s.keys;
         }
       }
