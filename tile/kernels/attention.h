@@ -7,7 +7,6 @@
 // largest score so far and the sum of its powers, and what was summed with a smaller one is scaled (Milakov and Gimelshein, "Online
 // normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022). Up to four rows read keys and values where they lie.
 
-#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -84,21 +83,21 @@ struct RowTotals {
   float total() const { return largest == -infinity ? quiet_nan : sum; }
 };
 
-template <class Blocks, class Query, class Key, class Value, class Scores, class Factor, class Epilogue>
+template <class Blocks, class Query, class Key, class Value, class Scores, class Weight, class Epilogue>
 class StreamedAttention {
   static constexpr i64 head = Blocks::head, value_head = Blocks::value_head, strip = Blocks::strip, stride = Blocks::stride;
   static constexpr i64 key_columns = Blocks::key_columns, value_columns = Blocks::value_columns;
   static constexpr i64 value_rows = Blocks::value_rows;
   static constexpr i64 sums_of_strip = strip * value_columns * Blocks::value_panels;
-  /// Keys whose values stay in the first level cache while the rows of a strip pass.
+  /// Keys, at most, whose values stay in the first level cache while the rows of a strip pass.
   static constexpr i64 chain = 128;
   /// Queries of a task, at most: their sums lie in the second level cache.
   static constexpr i64 task_rows_limit = 20 * strip;
 
  public:
-  StreamedAttention(const AttentionExtents& extents, const Query& query, const Key& key, const Value& value, const Scores& scores, const Factor& factor,
+  StreamedAttention(const AttentionExtents& extents, const Query& query, const Key& key, const Value& value, const Scores& scores, const Weight& weight,
                     const Epilogue& epilogue, Team& team)
-      : extents_(extents), query_(query), key_(key), value_(value), scores_(scores), factor_(factor), epilogue_(epilogue), team_(team) {}
+      : extents_(extents), query_(query), key_(key), value_(value), scores_(scores), weight_(weight), epilogue_(epilogue), team_(team) {}
 
   void run() {
     const i64 blocks = ceil_div(extents_.keys, Blocks::block_keys);
@@ -198,19 +197,17 @@ class StreamedAttention {
     if (key0 > 0) multiply_rows_by(scale, filled, m.sums);
     static constexpr i64 nowhere[1] = {0};
     Ahead ahead;
+    const i64 piece = ceil_div(count, ceil_div(count, chain));
     for (i64 p = 0; p < Blocks::value_panels; ++p) {
-      for (i64 k = 0; k < count; k += chain) {
+      for (i64 k = 0; k < count; k += piece) {
         const float* const panel = m.values + (p * count + k) * value_columns;
         for (i64 i = 0; i < filled; i += value_rows)
-          RowBlock<float, value_rows, Blocks::value_vectors, stride>::multiply(1, least(chain, count - k), m.scores + i * stride + k, nowhere, panel,
+          RowBlock<float, value_rows, Blocks::value_vectors, stride>::multiply(1, least(piece, count - k), m.scores + i * stride + k, nowhere, panel,
                                                                                sums_at(m.sums, p, i), ahead, key0 + k > 0);
       }
     }
     if (key0 + count < extents_.keys) return;
-    for (i64 i = 0; i < rows; ++i) scale[i] = factor_(batch, row0 + i, m.totals[i].total());
-    multiply_rows_by(scale, rows, m.sums);
-    for (i64 i = 0; i < rows; ++i)  // zeros, whatever the sums are
-      for (i64 p = 0; scale[i] == 0 && p < Blocks::value_panels; ++p) std::fill_n(sums_at(m.sums, p, i), value_columns, 0.0f);
+    for (i64 i = 0; i < rows; ++i) finish(m, i, weight_(batch, row0 + i, m.totals[i].total()) == 0);
     for (i64 p = 0; p < Blocks::value_panels; ++p)
       for (i64 i = 0; i < rows; i += value_rows)
         epilogue_(batch, row0 + i, p * value_columns, least(value_rows, rows - i), least(value_columns, value_head - p * value_columns),
@@ -234,6 +231,16 @@ class StreamedAttention {
   /// The sums of a strip: register blocks of one panel after another.
   static float* sums_at(float* sums, i64 p, i64 row) { return sums + (p * strip + row) * value_columns; }
 
+  /// Sums become the row's results. They are divided once, at the end: a product with 1 / total would round twice.
+  static void finish(const Memory& m, i64 i, bool zero) {
+    const float total = m.totals[i].total();
+    for (i64 p = 0; p < Blocks::value_panels; ++p) {
+      float* const row = sums_at(m.sums, p, i);
+#pragma omp simd
+      for (i64 j = 0; j < value_columns; ++j) row[j] = zero ? 0.0f : row[j] / total;
+    }
+  }
+
   static void multiply_rows_by(const float* scale, i64 rows, float* sums) {
     for (i64 p = 0; p < Blocks::value_panels; ++p)
       for (i64 i = 0; i < rows; ++i) {
@@ -249,7 +256,7 @@ class StreamedAttention {
   const Key& key_;
   const Value& value_;
   const Scores& scores_;
-  const Factor& factor_;
+  const Weight& weight_;
   const Epilogue& epilogue_;
   Team& team_;
   i64 block_ = 0;
@@ -259,8 +266,8 @@ class StreamedAttention {
 inline constexpr i64 few_queries = 4;
 
 /// Few rows: keys and values are read once, in order. False where they do not lie side by side in any direction.
-template <class Blocks, class Query, class Key, class Value, class Scores, class Factor, class Epilogue>
-bool attend_few(const AttentionExtents& extents, const Query& query, const Key& key, const Value& value, const Scores& scores, const Factor& factor,
+template <class Blocks, class Query, class Key, class Value, class Scores, class Weight, class Epilogue>
+bool attend_few(const AttentionExtents& extents, const Query& query, const Key& key, const Value& value, const Scores& scores, const Weight& weight,
                 const Epilogue& epilogue, Team& team) {
   const bool key_lines = key.k_stride == 1, value_columns = value.outer_stride == 1;
   if (extents.rows > few_queries || !(key_lines || key.outer_stride == 1) || !(value_columns || value.k_stride == 1)) return false;
@@ -283,9 +290,10 @@ bool attend_few(const AttentionExtents& extents, const Query& query, const Key& 
     for (i64 i = 0; i < rows; ++i) {
       RowTotals totals;
       totals.add(powers + i * keys, keys);
-      const float by = factor(batch, i, totals.total());
+      const float total = totals.total();
+      const bool zero = weight(batch, i, total) == 0;
 #pragma omp simd
-      for (i64 j = 0; j < keys; ++j) powers[i * keys + j] = by == 0 ? 0 : powers[i * keys + j] * by;
+      for (i64 j = 0; j < keys; ++j) powers[i * keys + j] = zero ? 0.0f : powers[i * keys + j] / total;
     }
     const auto give = [&](i64 row, i64 n0, i64 many, i64 columns, const float* sums, i64 ld) { epilogue(batch, row, n0, many, columns, sums, ld); };
     for (i64 i = 0; i < (value_columns ? rows : 1); ++i) product(i, powers + i * keys, keys, value_head, !value_columns, value, give);
@@ -299,18 +307,18 @@ bool attend_few(const AttentionExtents& extents, const Query& query, const Key& 
 /// (batch, column, key). What the model does beside the products comes from three functions, called from any of the team's threads:
 ///   scores(i64 batch, i64 row0, i64 key0, i64 rows, columns, const float* sums, ld, float* to, i64 to_ld)
 /// turns the products of rows and keys, sums[i * ld + j], into scores, to[i * to_ld + j];
-///   factor(i64 batch, i64 row, float total) -> float
-/// gives what a row's weighted sum of values is multiplied by: 1 / total for plain softmax, 0 for a row of zeros;
+///   weight(i64 batch, i64 row, float total) -> float
+/// gives what becomes of a power of one where powers add up to `total`: 1 / total, or 0 for a row of zeros;
 ///   epilogue(i64 batch, i64 row0, i64 column0, i64 rows, i64 columns, const float* sums, ld)
 /// takes results as that of contract() does, each element once. Without keys all results are zero.
-template <class Blocks, class Query, class Key, class Value, class Scores, class Factor, class Epilogue>
-void attention(const AttentionExtents& extents, const Query& query, const Key& key, const Value& value, const Scores& scores, const Factor& factor,
+template <class Blocks, class Query, class Key, class Value, class Scores, class Weight, class Epilogue>
+void attention(const AttentionExtents& extents, const Query& query, const Key& key, const Value& value, const Scores& scores, const Weight& weight,
                const Epilogue& epilogue, Team& team) {
   static_assert(detail::is_dense<Query> && detail::is_dense<Key> && detail::is_dense<Value>, "queries, keys and values are strided matrices");
   if (extents.batch <= 0 || extents.rows <= 0) return;
   if (extents.keys <= 0) return detail::give_zeros<float>({extents.batch, extents.rows, Blocks::value_head, 0}, epilogue, team);
-  if (detail::attend_few<Blocks>(extents, query, key, value, scores, factor, epilogue, team)) return;
-  detail::StreamedAttention<Blocks, Query, Key, Value, Scores, Factor, Epilogue>(extents, query, key, value, scores, factor, epilogue, team).run();
+  if (detail::attend_few<Blocks>(extents, query, key, value, scores, weight, epilogue, team)) return;
+  detail::StreamedAttention<Blocks, Query, Key, Value, Scores, Weight, Epilogue>(extents, query, key, value, scores, weight, epilogue, team).run();
 }
 
 }  // namespace tile

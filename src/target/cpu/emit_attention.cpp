@@ -51,8 +51,8 @@ class ValuesText : ProductText {
   const AttentionShape& attention_;
 };
 
-/// `const auto factor = …`: what the softmax's last stage makes of a power, when the power is one: 1 / total, or the zero that stands for it.
-void write_factor(const KernelText& kernel, const pattern::Nest& powers, const pattern::Nest& weights, const Dim& rows, Writer& out) {
+/// `const auto weight = …`: what the softmax's last stage makes of a power, when the power is one: 1 / total, or the zero that stands for it.
+void write_weight(const KernelText& kernel, const pattern::Nest& powers, const pattern::Nest& weights, const Dim& rows, Writer& out) {
   LoweredNest nest = lower_nest(weights, kernel.program(), {}, Merging::keep);
   for (ExprNode& node : nest.nodes) {
     if (is_narrow_float(node.dtype)) node.dtype = DType::f32;
@@ -64,7 +64,7 @@ void write_factor(const KernelText& kernel, const pattern::Nest& powers, const p
       node = {.op = ExprOp::reduced, .dtype = DType::f32, .args = {}, .real = 0, .integer = 0, .dim = 0};
   }
   nest.find_symbols();
-  out.open("const auto factor = [&](i64 batch, i64 row, float total) -> float");
+  out.open("const auto weight = [&](i64 batch, i64 row, float total) -> float");
   out.line("(void)batch, (void)row;");
   kernel.declare_sizes(out);
   kernel.declare_tensors(out);
@@ -103,11 +103,11 @@ void emit_attention(const KernelText& kernel, Writer& out) {
   kernel.declare_tensors(out);
   ScoresText scores(kernel, *stages[0], *shape, out);
   scores.emit();
-  write_factor(kernel, *stages[2], *stages[4], shape->scores.m.extent(), out);
+  write_weight(kernel, *stages[2], *stages[4], shape->scores.m.extent(), out);
   ValuesText(kernel, *stages[5], *shape, out).emit();
   // Keys and values of a block take half of the second level cache.
   const int64_t limit = std::max<int64_t>(64, kernel.target.l2_bytes / 2 / 4 / (shape->head + shape->value_head) / 64 * 64);
-  out.line(fmt::format("tile::attention<tile::AttentionBlocks<{}, {}, {}, {}>>({}, query, key, value, scores, factor, epilogue, a.team);", shape->head,
+  out.line(fmt::format("tile::attention<tile::AttentionBlocks<{}, {}, {}, {}>>({}, query, key, value, scores, weight, epilogue, a.team);", shape->head,
                        shape->value_head, shape->scores.n.extent().as_constant().value_or(0), std::min<int64_t>(limit, 512), scores.extents()));
 }
 
