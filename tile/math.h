@@ -72,6 +72,14 @@ TILE_INLINE float exp(float x) {  // 1.0 ulp
   return vanishes ? 0.0f : result;
 }
 
+/// e^x for x ≤ 0 and NaN; results below the normal numbers are zero.
+TILE_INLINE float exp_to_one(float x) {  // 1.0 ulp
+  const bool vanishes = x < -87.33654f;
+  const ExpReduced e = reduce_exp(vanishes ? 0.0f : x);
+  const float result = (1.0f + (e.remainder + e.tail)) * bit_cast<float>((e.power + 127) << 23);
+  return vanishes ? 0.0f : result;
+}
+
 TILE_INLINE float expm1(float x) {  // 2.4 ulp
   const float limited = at_least(at_most(x, 89.0f), -20.0f);
   const ExpReduced e = reduce_exp(limited);

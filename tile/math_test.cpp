@@ -77,6 +77,8 @@ TEST(Math, ErrorsStayWithinTheirBounds) {
   GTEST_SKIP() << "the bounds are for machines with a multiply-add instruction, as all targets are: build with their -march";
 #endif
   expect_within("exp", 1.0, FLOAT(exp), EXACT(exp), 110);
+  expect_within(
+      "exp_to_one", 1.0, [](float x) { return detail::exp_to_one(-std::fabs(x)); }, [](double x) { return std::exp(-std::fabs(x)); }, 87.3f, 87.3f);
   expect_within("exp2", 0.9, FLOAT(exp2), EXACT(exp2), 155);
   expect_within("expm1", 2.4, FLOAT(expm1), EXACT(expm1), 5);
   expect_within("log", 0.9, FLOAT(log), EXACT(log), 3);

@@ -66,13 +66,15 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
   const auto enabled = [&](const char* pass) { return options.disabled_passes.count(pass) == 0; };
   // "native" is a CPU, whichever: to verify, a machine need not be one of the targets.
   const Target* const target = options.target == "native" ? nullptr : &find_target(options.target);
+  const TargetKind kind = target ? target->kind : TargetKind::cpu;
   return schedule::schedule(std::move(program), {entry.begin(), entry.end()},
                             {.fuse_maps = enabled("fuse_maps"),
                              .fuse_epilogues = enabled("fuse_epilogues"),
                              .fuse_rows = enabled("fuse_rows"),
                              .alias_views = enabled("alias_views"),
                              .write_in_place = enabled("write_in_place"),
-                             .choose_layouts = enabled("choose_layouts") && (!target || target->kind == TargetKind::cpu),
+                             .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
+                             .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,
                              .after = std::move(after),
                              .row_bytes = target ? target->shared_bytes : 0});
 }

@@ -14,7 +14,8 @@ void inline_constants(pattern::Program& program);
 
 /// Computes a Map where its result is read instead of storing it: data movement always (a view becomes part of the reader's
 /// addresses), arithmetic where no element is then computed more often, or is trivial to compute.
-/// Contractions take movement that keeps their operands' addresses affine, and conversions of 8-bit integers.
+/// Contractions take movement that keeps their operands' addresses affine within a matrix, and conversions of 8-bit integers.
+/// Gathers stay where many points would repeat them.
 void fuse_maps(pattern::Program& program);
 
 /// Lets a reduction or contraction compute what follows element by element on its result (bias, activation, residual), and
@@ -34,6 +35,7 @@ struct RowGroup {
   std::vector<int> patterns;  ///< indices into Program::patterns, in order; the group runs where the last one stands
   int shared_rank = 0;
 };
-std::vector<RowGroup> find_row_groups(const pattern::Program& program);
+/// `taken`: groups whose patterns are none of theirs.
+std::vector<RowGroup> find_row_groups(const pattern::Program& program, const std::vector<RowGroup>& taken = {});
 
 }  // namespace tilewright::schedule

@@ -249,6 +249,20 @@ bool reads_once(const Access& access, const Dims& space, const Producer& produce
   return apart || proven_nonnegative(product(producer.nest->space) - product(space));
 }
 
+/// Whether each element is met at many points of `space`, or at as many as only a run knows.
+bool reads_often(const Access& access, const Dims& space) {
+  constexpr int64_t often = 8;
+  const std::vector<bool> used = coordinates_used(access.map, space.size());
+  int64_t times = 1;
+  for (size_t d = 0; d < space.size(); ++d) {
+    if (used[d]) continue;
+    if (!space[d].is_constant()) return true;
+    times *= space[d].constant();
+    if (times >= often) return true;
+  }
+  return false;
+}
+
 /// Whether `producer` should be computed inside `nest`, which reads it.
 bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
   const NestKind kind = pattern::classify(nest);
@@ -267,8 +281,9 @@ bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
       if (producer.gathers || !access.indirect.empty()) return false;
       continue;
     }
-    if (producer.movement) continue;
     const Dims& space = reduced[i] ? nest.space : kept;
+    if (producer.movement && producer.gathers && reads_often(access, space)) return false;
+    if (producer.movement) continue;
     const bool once = reads_once(access, space, producer);
     if (producer.follows_reduction && (!once || !nest.reductions.empty())) return false;
     if (once && (only_reader || producer.cost <= 2)) continue;
@@ -305,6 +320,29 @@ bool walks_windows(const Access& access, const Nest& nest) {
   return true;
 }
 
+/// Whether the address of `access` is uneven only over coordinates that both factors of the product read, so that kernels compute it once a
+/// matrix: keys that several heads share lie so.
+bool uneven_between_matrices(const Access& access, const Nest& nest) {
+  if (!access.indirect.empty()) return false;
+  const ExprNode& product = nest.nodes[at(nest.reductions[0].value)];
+  std::vector<int> factors_using(nest.space.size(), 0);
+  for (const ExprId factor : product.args) {
+    std::vector<bool> used(nest.space.size(), false);
+    const std::vector<bool> needed = needed_by(nest.nodes, nest.accesses, {factor});
+    for (size_t i = 0; i < nest.nodes.size(); ++i) {
+      if (!needed[i] || nest.nodes[i].op != ExprOp::load) continue;
+      const std::vector<bool> by_load = coordinates_used(nest.accesses[at(static_cast<int>(nest.nodes[i].integer))].map, nest.space.size());
+      for (size_t d = 0; d < used.size(); ++d) used[d] = used[d] || by_load[d];
+    }
+    for (size_t d = 0; d < used.size(); ++d) factors_using[d] += used[d];
+  }
+  const LoweredMap lowered = lower_map(access.map, coordinates_of(nest.space), space_bounds(nest.space));
+  for (const Dim& coordinate : lowered.coordinates)
+    for (size_t d = 0; d < nest.space.size(); ++d)
+      if (factors_using[d] < 2 && !affine_in(coordinate, coordinate_symbol(static_cast<int>(d)))) return false;
+  return true;
+}
+
 std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& producer, bool only_reader) {
   if (const auto* nest = std::get_if<Nest>(&reader)) {
     if (!accepts(*nest, producer, only_reader)) return std::nullopt;
@@ -320,12 +358,13 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
       return std::all_of(one.accesses.begin(), one.accesses.end(), [&](const Access& access) { return walks_windows(access, one); });
     };
     if (contract && walks(*nest) && !walks(writer.nest)) return std::nullopt;
-    if (contract)
-      for (const Access& access : writer.nest.accesses)
-        if (!is_affine(access.map) && !std::any_of(nest->accesses.begin(), nest->accesses.end(), [&](const Access& old) { return !is_affine(old.map); }))
-          return std::nullopt;
     writer.nest.reductions = nest->reductions;
     for (pattern::Reduction& reduction : writer.nest.reductions) reduction.value = (*copied)[at(reduction.value)];
+    if (contract)
+      for (const Access& access : writer.nest.accesses)
+        if (!is_affine(access.map) && !uneven_between_matrices(access, writer.nest) &&
+            !std::any_of(nest->accesses.begin(), nest->accesses.end(), [&](const Access& old) { return !is_affine(old.map); }))
+          return std::nullopt;
     writer.nest.outputs = nest->outputs;
     for (pattern::Store& store : writer.nest.outputs) store.value = (*copied)[at(store.value)];
     return Pattern(compacted(writer.nest));

@@ -30,7 +30,9 @@ bool follows_rows(const Map& map, const Dims& space, size_t shared) {
   for (size_t d = 0; d < static_cast<size_t>(map.rank_out()); ++d)
     for (size_t i = 0; i < shared; ++i) {
       const std::string symbol = coordinate_symbol(static_cast<int>(i));
-      if (d == i ? !(lowered.coordinates[d] == Dim::symbol(symbol)) : mentions(lowered.coordinates[d], symbol)) return false;
+      // A coordinate that is always zero may be written as the number.
+      const bool same = lowered.coordinates[d] == Dim::symbol(symbol) || (space[i] == Dim(1) && lowered.coordinates[d] == Dim(0));
+      if (d == i ? !same : mentions(lowered.coordinates[d], symbol)) return false;
     }
   for (const Guard& guard : lowered.guards)
     for (size_t i = 0; i < shared; ++i)
@@ -40,7 +42,10 @@ bool follows_rows(const Map& map, const Dims& space, size_t shared) {
 
 class RowGrouping {
  public:
-  explicit RowGrouping(const Program& program) : program_(program), uses_(program), taken_(program.patterns.size(), false) {}
+  RowGrouping(const Program& program, const std::vector<RowGroup>& taken) : program_(program), uses_(program), taken_(program.patterns.size(), false) {
+    for (const RowGroup& group : taken)
+      for (const int member : group.patterns) taken_[at(member)] = true;
+  }
 
   std::vector<RowGroup> run() {
     std::vector<RowGroup> groups;
@@ -178,6 +183,6 @@ class RowGrouping {
 
 }  // namespace
 
-std::vector<RowGroup> find_row_groups(const Program& program) { return RowGrouping(program).run(); }
+std::vector<RowGroup> find_row_groups(const Program& program, const std::vector<RowGroup>& taken) { return RowGrouping(program, taken).run(); }
 
 }  // namespace tilewright::schedule

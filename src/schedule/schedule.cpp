@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "schedule/fuse.h"
+#include "schedule/fuse_attention.h"
 #include "schedule/linear.h"
 #include "schedule/place.h"
 #include "schedule/uses.h"
@@ -57,10 +58,12 @@ class Scheduler {
     if (options_.fuse_epilogues) rewrite("fuse_epilogues", fuse_epilogues);
     rewrite("split_phases", split_phases);
     if (options_.choose_layouts) rewrite("choose_layouts", choose_layouts);
-    std::vector<RowGroup> groups;
-    if (options_.fuse_rows) groups = find_row_groups(block_.program);
+    std::vector<RowGroup> groups, rows;
+    if (options_.streams_attention) groups = find_attention(block_.program, options_.streams_attention);
+    if (options_.fuse_rows) rows = find_row_groups(block_.program, groups);
     if (options_.row_bytes > 0)
-      std::erase_if(groups, [&](const RowGroup& group) { return row_bytes(group).value_or(options_.row_bytes + 1) > options_.row_bytes; });
+      std::erase_if(rows, [&](const RowGroup& group) { return row_bytes(group).value_or(options_.row_bytes + 1) > options_.row_bytes; });
+    groups.insert(groups.end(), rows.begin(), rows.end());
     std::vector<const RowGroup*> group_of(block_.program.patterns.size(), nullptr);
     for (const RowGroup& group : groups)
       for (const int member : group.patterns) group_of[static_cast<size_t>(member)] = &group;

@@ -39,7 +39,7 @@ struct PackedProduct {
 };
 
 /// One function of the artifact. `stages` is one pattern, or several Nests that run row by row over the same leading
-/// `shared_rank` kept coordinates (softmax, norms), whose `row_local` tensors never leave the row.
+/// `shared_rank` kept coordinates (softmax, norms; attention, which begins and ends with a product), whose `row_local` tensors never leave the row.
 struct Kernel {
   std::string name;                      ///< "kernel_17"
   std::string source;                    ///< names of the model's nodes
@@ -84,10 +84,14 @@ struct Block {
   std::vector<std::string> entry_symbols;  ///< named sizes known when the block starts (of its inputs, or its caller's)
 };
 
+/// Whether a target computes attention in one kernel, row by row: asked of its six Nests in order (see Attention of fuse_attention.h).
+using StreamsAttention = std::function<bool(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program)>;
+
 /// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
-  bool choose_layouts = false;  ///< for machines whose products want the summed axis last
+  bool choose_layouts = false;              ///< for machines whose products want the summed axis last
+  StreamsAttention streams_attention = {};  ///< empty: no attention does
   /// Called after each pass that rewrites the pattern program, with its name.
   std::function<void(const char* pass, const pattern::Program& program)> after = {};
   int64_t row_bytes = 0;  ///< memory of the tensors that stay in a row; what needs more, or has a size learned later, runs apart. 0: no limit

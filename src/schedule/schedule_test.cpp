@@ -165,6 +165,19 @@ TEST(FuseMaps, DoesNotRepeatExpensiveArithmeticByBroadcasting) {
   EXPECT_EQ(w.program.patterns.size(), 2u);
 }
 
+TEST(FuseMaps, GathersOnceForManyReads) {
+  for (const bool broadcast : {false, true}) {
+    Writer w;
+    const int table = w.input({50}), places = w.input({4});
+    NestBuilder n({Dim(4)});
+    const Expr place = n.cast(n.load(places, DType::f32, w.whole(places)), DType::i64);
+    const int rows = w.store(n, n.load_at(table, w.program.tensor(table).type, {place}), "gather");
+    w.program.outputs = {broadcast ? w.by_row("scale", w.input({4, 100}), rows, [](NestBuilder&, Expr a, Expr b) { return a * b; }) : w.exp(rows)};
+    fuse_maps(w.program);
+    EXPECT_EQ(w.program.patterns.size(), broadcast ? 2u : 1u);
+  }
+}
+
 TEST(FuseMaps, DoesNotPutArithmeticIntoTheOperandOfAProduct) {
   Writer w;
   w.program.outputs = {w.matmul(w.relu(w.input({16, 16})), w.input({16, 16}))};
@@ -176,6 +189,18 @@ TEST(FuseMaps, ProductTakesTransposedOperand) {
   Writer w;
   const int x = w.input({16, 8});
   w.program.outputs = {w.matmul(w.view("transpose", x, w.whole(x).transposed({1, 0})), w.input({16, 4}))};
+  fuse_maps(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::contract}));
+}
+
+TEST(FuseMaps, ProductTakesAnOperandThatSeveralMatricesShare) {
+  Writer w;
+  const int x = w.input({8, 16, 32}), y = w.input({2, 32, 24});  // four of x's matrices meet one of y's
+  const Dims joined = {8, 32, 24};
+  const int repeated = w.view("repeat", y, w.whole(y).inserted(1, 4).reshaped(std::span<const Dim>(joined)));
+  NestBuilder n({8, 16, 24, 32}, 1);
+  const Expr a = n.load(x, DType::f32, w.whole(x).inserted(2, 24)), b = n.load(repeated, DType::f32, w.whole(repeated).transposed({0, 2, 1}).inserted(1, 16));
+  w.program.outputs = {w.store(n, n.reduce(ReduceOp::sum, a * b, DType::f32), "products")};
   fuse_maps(w.program);
   EXPECT_EQ(kinds(w.program), (std::vector{NestKind::contract}));
 }
@@ -354,6 +379,14 @@ TEST(FuseRows, SoftmaxIsOneKernel) {
   EXPECT_EQ(block.kernels[0].shared_rank, 1);
   EXPECT_EQ(block.kernels[0].row_local.size(), 3u);
   EXPECT_EQ(block.kernels[0].tensors.size(), 2u);
+}
+
+TEST(FuseRows, ABatchOfOneMakesNoDifference) {
+  Writer w;
+  w.program.outputs = {w.softmax(w.input({1, 8, 64}))};
+  const Block block = w.schedule();
+  ASSERT_EQ(block.kernels.size(), 1u);
+  EXPECT_EQ(block.kernels[0].shared_rank, 2);
 }
 
 TEST(FuseRows, LeavesReductionsAcrossRowsAlone) {

@@ -1,6 +1,7 @@
 #include "target/emit_kernel.h"
 
 #include "base/error.h"
+#include "schedule/fuse_attention.h"
 #include "target/cpu/kernel_emitters.h"
 #include "target/simt/kernel_emitters.h"
 
@@ -24,6 +25,7 @@ struct Description {
 };
 
 std::string what(const schedule::Kernel& kernel) {
+  if (schedule::is_attention(kernel)) return "attention over " + str(std::get<pattern::Nest>(kernel.stages[0]).space);
   if (kernel.stages.size() > 1) return fmt::format("rows of {} stages", kernel.stages.size());
   return std::visit(Description{}, kernel.stages.at(0));
 }
@@ -44,6 +46,8 @@ std::string header(const schedule::Block& block, const schedule::Kernel& kernel)
 void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options) {
   if (target.kind == TargetKind::cpu) cpu::plan_products(block, target, options);
 }
+
+schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == TargetKind::cpu ? schedule::StreamsAttention(cpu::streams_attention) : nullptr; }
 
 std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
   ensure(!kernel.stages.empty(), "a kernel has stages");

@@ -19,6 +19,9 @@ struct PlanOptions {
 /// of products with weights, and the weights in their panels.
 void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options = {});
 
+/// Which attention machines of this kind compute in one kernel: what schedule::Options asks.
+schedule::StreamsAttention streams_attention(TargetKind kind);
+
 /// The C++ text of one function `void <kernel.name>(const tile::Args& a)` that runs the kernel's stages: `a.tensor[i]` is
 /// kernel.tensors[i], `a.size[i]` is kernel.sizes[i]. Kernels that do the same to tensors of the same shapes have the same
 /// text but for the name and the comment above it; without a source there is no comment.

@@ -399,5 +399,22 @@ TEST_P(EmitKernel, Convolutions) {
   }
 }
 
+/// out[b, m, n] = Σk x[b, m, k] · y[b, n, k]: rows of both one behind the other, as windows of a convolution by channels could lie.
+TEST(EmitContract, ProductsOfManyMatricesAreNoConvolution) {
+  const Dim batch = 6, m = 20, n = 24, k = 32;
+  Program program;
+  for (const Dims& dims : {Dims{batch, m, k}, Dims{batch, n, k}}) program.inputs.push_back(program.add_tensor({DType::f32, dims}, "x"));
+  const auto whole = [&](int id) { return Map::identity(std::span<const Dim>(program.tensor(id).type.dims)); };
+  NestBuilder nest({batch, m, n, k}, 1);
+  const auto x = nest.load(program.inputs[0], DType::f32, whole(program.inputs[0]).inserted(2, n));
+  const auto y = nest.load(program.inputs[1], DType::f32, whole(program.inputs[1]).inserted(1, m));
+  program.outputs = {program.add_tensor({DType::f32, {batch, m, n}}, "out")};
+  nest.store(program.outputs[0], nest.reduce(pattern::ReduceOp::sum, x * y, DType::f32));
+  program.patterns.push_back(nest.finish("products"));
+  const schedule::Block block = schedule::schedule(program, {});
+  const std::string text = emit_kernel(block, block.kernels.at(0), find_target("cpu:x86-64-v3"));
+  EXPECT_NE(text.find("tile::contract<"), std::string::npos) << text;
+}
+
 }  // namespace
 }  // namespace tilewright

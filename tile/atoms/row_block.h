@@ -41,13 +41,14 @@ struct RowBlock {
   /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain.
   static constexpr i64 chain = std::is_floating_point_v<P> ? 128 : i64{1} << 62;
 
-  /// tile[i][j] = Σ a[offsets[r] + i · stride + k] · b[r · depth + k][j] over `runs` runs r of depth ≥ 1 elements k each.
-  /// `ahead`: memory that will be wanted soon and meanwhile comes nearer.
-  static TILE_NOINLINE void multiply(i64 runs, i64 depth, const P* a, const i64* offsets, const B* b, P* __restrict tile, Ahead& ahead) {
+  /// tile[i][j] = Σ a[offsets[r] + i · stride + k] · b[r · depth + k][j] over `runs` runs r of depth ≥ 1 elements k each, added to what
+  /// the tile holds where `accumulate` says so. `ahead`: memory that will be wanted soon and meanwhile comes nearer.
+  static TILE_NOINLINE void multiply(i64 runs, i64 depth, const P* a, const i64* offsets, const B* b, P* __restrict tile, Ahead& ahead,
+                                     bool accumulate = false) {
     const i64 total = runs * depth, pieces = (total + chain - 1) / chain, piece = (total + pieces - 1) / pieces;
     V sum[chains][rows][vectors] = {};
     Ahead near = ahead;
-    bool first = true;
+    bool first = !accumulate;
     i64 room = piece;
     for (i64 r = 0; r < runs; ++r) {
       const P* from = a + offsets[r];

@@ -1,5 +1,7 @@
 // Matrix products: the operands as views, the epilogue as a lambda, and one call of the library.
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "target/cpu/kernel_emitters.h"
 #include "target/cpu/product_text.h"
@@ -44,12 +46,8 @@ class ContractEmitter : ProductText {
   bool dense(const std::string& side, const Factor& factor, const LoopGroup& outer) {
     const auto found = find_dense(shape_, factor, outer);
     if (!found) return false;
-    const TensorId tensor = shape_.nest.loads[static_cast<size_t>(factor.access)].tensor;
     const std::string zero = zero_point(factor, side);
-    const bool left = side == "left";
-    const std::string strides = left ? text(found->outer_stride) + ", " + text(found->k_stride) : text(found->k_stride) + ", " + text(found->outer_stride);
-    out_.line(fmt::format("const auto {0} = tile::dense_{0}({1}, {2}, {3}{4});", side, pointer(tensor, constant_part(found->start)), strides,
-                          batch_view(found->start), zero.empty() ? "" : ", " + zero));
+    out_.line(fmt::format("const auto {} = {};", side, side == "left" ? dense_left(*found, zero) : dense_right(*found, zero)));
     return true;
   }
 
@@ -102,6 +100,9 @@ class ContractEmitter : ProductText {
   bool depthwise() {
     if (shape_.batch.loops.empty() || shape_.m.loops.size() > 1) return false;
     const auto found = find_windows(shape_, shape_.right, shape_.n, source_, kernel_.program());
+    // Matrices whose rows lie one behind the other are windows that never slide.
+    const auto slides = [](const WindowShape::Axis& axis) { return !(axis.output == Dim(1)) && !(axis.kernel == Dim(1)); };
+    if (found && !shape_.m.loops.empty() && std::none_of(found->axes.begin(), found->axes.end(), slides)) return false;
     if (!found || found->has_channel || !shape_.left.direct || !shape_.nest.loads[static_cast<size_t>(shape_.left.access)].guards.empty()) return false;
     const Address& weights = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     LoopGroup images{{shape_.batch.loops.begin(), shape_.batch.loops.end() - 1}, "tilewright..images"};

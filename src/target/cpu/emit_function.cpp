@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "schedule/fuse_attention.h"
 #include "target/cpu/kernel_emitters.h"
 
 namespace tilewright::cpu {
@@ -6,6 +7,7 @@ namespace tilewright::cpu {
 std::span<const std::string_view> headers() {
   static constexpr std::string_view names[] = {"cast",
                                                "exec/args",
+                                               "kernels/attention",
                                                "kernels/contract",
                                                "kernels/contract_rows",
                                                "kernels/conv_windows",
@@ -25,7 +27,9 @@ std::string emit_function(const KernelText& text) {
   const schedule::Kernel& kernel = text.kernel;
   Writer out;
   out.open(fmt::format("void {}(const tile::Args& a)", kernel.name));
-  if (kernel.stages.size() > 1) {
+  if (schedule::is_attention(kernel)) {
+    emit_attention(text, out);
+  } else if (kernel.stages.size() > 1) {
     emit_rows(text, out);
   } else if (const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0])) {
     if (kernel.product)

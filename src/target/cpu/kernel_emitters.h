@@ -18,6 +18,9 @@ void plan_products(schedule::Block& block, const Target& target, const PlanOptio
 /// What can be chosen for a product with weights; `form` and `cold` are left open.
 std::optional<KernelSpace> product_space(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options);
 
+/// Whether emit_attention() takes these stages: schedule::Options::streams_attention of CPUs.
+bool streams_attention(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
+
 /// The C++ function that runs the kernel's stages.
 std::string emit_function(const KernelText& text);
 /// Headers of tile/ that such functions need.
@@ -26,6 +29,8 @@ std::span<const std::string_view> headers();
 // One function a kind of pattern: each writes a kernel's body.
 void emit_nest(const KernelText& kernel, const pattern::Nest& nest, Writer& out);
 void emit_rows(const KernelText& kernel, Writer& out);
+/// A kernel whose stages are those of schedule::find_attention().
+void emit_attention(const KernelText& kernel, Writer& out);
 void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Writer& out);
 void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, Writer& out);
 void emit_select(const KernelText& kernel, const pattern::Select& select, Writer& out);

@@ -10,6 +10,8 @@ namespace {
 
 const char* const column_symbol = "tilewright..column";
 const char* const first_column_symbol = "tilewright..first_column";
+const char* const row_symbol = "tilewright..row";
+const char* const row_step_symbol = "tilewright..row_step";
 
 std::string loop_name(const Loop& loop) {
   const std::string number = loop.symbol.substr(std::string(schedule::reserved_prefix).size() + 1);
@@ -84,8 +86,27 @@ std::string ProductText::pointer(TensorId tensor, const Dim& offset) const {
   return offset == Dim(0) ? base : fmt::format("{} + {}", base, print_factor(offset, kernel_.sizes, shape_.nest.bounds));
 }
 
-void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group) {
+std::string ProductText::dense_left(const DenseShape& dense, const std::string& zero) {
+  const TensorId tensor = shape_.nest.loads[static_cast<size_t>(shape_.left.access)].tensor;
+  return fmt::format("tile::dense_left({}, {}, {}, {}{})", pointer(tensor, constant_part(dense.start)), text(dense.outer_stride), text(dense.k_stride),
+                     batch_view(dense.start), zero.empty() ? "" : ", " + zero);
+}
+
+std::string ProductText::dense_right(const DenseShape& dense, const std::string& zero) {
+  const TensorId tensor = shape_.nest.loads[static_cast<size_t>(shape_.right.access)].tensor;
+  return fmt::format("tile::dense_right({}, {}, {}, {}{})", pointer(tensor, constant_part(dense.start)), text(dense.k_stride), text(dense.outer_stride),
+                     batch_view(dense.start), zero.empty() ? "" : ", " + zero);
+}
+
+void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group) { results("epilogue", batch, row_group, Destination::tensors); }
+
+void ProductText::scores(const LoopGroup& batch, const LoopGroup& row_group) { results("scores", batch, row_group, Destination::rows); }
+
+void ProductText::results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination) {
+  const bool to_rows = destination == Destination::rows;
   LoweredNest after = shape_.nest;
+  const TensorId first_output = after.stores.at(0).tensor;
+  if (to_rows) after.stores = {Address{first_output, DType::f32, Dim::symbol(row_symbol) * Dim::symbol(row_step_symbol), {}, {}, -1}};
   const Dim column = Dim::symbol(first_column_symbol) + Dim::symbol(column_symbol);
   after.bounds.of[first_column_symbol] = after.bounds.of[shape_.n.symbol];
   after.bounds.of[column_symbol] = {Dim(0), Dim(1 << 16)};
@@ -97,23 +118,26 @@ void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group) {
     Address& load = after.loads[static_cast<size_t>(after.nodes[id].integer)];
     if (moved.insert(after.nodes[id].integer).second) move(load, along);
   }
+  if (to_rows) after.stores[0].offset += Dim::symbol(column_symbol);
   for (Address& store : after.stores) move(store, along);
   for (Dim& coordinate : after.coordinates) along(coordinate);
   const bool one_row_index = merge(row_group, after, needed);
   after.find_symbols();
 
-  out_.open(fmt::format("const auto epilogue = [&](i64 batch, i64 row0, i64 column0, i64 rows, const auto columns, const {}* sums, const auto ld)",
-                        value_type(shape_.sum)));
-  out_.line("(void)batch, (void)row0;");
+  out_.open(fmt::format("const auto {} = [&](i64 batch, i64 row0, i64 column0, i64 rows, const auto columns, const {}* sums, const auto ld{})", name,
+                        value_type(shape_.sum), to_rows ? ", float* to, i64 to_ld" : ""));
+  out_.line("(void)batch, (void)row0, (void)column0;");
   kernel_.declare_sizes(out_);
   kernel_.declare_tensors(out_);
-  NestBody body(after, kernel_.sizes, kernel_.pointers, out_);
+  const std::map<TensorId, std::string> rows_of_scores = {{first_output, "to"}};
+  NestBody body(after, kernel_.sizes, kernel_.pointers, out_, "", to_rows ? rows_of_scores : std::map<TensorId, std::string>{});
   body.name(first_column_symbol, "column0");
+  body.name(row_step_symbol, "to_ld");
   body.want(after.stored_values);
   digits(batch, "batch", body);
   body.write_known();
   out_.open("for (i64 row = 0; row < rows; ++row)");
-  body.enter("tilewright..row", "row");
+  body.enter(row_symbol, "row");
   if (one_row_index) {
     out_.line("const i64 line = row0 + row;");
     body.name(row_group.symbol, "line");

@@ -25,9 +25,17 @@ class ProductText {
   /// The part of an address that no batch loop moves.
   Dim constant_part(Dim start) const;
   std::string pointer(TensorId tensor, const Dim& offset) const;
-  /// Finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The arguments' names
-  /// are those of contract(); `row_group` is what the row index runs over.
+  /// The left or right factor that lies in memory as a matrix, as a view.
+  std::string dense_left(const DenseShape& dense, const std::string& zero = "");
+  std::string dense_right(const DenseShape& dense, const std::string& zero = "");
+  /// `const auto epilogue = …`: finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The
+  /// arguments' names are those of contract(); `row_group` is what the row index runs over.
   void epilogue(const LoopGroup& batch, const LoopGroup& row_group);
+  /// `const auto scores = …`: the same, but the first output goes to the caller's rows, as floats: to[row * to_ld + column].
+  void scores(const LoopGroup& batch, const LoopGroup& row_group);
+
+  enum class Destination { tensors, rows };
+  void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination);
 
   const KernelText& kernel_;
   const pattern::Nest& source_;
