@@ -22,7 +22,8 @@ struct Place {
 
 /// A kernel, its sizes ("batch=1 lines=56 line=56 n=64 k=576"), and what these do not tell (KernelSpace::form).
 struct KernelKey {
-  std::string signature, shape, form;
+  std::string signature, shape;
+  std::string form = {};
   auto operator<=>(const KernelKey&) const = default;
 };
 KernelKey key_of(const KernelSpace& space);

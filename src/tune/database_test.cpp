@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <random>
 
 #include "base/error.h"
@@ -20,7 +21,9 @@ using ::testing::HasSubstr;
 const Place here{"this CPU, cpu:x86-64-v4, 2 threads", "g++ 12"}, there{"another CPU, cpu:x86-64-v4, 2 threads", "g++ 12"};
 const KernelKey kernel{"matrix f32", "batch=1 line=56 n=64 k=64"};
 
-Measurement measured(const std::string& config, double ratio) { return {config, Measurement::Status::good, ratio, 1e-3 * ratio, 1e-7, 5, {1, 2, 3}}; }
+const std::vector<float> some_features(feature_count, 0.5F);
+
+Measurement measured(const std::string& config, double ratio) { return {config, Measurement::Status::good, ratio, 1e-3 * ratio, 1e-7, 5, some_features}; }
 
 const std::string six = "method=rows block=6x4 split=automatic panels=512K strips=768K ahead=on", eight = "method=winograd block=8x2";
 
@@ -42,7 +45,7 @@ TEST_F(TuningDatabase, KeepsMeasurementsByPlaceAndKernelFastestFirst) {
   EXPECT_EQ(found[0].config, eight);
   EXPECT_EQ(found[0].ratio, 0.8);
   EXPECT_EQ(found[0].rounds, 5);
-  EXPECT_EQ(found[0].features, (std::vector<float>{1, 2, 3}));
+  EXPECT_EQ(found[0].features, some_features);
   EXPECT_EQ(again.measurements({here.machine, "g++ 13"}, kernel).size(), 0U);
   EXPECT_EQ(again.measurements({here.machine, here.compiler, space_version + 1}, kernel).size(), 0U);
 }
@@ -90,7 +93,7 @@ TEST_F(TuningDatabase, ExportImportAndMergeGiveTheSameRows) {
   EXPECT_EQ(merged.merge(database), 2);
   for (const Database* one : {&imported, &merged}) {
     ASSERT_EQ(one->all().size(), 2U);
-    EXPECT_EQ(one->measurements(here, kernel)[0].features, (std::vector<float>{1, 2, 3}));
+    EXPECT_EQ(one->measurements(here, kernel)[0].features, some_features);
   }
   EXPECT_EQ(imported.choice(here, kernel)->config, eight);
   EXPECT_EQ(merged.choice(here, kernel)->config, six) << "the more thorough choice stays";
@@ -111,7 +114,7 @@ TEST_F(TuningDatabase, ABadLineImportsNothing) {
   const std::string good = read_file(folder.path() / "good.jsonl");
   for (const std::string& bad :
        {good + "{\"signature\": 3}\n", good + "not json\n", std::string(), std::string("{\"tilewright tuning\": 99}\n"),
-        good + R"({"machine":"m","compiler":"c","space":1,"signature":"s","shape":"n=1","choice":"rm -rf","ratio":1,"thoroughness":1})" + "\n"}) {
+        good + R"({"machine":"m","compiler":"c","space":1,"signature":"s","shape":"n=1","form":"","choice":"rm -rf","ratio":1,"thoroughness":1})" + "\n"}) {
     write_file(folder.path() / "bad.jsonl", bad);
     try {
       database.import_from(folder.path() / "bad.jsonl");
@@ -122,6 +125,78 @@ TEST_F(TuningDatabase, ABadLineImportsNothing) {
     }
     EXPECT_EQ(database.all().size(), 0U);
   }
+}
+
+TEST_F(TuningDatabase, RowsThatCannotBeAreRefused) {
+  const auto row = [&](auto&& change) {
+    Row one{here, kernel, measured(six, 1)};
+    change(one.measurement);
+    return one;
+  };
+  EXPECT_NO_THROW(check(row([](Measurement&) {})));
+  EXPECT_THROW(check(row([](Measurement& m) { m.ratio = 0; })), Error);
+  EXPECT_THROW(check(row([](Measurement& m) { m.ratio = std::nan(""); })), Error);
+  EXPECT_THROW(check(row([](Measurement& m) { m.rounds = 0; })), Error);
+  EXPECT_THROW(check(row([](Measurement& m) { m.features.pop_back(); })), Error);
+  EXPECT_THROW(check(row([](Measurement& m) { m.features[3] = std::nanf(""); })), Error);
+  EXPECT_THROW(check(row([](Measurement& m) { m.config = "block=0x0"; })), Error);
+  EXPECT_THROW(check(row([](Measurement& m) { m.status = static_cast<Measurement::Status>(7); })), Error);
+}
+
+TEST_F(TuningDatabase, ALessThoroughChoiceDoesNotReplaceAMoreThoroughOne) {
+  Database database(file);
+  database.choose(here, kernel, {six, 0.9, 1});
+  database.choose(here, kernel, {eight, 0.5, 0.1});
+  EXPECT_EQ(database.choice(here, kernel)->config, six);
+  database.choose(here, kernel, {eight, 0.8, 1});
+  EXPECT_EQ(database.choice(here, kernel)->config, eight);
+}
+
+TEST_F(TuningDatabase, FormsOfOneShapeAreKernelsOfTheirOwn) {
+  Database database(file);
+  KernelKey warm = kernel;
+  warm.form = "warm";
+  database.choose(here, warm, {six, 0.9, 1});
+  EXPECT_FALSE(database.choice(here, kernel));
+  EXPECT_EQ(database.near_choice(here, kernel)->config, six) << "the nearest there is";
+}
+
+TEST_F(TuningDatabase, AnotherProgramsDatabaseIsLeftAlone) {
+  sqlite3* handle = nullptr;
+  sqlite3_open(file.c_str(), &handle);
+  sqlite3_exec(handle, "create table places(name text)", nullptr, nullptr, nullptr);
+  sqlite3_close(handle);
+  const std::string before = read_file(file);
+  for (const auto access : {Database::Access::read, Database::Access::write}) {
+    try {
+      const Database database(file, access);
+      ADD_FAILURE();
+    } catch (const Error& problem) {
+      EXPECT_EQ(problem.kind(), ErrorKind::environment);
+      EXPECT_THAT(problem.what(), HasSubstr("no tuning database"));
+    }
+  }
+  EXPECT_EQ(read_file(file), before);
+}
+
+TEST_F(TuningDatabase, ReadersDoNotWrite) {
+  EXPECT_THROW(Database(file, Database::Access::read), Error) << "there is none";
+  EXPECT_FALSE(fs::exists(file));
+  Database(file).choose(here, kernel, {six, 0.9, 1});
+  EXPECT_EQ(Database(file, Database::Access::read).choice(here, kernel)->config, six);
+}
+
+TEST_F(TuningDatabase, WrongResultsAreExportedToo) {
+  Database database(file), imported(folder.path() / "b.sqlite");
+  Measurement wrong = measured(six, 0.5);
+  wrong.status = Measurement::Status::wrong;
+  wrong.error = INFINITY;
+  database.add(here, kernel, {wrong});
+  database.choose_model(here, "m", {false, "winograd", 1});
+  database.export_to(folder.path() / "out.jsonl");
+  imported.import_from(folder.path() / "out.jsonl");
+  EXPECT_EQ(imported.measurements(here, kernel).at(0).status, Measurement::Status::wrong);
+  EXPECT_EQ(imported.model_choice(here, "m")->disabled, "winograd");
 }
 
 TEST_F(TuningDatabase, PruneDropsOtherMachinesAndOldSpaces) {

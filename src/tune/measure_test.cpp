@@ -106,7 +106,9 @@ TEST_F(Measuring, ResultsFromElsewhereAreTakenAndWrongOnesRefused) {
   const ProcessResult built = run_process({"sh", (folder.path() / "away/measure.sh").string()});
   ASSERT_EQ(built.exit_code, 0) << built.output;
   const std::string results = read_file(folder.path() / "away/results.txt");
-  EXPECT_EQ(ingest(folder.path() / "away/results.txt", database), 4);
+  const Ingested taken = ingest(folder.path() / "away/results.txt", database);
+  EXPECT_EQ(taken.count, 4);
+  EXPECT_EQ(taken.place.machine, place.machine);
   EXPECT_EQ(database.measurements(place, key_of(all[0].space)).size(), 4U) << "this machine is that machine, so it is found here";
 
   // The second model's error is far from rounding.
@@ -114,7 +116,7 @@ TEST_F(Measuring, ResultsFromElsewhereAreTakenAndWrongOnesRefused) {
   const size_t line = spoilt.find("\nresult 1 ");
   ASSERT_NE(line, std::string::npos);
   const size_t end = spoilt.find('\n', line + 1);
-  write_file(folder.path() / "spoilt.txt", spoilt.substr(0, line) + "\nresult 1 0.1 0.000001 9 0.01 0.5" + spoilt.substr(end));
+  write_file(folder.path() / "spoilt.txt", spoilt.substr(0, line) + "\nresult 1 0.1 0.000001 9 0.01 0.5 ." + spoilt.substr(end));
   Database other(folder.path() / "other.sqlite");
   ingest(folder.path() / "spoilt.txt", other);
   int wrong = 0;
@@ -124,7 +126,7 @@ TEST_F(Measuring, ResultsFromElsewhereAreTakenAndWrongOnesRefused) {
   ASSERT_TRUE(other.choice(place, key_of(all[0].space)));
   EXPECT_NE(other.choice(place, key_of(all[0].space))->ratio, 0.1) << "a wrong result is never chosen, however fast";
 
-  for (const std::string& bad : {std::string("hello\n"), std::string(), results.substr(0, results.find('\n') + 1), results + "result 99 1 1 1 0 0\n"}) {
+  for (const std::string& bad : {std::string("hello\n"), std::string(), results.substr(0, results.find('\n') + 1), results + "result 99 1 1 1 0 0 .\n"}) {
     write_file(folder.path() / "bad.txt", bad);
     EXPECT_THROW(ingest(folder.path() / "bad.txt", other), Error) << bad;
   }
