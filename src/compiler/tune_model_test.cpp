@@ -20,6 +20,7 @@ class TunedCompile : public ::testing::Test {
   CompileOptions options;
 
   TunedCompile() {
+    { const tune::Database created(folder.path() / "tuning.sqlite"); }
     options.tuning.database = folder.path() / "tuning.sqlite";
     options.tuning.threads = 2;
     options.stop_after = "emit";

@@ -320,8 +320,8 @@ bool walks_windows(const Access& access, const Nest& nest) {
   return true;
 }
 
-/// Whether the address of `access` is uneven only over coordinates that both factors of the product read, so that kernels compute it once a
-/// matrix: keys that several heads share lie so.
+/// Whether the address of `access` is uneven only over kept coordinates that both factors of the product read, so that kernels compute it
+/// once a matrix: keys that several heads share lie so.
 bool uneven_between_matrices(const Access& access, const Nest& nest) {
   if (!access.indirect.empty()) return false;
   const ExprNode& product = nest.nodes[at(nest.reductions[0].value)];
@@ -337,9 +337,10 @@ bool uneven_between_matrices(const Access& access, const Nest& nest) {
     for (size_t d = 0; d < used.size(); ++d) factors_using[d] += used[d];
   }
   const LoweredMap lowered = lower_map(access.map, coordinates_of(nest.space), space_bounds(nest.space));
+  const size_t kept = nest.space.size() - at(nest.reduced_rank);
   for (const Dim& coordinate : lowered.coordinates)
     for (size_t d = 0; d < nest.space.size(); ++d)
-      if (factors_using[d] < 2 && !affine_in(coordinate, coordinate_symbol(static_cast<int>(d)))) return false;
+      if ((d >= kept || factors_using[d] < 2) && !affine_in(coordinate, coordinate_symbol(static_cast<int>(d)))) return false;
   return true;
 }
 

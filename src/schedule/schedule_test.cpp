@@ -205,6 +205,16 @@ TEST(FuseMaps, ProductTakesAnOperandThatSeveralMatricesShare) {
   EXPECT_EQ(kinds(w.program), (std::vector{NestKind::contract}));
 }
 
+TEST(FuseMaps, ProductDoesNotTakeRowsWhoseElementsLieUnevenly) {
+  Writer w;
+  const int x = w.input({16, 4, 2, 12});  // flattened with channels first
+  const Dims flat = {16, 96};
+  const int rows = w.view("flatten", x, w.whole(x).transposed({0, 3, 1, 2}).reshaped(std::span<const Dim>(flat)));
+  w.program.outputs = {w.matmul(rows, w.input({96, 10}))};
+  fuse_maps(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::map, NestKind::contract}));
+}
+
 TEST(FuseMaps, KeepsResultsOfTheModel) {
   Writer w;
   const int a = w.relu(w.input({4}));
