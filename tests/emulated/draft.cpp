@@ -30,6 +30,15 @@ ValueId Draft::input(DType dtype, const Dims& dims, double low, double high) {
   return id;
 }
 
+ValueId Draft::weights(DType dtype, const std::vector<int64_t>& dims) {
+  Tensor tensor(dtype, dims);
+  for (int64_t i = 0; i < tensor.element_count(); ++i) {
+    const int value = static_cast<int>(choose(17)) - (is_signed(dtype) ? 8 : 0);
+    is_float(dtype) ? tensor.set_float(i, value / 8.0) : tensor.set_int(i, value);
+  }
+  return build.constant(tensor);
+}
+
 ValueId Draft::integers(DType dtype, const Dims& dims, int64_t low, int64_t high) {
   Tensor tensor;
   const ValueId id = add(dtype, dims, tensor);

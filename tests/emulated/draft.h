@@ -29,6 +29,7 @@ class Draft {
   Graph graph;
   Builder build;
   std::vector<Tensor> inputs;
+  bool fused = true;  ///< false: every operator has a kernel of its own
 
   // ---- what all drafts of a structure have in common
 
@@ -38,6 +39,8 @@ class Draft {
     return choices.begin()[choose(choices.size())];
   }
   bool chance() { return choose(2) == 0; }
+  /// Numbers that are part of the kernels' library.
+  ValueId weights(DType dtype, const std::vector<int64_t>& dims);
 
   // ---- sizes
 

@@ -84,6 +84,32 @@ void large_k(Draft& d, DType dtype) {
   multiply(d, dtype, {}, {}, d.size({16, 17, 29, 32}), d.size({16, 19, 31, 33}), d.size(k));
 }
 
+/// Factors of short elements as they lie in memory: what matrix instructions take.
+void matrix_elements(Draft& d, DType dtype) {
+  Builder& b = d.build;
+  const Dim m = d.size({16, 17, 33, 127, 129}), n = d.size({16, 19, 32, 65, 128}), k = d.size({16, 17, 31, 33, 67});
+  const auto factor = [&](DType of, const Dim& rows, const Dim& columns) {
+    return d.chance() ? d.input(of, {rows, columns}) : b.transpose(d.input(of, {columns, rows}), {1, 0});
+  };
+  const ValueId x = factor(dtype, m, k), y = factor(is_byte(dtype) && d.chance() ? DType::i8 : dtype, k, n);
+  epilogue(d, b.one("matmul", {x, y}, {{"dtype", sum_of(dtype)}}), 1);
+}
+
+/// Rows of whole 16-byte pieces, which are copied asynchronously: their length must be known, and where they lie must be up to us.
+void matrix_rows(Draft& d, DType dtype) {
+  Builder& b = d.build;
+  d.fused = false;
+  const int64_t k = d.one_of<int64_t>({16, 48, 96, 112, 160}), known_n = d.one_of<int64_t>({16, 19, 65, 128, 131});
+  const auto made = [&](DType of, const Dims& dims) {
+    const ValueId x = d.input(of, dims);
+    return is_float(of) ? b.neg(x) : b.max(x, 1.0);
+  };
+  const DType right = is_byte(dtype) && d.chance() ? DType::i8 : dtype;
+  const ValueId x = made(dtype, {d.size({16, 17, 33, 127, 129}), k}), y = d.chance() ? d.weights(right, {known_n, k}) : made(right, {d.size({16, 33, 128}), k});
+  if (is_float(dtype)) return epilogue(d, b.one("einsum", {x, y}, {{"equation", std::string("mk,nk->mn")}}), 1);
+  epilogue(d, b.one("matmul", {x, b.transpose(y, {1, 0})}, {{"dtype", sum_of(dtype)}}), 1);
+}
+
 void batched(Draft& d, DType dtype) {
   int64_t batch = 0, m = 0, n = 0, k = 0;
   do {
@@ -142,14 +168,20 @@ void transposed(Draft& d, DType dtype) {
 }
 
 const std::vector<DType> factors = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i64, DType::i32, DType::i8, DType::u8};
+const std::vector<DType> short_factors = {DType::f16, DType::bf16, DType::i8, DType::u8};
 const std::vector<DType> floats = {DType::f64, DType::f32, DType::f16, DType::bf16};
 
 }  // namespace
 
 std::span<const Family> product_families() {
-  static const Family table[] = {{"gemm", factors, gemm},       {"large_k", factors, large_k},
-                                 {"batched", factors, batched}, {"convolution", factors, convolution},
-                                 {"grouped", factors, grouped}, {"transposed", floats, transposed}};
+  static const Family table[] = {{"gemm", factors, gemm},
+                                 {"large_k", factors, large_k},
+                                 {"matrix_elements", short_factors, matrix_elements},
+                                 {"matrix_rows", short_factors, matrix_rows},
+                                 {"batched", factors, batched},
+                                 {"convolution", factors, convolution},
+                                 {"grouped", factors, grouped},
+                                 {"transposed", floats, transposed}};
   return table;
 }
 

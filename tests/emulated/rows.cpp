@@ -30,6 +30,13 @@ void reduction(Draft& d, DType dtype) {
   d.output(x);
 }
 
+/// Sums that the lanes of a warp share.
+void long_reduction(Draft& d, DType dtype) {
+  const ValueId x = d.input(dtype, {d.size({0, 1, 2, 9}), d.size({1, 3, 5}), d.size({128, 129, 191, 257, 1031, 4099})});
+  d.output(
+      d.build.reduce(d.one_of({"reduce_sum", "reduce_max", "reduce_min", "reduce_sum"}), x, d.chance() ? std::vector<int64_t>{2} : std::vector<int64_t>{1, 2}));
+}
+
 void argument(Draft& d, DType dtype) {
   const ValueId x = d.input(dtype, {d.size({0, 1, 4}), d.size({1, 2, 129, 257}), d.size({1, 3, 33})});
   d.output(d.build.one(d.one_of({"arg_max", "arg_min"}), {x}, {{"axis", d.one_of<int64_t>({1, 2})}, {"last", int64_t{d.chance()}}}));
@@ -77,11 +84,8 @@ const std::vector<DType> floats = {all.begin(), all.begin() + 4};
 }  // namespace
 
 std::span<const Family> row_families() {
-  static const Family table[] = {{"reduction", all, reduction},
-                                 {"argument", numbers, argument},
-                                 {"softmax", floats, softmax},
-                                 {"layer_norm", floats, layer_norm},
-                                 {"group_norm", floats, group_norm}};
+  static const Family table[] = {{"reduction", all, reduction}, {"long_reduction", numbers, long_reduction}, {"argument", numbers, argument},
+                                 {"softmax", floats, softmax},  {"layer_norm", floats, layer_norm},          {"group_norm", floats, group_norm}};
   return table;
 }
 

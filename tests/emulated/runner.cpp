@@ -59,9 +59,9 @@ Subject make_subject(const Family& family, DType dtype, Sizes sizes, uint64_t se
     Draw draw{sizes_text(draft), draft.inputs, pattern::interpret(program, draft.inputs), {}};
     draw.errors = rounding_errors(program, draft.values());
     subject.draws.push_back(std::move(draw));
+    subject.fused = draft.fused && seed % 4 != 3;
     if (i == 0) subject.program = std::move(program);
   }
-  subject.fused = seed % 4 != 3;
   return subject;
 }
 
