@@ -99,7 +99,8 @@ void matrix_elements(Draft& d, DType dtype) {
 void matrix_rows(Draft& d, DType dtype) {
   Builder& b = d.build;
   d.fused = false;
-  const int64_t k = d.one_of<int64_t>({16, 48, 96, 112, 160}), known_n = d.one_of<int64_t>({16, 19, 65, 128, 131});
+  // Up to seven steps of a tile: every stage is used again.
+  const int64_t k = d.one_of<int64_t>({16, 112, 160, 208}) * (is_byte(dtype) ? 2 : 1), known_n = d.one_of<int64_t>({16, 19, 65, 128, 131});
   const auto made = [&](DType of, const Dims& dims) {
     const ValueId x = d.input(of, dims);
     return is_float(of) ? b.neg(x) : b.max(x, 1.0);
