@@ -25,6 +25,18 @@ struct Mfma {
     Sum value[4];
   };
 
+  static constexpr int b_at_once = 1;
+
+  /// Fragments from shared memory: `words_at(row, word)` points to a word of the factor's tile.
+  template <class Exec, class Words>
+  static TILE_DEVICE void load_a(Exec& ex, A& a, const Words& words_at) {
+    for (int i = 0; i < a_words; ++i) a.word[i] = *words_at(a_row(ex.lane(), i), a_word(ex.lane(), i));
+  }
+  template <class Exec, class Words>
+  static TILE_DEVICE void load_b(Exec& ex, B* b, const Words& words_at) {
+    for (int i = 0; i < b_words; ++i) b->word[i] = *words_at(b_column(ex.lane(), i), b_word(ex.lane(), i));
+  }
+
   // Which elements a lane holds: row (or column) and word of its i-th.
   static constexpr TILE_INLINE int a_row(int lane, int) { return lane % 16; }
   static constexpr TILE_INLINE int a_word(int lane, int i) { return lane / 16 * a_words + i; }

@@ -41,6 +41,21 @@ struct Mma {
     Sum value[4];
   };
 
+  static constexpr int b_at_once = 2;
+
+  /// Fragments from shared memory: `words_at(row, word)` points to a word of the factor's tile whose four neighbours from a multiple of 4 on follow it.
+  /// Of b, `b_at_once` neighbours along n.
+  template <class Exec, class Words>
+  static TILE_DEVICE void load_a(Exec& ex, A& a, const Words& words_at) {
+    ex.load_matrices(a.word, words_at(ex.lane() % 16, ex.lane() / 16 * 4));
+  }
+  template <class Exec, class Words>
+  static TILE_DEVICE void load_b(Exec& ex, B* b, const Words& words_at) {
+    uint32_t both[4];
+    ex.load_matrices(both, words_at(ex.lane() % 8 + ex.lane() / 16 * 8, ex.lane() / 8 % 2 * 4));
+    for (int i = 0; i < 4; ++i) b[i / 2].word[i % 2] = both[i];
+  }
+
   // Which elements a lane holds: row (or column) and word of its i-th.
   static constexpr TILE_INLINE int a_row(int lane, int i) { return lane / 4 + 8 * (i % 2); }
   static constexpr TILE_INLINE int a_word(int lane, int i) { return lane % 4 + 4 * (i / 2); }

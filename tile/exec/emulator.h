@@ -358,6 +358,15 @@ class EmulatedThread {
     runner_.exchange(thread_, value, all, {file, line});
   }
 
+  /// Source: PTX ISA, "ldmatrix", .m8n8.x4.b16 without .trans.
+  void load_matrices(uint32_t (&words)[4], SharedPointer<const uint32_t> row, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    static_assert(warp_size == 32, "an instruction of warps of 32");
+    int rows[warp_size];
+    runner_.exchange(thread_, row.span(16), rows, {file, line});
+    if (runner_.lanes_of(warp()) < warp_size) throw EmulationError("loads matrices in a warp of " + std::to_string(runner_.lanes_of(warp())) + " threads");
+    for (int i = 0; i < 4; ++i) words[i] = runner_.memory().read<uint32_t>(thread_, rows[8 * i + lane() / 4] + lane() % 4 * 4);
+  }
+
   template <class T>
   Pointer<T> global(T* data, i64 count) {
     return {data, count};

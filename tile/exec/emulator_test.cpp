@@ -576,5 +576,66 @@ TEST(Emulator, LandsCopiesAtDifferentMoments) {
   EXPECT_EQ(seen, (std::set<int>{1, 2}));
 }
 
+/// 32 rows of four words in shared memory, a row a thread; `between`; then a matrix load, lane l from word `row(l)` on.
+template <class Between, class Row>
+std::string matrices(Between between, Row row, int threads = 32) {
+  return fault({.threads = threads, .shared_bytes = 32 * 16}, [=](auto& ex) {
+    const auto words = ex.template shared<uint32_t>(0, 32 * 4);
+    for (int row_at = ex.thread(); row_at < 32; row_at += threads)
+      for (int word = 0; word < 4; ++word) words[4 * row_at + word] = static_cast<uint32_t>(word);
+    between(ex);
+    uint32_t loaded[4];
+    ex.load_matrices(loaded, ex.template shared<const uint32_t>(0, 32 * 4) + row(ex.lane()));
+  });
+}
+
+const auto wait_for_warp = [](auto& ex) { ex.sync_warp(); };
+const auto own_row = [](int lane) { return 4 * lane; };
+
+// PTX ISA, ldmatrix: threads 8 i to 8 i + 7 give the rows of matrix i, in any order in memory; thread t gets elements 2 (t % 4) and the next, which are
+// word t % 4, of row t / 4.
+TEST(Emulator, LoadsMatricesWhereTheInstructionSetSays) {
+  std::vector<uint32_t> seen(4 * 32);
+  run({.threads = 32, .shared_bytes = 32 * 16}, [&](auto& ex) {
+    const auto words = ex.template shared<uint32_t>(0, 32 * 4);
+    for (int word = 0; word < 4; ++word) words[4 * ex.lane() + word] = static_cast<uint32_t>(100 * ex.lane() + word);
+    ex.sync();
+    uint32_t loaded[4];
+    const int row = 31 - ex.lane();
+    ex.load_matrices(loaded, ex.template shared<const uint32_t>(0, 32 * 4) + 4 * row);
+    for (int i = 0; i < 4; ++i) seen.at(static_cast<size_t>(4 * ex.lane() + i)) = loaded[i];
+  });
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(seen.at(static_cast<size_t>(4 * lane + i)), 100 * (31 - (8 * i + lane / 4)) + lane % 4) << lane << ", " << i;
+}
+
+TEST(Emulator, FindsFaultyLoadsOfMatrices) {
+  EXPECT_EQ(matrices(wait_for_warp, own_row), "");
+  const auto nothing = [](auto&) {};
+  EXPECT_TRUE(says(matrices(nothing, own_row), "reads", "with no sync in between"));
+  EXPECT_TRUE(says(matrices(wait_for_warp, [](int lane) { return 4 * lane + (lane == 9 ? 2 : 0); }), "thread 9", "not aligned to 16"));
+  EXPECT_TRUE(says(matrices(wait_for_warp, [](int lane) { return 4 * lane + 4; }), "thread 31", "out of bounds"));
+  EXPECT_TRUE(says(matrices(wait_for_warp, own_row, 24), "thread", "a warp of 24 threads"));
+  const auto wait_but_one = [](auto& ex) {
+    ex.sync_warp();
+    if (ex.lane() == 5) ex.sync_warp();
+  };
+  EXPECT_TRUE(says(matrices(wait_but_one, own_row), "thread", "comes to"));
+}
+
+TEST(Emulator, FindsLoadsOfMatricesThatAreStillBeingCopied) {
+  std::vector<uint32_t> source(32 * 4);
+  const auto text = fault({.threads = 32, .shared_bytes = 32 * 16}, [&](auto& ex) {
+    const auto from = ex.global(static_cast<const uint32_t*>(source.data()), 32 * 4);
+    ex.template copy_async<16>(ex.template shared<uint32_t>(0, 32 * 4) + 4 * ex.lane(), from + 4 * ex.lane());
+    ex.commit_copies();
+    ex.sync();
+    uint32_t loaded[4];
+    ex.load_matrices(loaded, ex.template shared<const uint32_t>(0, 32 * 4) + 4 * ex.lane());
+    ex.template wait_copies<0>();
+  });
+  EXPECT_TRUE(says(text, "reads", "is under way"));
+}
+
 }  // namespace
 }  // namespace tile::simt

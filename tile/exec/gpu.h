@@ -72,6 +72,16 @@ class GpuThread {
     return reinterpret_cast<T*>(memory + byte);
   }
 
+#if !defined(__HIPCC__) && !defined(__HIP__)
+  __device__ void load_matrices(uint32_t (&words)[4], const uint32_t* row) {
+    const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(from)
+                 : "memory");
+  }
+#endif
+
 #if defined(__HIPCC__) || defined(__HIP__)
   // No asynchronous copies: they are done at once, through registers.
   template <int bytes, class To, class From>

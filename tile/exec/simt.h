@@ -14,6 +14,9 @@
 //   ex.sync_warp()                      the same for the threads of the warp
 //   ex.shuffle(value, lane)             `value` as that lane of the warp gave it; all lanes take part; trivially copyable, ≤ 16 bytes;
 //                                       says nothing about memory
+//   ex.load_matrices(words, row)        four matrices of 8 rows of 16 bytes from shared memory to uint32_t words[4]: lane l points to row
+//                                       l % 8 of matrix l / 8, and gets word l % 4 of row l / 4 of matrix i as words[i]; all lanes
+//                                       take part; warps of 32 threads alone
 //   ex.global(T* data, i64 count)       a tensor in device memory
 //   ex.template shared<T>(int byte, int count)      part of the block's shared memory
 //   ex.template copy_async<bytes>(to, from)         begins to copy 4, 8 or 16 bytes from global to shared memory

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 #include <vector>
 
 #include "tile/exec/emulator.h"
@@ -102,6 +103,24 @@ TEST(SimtContract, MultipliesByMatrixInstructions) {
     check<int8_t, int32_t, How::elements>(shape);
     check<int8_t, int32_t, How::elements, 64>(shape);
   }
+}
+
+// NVIDIA's shared memory has 32 banks of a word each; a matrix load reads eight rows of four words at once.
+TEST(SimtContract, SpreadsEveryMatrixLoadOverAllBanks) {
+  using Tiles = MmaTiles<float16>;
+  std::set<int> places;
+  for (int row = 0; row < Tiles::tile; row += 8)
+    for (int word = 0; word < Tiles::row_words; word += 4) {
+      std::set<int> banks;
+      for (int i = 0; i < 8 * 4; ++i) {
+        const int place = Tiles::place(row + i / 4, word + i % 4);
+        banks.insert(place % 32);
+        places.insert(place);
+      }
+      EXPECT_EQ(banks.size(), 32u) << row << ", " << word;
+    }
+  EXPECT_EQ(places.size(), static_cast<size_t>(Tiles::tile * Tiles::row_words));
+  EXPECT_EQ(*places.rbegin(), Tiles::tile * Tiles::row_words - 1);
 }
 
 TEST(SimtContract, CopiesWholeRowsAsynchronously) {

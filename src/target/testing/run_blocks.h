@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -38,8 +39,8 @@ class CompiledBlocks {
     const std::filesystem::path source = folder / "kernels.cpp", library = folder / "kernels.so";
     write_file(source, text);
     std::vector<std::string> command = {
-        "g++",     "-std=c++20", "-O2", "-ftree-vectorize",           "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-        "-shared", "-fPIC",      "-w",  "-I" + source_root().string()};
+        "g++",     "-std=c++20", "-O2", "-ftree-vectorize",    "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+        "-shared", "-fPIC",      "-w",  "-I" TILEWRIGHT_SOURCE};
     command.insert(command.end(), target.compile_flags.begin(), target.compile_flags.end());
     command.insert(command.end(), {"-o", library.string(), source.string()});
     command.insert(command.end(), target.link_flags.begin(), target.link_flags.end());
@@ -65,13 +66,9 @@ class CompiledBlocks {
 
  private:
   static std::string function_name(size_t b, size_t k) { return "b" + std::to_string(b) + "_k" + std::to_string(k); }
-  static int& counter() {
-    static int count = 0;
+  static std::atomic<int>& counter() {
+    static std::atomic<int> count = 0;
     return count;
-  }
-  static std::filesystem::path source_root() {
-    std::filesystem::path here = std::filesystem::path(__FILE__).parent_path();
-    return here.is_absolute() ? here / "../../.." : std::filesystem::current_path() / here / "../../..";
   }
 
   struct Run {
