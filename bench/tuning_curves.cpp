@@ -1,6 +1,6 @@
 // How good the guesses are, and how fast the search: replays searches over kernels whose whole space was measured (tilewright tune --mode all).
 //
-//   tilewright-curves MODEL... [--database FILE] [--threads N] [--markdown FILE] [--plot FILE.svg]
+//   build/bin/tilewright-curves MODEL... [--database FILE] [--threads N] [--markdown FILE] [--plot FILE.svg]
 //
 // For each kernel of the models that the database knows whole: the rank correlation of estimates with measurements, the default's time by the best
 // one's, and how many measurements each way of choosing needs until the best time found is within 5 % of the space's best. `transferred` begins with

@@ -39,18 +39,15 @@ Prepared prepared(const Layer& layer, const CompileOptions& options) {
   return model;
 }
 
-using Method = schedule::PackedProduct::Method;
-
 std::string method_of(const schedule::Kernel& kernel) {
   if (!kernel.product) return "contract";
-  const char* names[] = {"rows", "winograd", "depthwise"};
-  static_assert(static_cast<int>(Method::depthwise) == 2);
-  return fmt::format("{} {}×{}", names[static_cast<int>(kernel.product->method)], kernel.product->block.rows, kernel.product->block.vectors);
+  const schedule::ProductConfig& config = kernel.product->config;
+  return fmt::format("{} {}×{}", schedule::name(config.method), config.block.rows, config.block.vectors);
 }
 
 /// Operations that the method does of each one that the layer's definition has.
 double operations_done(const Layer& layer, const schedule::Kernel& kernel) {
-  if (!kernel.product || kernel.product->method != Method::winograd) return 1;
+  if (!kernel.product || kernel.product->config.method != schedule::ProductConfig::Method::winograd) return 1;
   const auto tiles = static_cast<double>((layer.side() + 1) / 2), side = static_cast<double>(layer.side());
   return tiles * tiles * 16 / (side * side * 9);
 }
