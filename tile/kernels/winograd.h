@@ -62,11 +62,14 @@ class Winograd {
     if (group > share) group = share;
     if (group > strips_) group = strips_;
     if (group < 1) group = 1;
-    const i64 groups = (strips_ - 1) / group + 1;
+    // Groups of sizes that differ by one strip at most, as many for each of the team where there are strips enough.
+    i64 groups = (strips_ - 1) / group + 1;
+    if (s_.images % team.size != 0) groups = (groups - 1) / team.size * team.size + team.size;
+    if (groups > strips_) groups = strips_;
     group = (strips_ - 1) / groups + 1;
     team.for_each(s_.images * groups, [&](i64 index, int worker) {
       P* const transformed = team.scratch_as<P>(worker, group * strip_size_);
-      const i64 first = index % groups * group, end = first + group < strips_ ? first + group : strips_;
+      const i64 g = index % groups, first = g * strips_ / groups, end = (g + 1) * strips_ / groups;
       task(index / groups, first, end, transformed);
     });
   }
