@@ -51,25 +51,46 @@ CompileOptions without(CompileOptions options, const std::string& pass) {
   return options;
 }
 
-/// Passes without which the model is another, and expected to take hardly longer.
-std::vector<std::string> close_passes(const std::filesystem::path& path, const CompileOptions& options, const Target& target) {
-  const auto cycles = [&](const CompileOptions& some) { return expected_cycles(*prepare(path, some).block, target, space_options(some)); };
-  const CompileOptions plain = untuned(options);
-  const double expected = cycles(plain);
-  std::vector<std::string> passes;
+/// A way to schedule the model: with all passes, or without one of those that compete.
+struct Way {
+  std::string disabled;  ///< a pass, or ""
+  std::shared_ptr<const schedule::Block> block;
+  CompileOptions options;
+};
+
+/// All passes first, then those without which the model is another and expected to take hardly longer.
+std::vector<Way> ways_of(const std::filesystem::path& path, const CompileOptions& given, const Target& target) {
+  const CompileOptions plain = untuned(given);
+  std::vector<Way> ways = {{"", prepare(path, plain).block, plain}};
+  const double expected = expected_cycles(*ways[0].block, target, space_options(plain));
   for (const char* pass : competing_passes) {
-    if (options.disabled_passes.count(pass)) continue;
-    const double other = cycles(without(plain, pass));
-    if (other != expected && other < close_estimate * expected) passes.emplace_back(pass);
+    if (given.disabled_passes.count(pass)) continue;
+    Way way{pass, ways[0].block, without(plain, pass)};
+    // Which method a product takes is decided later: its schedule is the same.
+    if (way.disabled != "winograd") way.block = prepare(path, way.options).block;
+    const double other = expected_cycles(*way.block, target, space_options(way.options));
+    if (other != expected && other < close_estimate * expected) ways.push_back(std::move(way));
   }
-  return passes;
+  return ways;
+}
+
+std::vector<tune::Subject> subjects_of(const std::vector<Way>& ways, const Target& target) {
+  std::vector<tune::Subject> subjects;
+  std::set<tune::KernelKey> seen;
+  for (const Way& way : ways)
+    for (tune::Subject& subject : tune::find_subjects(way.block, target, space_options(way.options)))
+      if (seen.insert(tune::key_of(subject.space)).second) {
+        if (!way.disabled.empty()) subject.uses = 0;
+        subjects.push_back(std::move(subject));
+      }
+  return subjects;
 }
 
 void measure_whole(ModelTuning& result, const std::filesystem::path& path, const CompileOptions& options, const tune::TuneOptions& search,
-                   tune::Database& database, const tune::Place& place) {
-  const Target& target = find_target(options.target);
+                   tune::Database& database, const tune::Place& place, const std::vector<Way>& ways) {
   std::vector<Variant> variants = {{"untuned", "", false}, {"tuned", "", true}};
-  for (const std::string& pass : close_passes(path, options, target)) variants.push_back({"tuned, without " + pass, pass, true});
+  for (const Way& way : ways)
+    if (!way.disabled.empty()) variants.push_back({"tuned, without " + way.disabled, way.disabled, true});
   std::vector<Prepared> models;
   for (const Variant& variant : variants) {
     CompileOptions one = without(untuned(options), variant.disabled);
@@ -105,19 +126,7 @@ void measure_whole(ModelTuning& result, const std::filesystem::path& path, const
 
 std::vector<tune::Subject> tuning_subjects(const std::filesystem::path& model, const CompileOptions& compile) {
   const Target& target = find_target(compile.target);
-  std::vector<tune::Subject> subjects;
-  std::set<tune::KernelKey> seen;
-  std::vector<std::string> ways = close_passes(model, compile, target);
-  ways.insert(ways.begin(), "");
-  for (const std::string& pass : ways) {
-    const CompileOptions options = without(untuned(compile), pass);
-    for (tune::Subject& subject : tune::find_subjects(prepare(model, options).block, target, space_options(options)))
-      if (seen.insert(tune::key_of(subject.space)).second) {
-        if (!pass.empty()) subject.uses = 0;
-        subjects.push_back(std::move(subject));
-      }
-  }
-  return subjects;
+  return subjects_of(ways_of(model, compile, target), target);
 }
 
 ModelTuning tune_model(const std::filesystem::path& model, const CompileOptions& compile, const tune::TuneOptions& search, tune::Database& database,
@@ -127,7 +136,8 @@ ModelTuning tune_model(const std::filesystem::path& model, const CompileOptions&
   const tune::Place place = tune::this_place(target, tuned_threads(compile.tuning), compile.build);
   ModelTuning result;
   result.target = target.name;
-  const std::vector<tune::Subject> subjects = tuning_subjects(model, compile);
+  const std::vector<Way> ways = ways_of(model, compile, target);
+  const std::vector<tune::Subject> subjects = subjects_of(ways, target);
   result.search = tune::tune_kernels(subjects, target, place, database, search);
   if (subjects.empty()) return result;
   const bool decided = database.model_choice(place, model_key(compile, sha256_of_file(model, compile.import.limits.file_bytes))).has_value();
@@ -138,7 +148,7 @@ ModelTuning tune_model(const std::filesystem::path& model, const CompileOptions&
   else if (result.search.measured == 0 && (decided || !check_known))
     result.unchecked = "nothing new was measured";
   else
-    measure_whole(result, model, compile, search, database, place);
+    measure_whole(result, model, compile, search, database, place, ways);
   return result;
 }
 
