@@ -308,7 +308,7 @@ class Tuner {
       if (config != 0 && ratio < least) best = config, least = ratio;
     const bool exhausted = search.results.size() >= search.subject->space.configs.size();
     const bool searched =
-        !cancelled() && (exhausted || (options_.mode == Mode::fast ? search.results.size() > fast_batches * batch : search.expected_gain < enough));
+        !cancelled() && (exhausted || search.expected_gain < enough || (options_.mode == Mode::fast && search.results.size() > fast_batches * batch));
     search.choice =
         Choice{schedule::print(search.subject->space.configs[best]), best == 0 ? 1 : std::exp2(least), searched ? wanted_thoroughness() : stopped_thoroughness};
     search.done = searched;
