@@ -91,7 +91,8 @@ void show(const tune::Database& database) {
   for (const tune::Row& row : database.all()) ++measured[row.place.machine];
   for (const auto& [machine, count] : measured) fmt::print("{}: {} measurements\n", machine, count);
   for (const tune::ChoiceRow& row : choices)
-    fmt::print("{}\n  {}  {}\n    {}  ({:.1f} % of the default's time)\n", row.place.machine, row.kernel.signature, row.kernel.shape, row.choice.config, 100 * row.choice.ratio);
+    fmt::print("{}\n  {}  {}\n    {}  ({:.1f} % of the default's time)\n", row.place.machine, row.kernel.signature, row.kernel.shape, row.choice.config,
+               100 * row.choice.ratio);
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ std::string fixed_text(const onnx::FixedValue& fixed) {
 tune::Place place_of(const tune::Database& database, const std::string& machine, const Target& target, int threads) {
   std::string known;
   for (const tune::Place& place : database.places()) {
-    if (place.space == space_version && place.machine.starts_with(machine) && place.machine.ends_with(tune::machine_fingerprint("", target, threads))) return place;
+    if (place.space == space_version && place.machine.starts_with(machine) && place.machine.ends_with(tune::machine_fingerprint("", target, threads)))
+      return place;
     known += (known.empty() ? "" : "; ") + place.machine;
   }
   fail(ErrorKind::invalid_input, "nothing was measured on a machine '{}' for {} with {} threads; known: {}", machine, target.name, threads, known);

@@ -20,10 +20,10 @@ enum class TargetKind {
 struct Target {
   std::string name;  ///< "cpu:x86-64-v4"
   TargetKind kind = TargetKind::cpu;
-  std::string architecture;                                     ///< ELF machine of the artifact: "x86_64", "aarch64"
-  std::vector<std::string> compile_flags;                       ///< machine flags for kernels
-  std::vector<std::string> features;                            ///< what the running machine must have, as __builtin_cpu_supports spells it
-  int vector_bytes = 16;                                        ///< widest SIMD register
+  std::string architecture;                ///< ELF machine of the artifact: "x86_64", "aarch64"
+  std::vector<std::string> compile_flags;  ///< machine flags for kernels
+  std::vector<std::string> features;       ///< what the running machine must have, as __builtin_cpu_supports spells it
+  int vector_bytes = 16;                   ///< widest SIMD register
   int vector_registers = 16;
   bool broadcasts_loads = false;                                ///< a multiply-add takes an element of memory as all lanes of an operand
   int64_t shared_bytes = 0;                                     ///< memory that the threads of a block share; 0: the machine has none

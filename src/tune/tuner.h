@@ -42,8 +42,8 @@ struct KernelResult {
   size_t space = 0;             ///< configurations
   int known = 0, measured = 0;  ///< of them: from the database, in this call
   std::string standard, chosen;
-  double ratio = 1;    ///< expected time of the choice by the default's
-  double seconds = 0;  ///< the default's
+  double ratio = 1;     ///< expected time of the choice by the default's
+  double seconds = 0;   ///< the default's
   std::string trouble;  ///< why it could not be measured, if so
 };
 

@@ -30,7 +30,8 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
   const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
   if (!product) return;
   std::optional<schedule::ProductConfig> config = options.choose ? options.choose(block, kernel) : std::nullopt;
-  if (!config || !can_compute(*product, *config, target) || (!options.winograd && config->method == schedule::ProductConfig::Method::winograd)) config = choose_method(*product, target, options.winograd);
+  if (!config || !can_compute(*product, *config, target) || (!options.winograd && config->method == schedule::ProductConfig::Method::winograd))
+    config = choose_method(*product, target, options.winograd);
   const TensorId weights = nest->accesses[static_cast<size_t>(product->shape.right.access)].tensor;
   const pattern::TensorInfo& info = block.program.tensor(weights);
   Tensor panels = packed_weights(*product, *info.constant, *config, target);
