@@ -104,9 +104,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   const bool by_units = blocking.split == Split::panels || (!by_rows && (units % team.size == 0 || units >= i64{8} * team.size));
   const i64 unit_tasks = by_rows ? batch : !by_units ? units : units >= i64{8} * team.size ? i64{4} * team.size : least(team.size, units);
   const i64 strip_tasks = by_units ? 1 : least(ceil_div(i64{4} * team.size, unit_tasks), strips);
-  const i64 a_task = ceil_div(units, unit_tasks), strips_a_task = ceil_div(strips, strip_tasks);
-
-  const i64 tasks = ceil_div(units, a_task) * strip_tasks;
+  // Tasks differ by one unit or one strip at most: with as many a thread, no thread has much more to do.
+  const i64 tasks = unit_tasks * strip_tasks;
   // A lone strip meets each panel once. Every second call each thread begins where it ended: a loop's weights, if nothing else, lie near from that end on.
   static thread_local bool turn = false;
   const bool reverse = strips == 1 && tasks % team.size == 0 && (turn = !turn);
@@ -114,9 +113,9 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
 
   team.for_each(tasks, [&](i64 asked, int worker) {
     const i64 index = reverse ? asked / share * share + share - 1 - asked % share : asked;
-    const i64 u0 = index / strip_tasks * a_task, u1 = u0 + a_task < units ? u0 + a_task : units;
-    const i64 s0 = index % strip_tasks * strips_a_task, s1 = s0 + strips_a_task < strips ? s0 + strips_a_task : strips;
-    if (s0 >= s1) return;
+    const i64 by_unit = index / strip_tasks, by_strip = index % strip_tasks;
+    const i64 u0 = by_unit * units / unit_tasks, u1 = (by_unit + 1) * units / unit_tasks;
+    const i64 s0 = by_strip * strips / strip_tasks, s1 = (by_strip + 1) * strips / strip_tasks;
     alignas(64) P tile[Block::rows * width];
     // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
     constexpr i64 most_kept = 64;

@@ -81,6 +81,9 @@ void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, unsigned seed) {
     for (int threads : {1, 3}) {
       expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads);
       expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads, {.panel_bytes = 256});
+      for (const auto split : {RowsBlocking::Split::panels, RowsBlocking::Split::rows})
+        expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads,
+                                                               {.panel_bytes = 256, .strip_bytes = 1 << 10, .split = split, .ahead = threads == 1});
     }
   }
 }
