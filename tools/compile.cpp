@@ -112,8 +112,8 @@ void add_compile(CLI::App& app, int& exit_code) {
       ->capture_default_str()
       ->check(CLI::IsMember({"off", "fast", "full"}));
   command->add_option("--budget", choice->budget, "time to measure for: 90s, 5m");
-  command->add_flag("--untuned", choice->untuned, "by the target's rules alone, whatever was measured");
-  command->add_flag("--error-on-miss", choice->error_on_miss, "an error when a kernel was never measured here: for build servers");
+  CLI::Option* untuned = command->add_flag("--untuned", choice->untuned, "by the target's rules alone, whatever was measured");
+  command->add_flag("--error-on-miss", choice->error_on_miss, "an error when a kernel was never measured here: for build servers")->excludes(untuned);
   command->add_option("--machine", choice->tuning.machine, "use measurements of another machine: what its description begins with (tune show names them)");
   choice->tuning.add_to(*command);
   choice->compile.add_to(*command);

@@ -105,7 +105,7 @@ void add_tune(CLI::App& app, int& exit_code) {
   command->add_option("--mode", choice->mode, "fast: a few configurations a kernel; full: until no gain is expected; all: every one")
       ->capture_default_str()
       ->check(CLI::IsMember({"fast", "full", "all"}));
-  command->add_option("--budget", choice->budget, "time to spend: 90s, 5m, 1h (default: as much as it takes)");
+  command->add_option("--budget", choice->budget, "time to search: 90s, 5m, 1h (default: as much as it takes); the whole model is measured after it");
   command->add_option("--kernels", choice->kernels, "only kernels whose nodes in the model match this regular expression");
   command->add_option("--strategy", choice->strategy, "what to measure next: learned, or (to compare with) analytical, random")
       ->capture_default_str()

@@ -128,6 +128,8 @@ class Database::Transaction {
 Database::Database(const std::filesystem::path& file, Access access) {
   std::error_code failure;
   const bool writes = access == Access::write;
+  if (!writes && !std::filesystem::exists(file, failure))
+    fail(ErrorKind::environment, "there is no tuning database '{}'; `tilewright tune MODEL` makes one", file.string());
   if (writes && file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), failure);
   const int result = sqlite3_open_v2(file.c_str(), &handle_, writes ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY, nullptr);
   try {
