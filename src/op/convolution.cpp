@@ -30,11 +30,23 @@ std::vector<Type> infer_conv(const InferContext& c) {
   return {{widened ? c.dtype_attribute("dtype") : c.dtype(0), convolved_dims(c, 2)}};
 }
 
-/// Stores the sum, plus the bias of its channel, in the result's dtype.
-void finish(Lowering& l, NestBuilder& n, const Map& store, Expr sum, int bias, const std::vector<Expr>& channel) {
-  const DType result = l.out_type().dtype;
-  if (l.has(bias)) sum = sum + n.cast(n.load_at(l.in(bias), l.in_type(bias), channel), sum.dtype());
-  n.store(l.out(), store, n.cast(sum, result));
+/// Stores the sum, plus the bias of its channel, in the result's dtype. `space`: [n, (group,) m, o…, summed…], the first `lead` before o….
+void finish(Lowering& l, NestBuilder& n, const Dims& space, int lead, Expr sum, int bias) {
+  const Type out = l.out_type();
+  Map store = Map::identity(out.dims);
+  if (lead == 3) {
+    Dims split(space.begin(), space.begin() + lead);
+    split.insert(split.end(), out.dims.begin() + 2, out.dims.end());
+    store = store.reshaped(std::span<const Dim>(split));
+  }
+  if (l.has(bias)) {
+    Map channel = Map::identity(l.in_type(bias).dims);
+    if (lead == 3) channel = channel.reshaped({space[1], space[2]});
+    channel = channel.inserted(0, space[0]);
+    for (int axis = lead; axis < static_cast<int>(space.size()); ++axis) channel = channel.inserted(axis, space[static_cast<size_t>(axis)]);
+    sum = sum + n.cast(n.load(l.in(bias), l.in_type(bias).dtype, channel), sum.dtype());
+  }
+  n.store(l.out(), store, n.cast(sum, out.dtype));
   l.emit(n);
 }
 
@@ -132,15 +144,7 @@ void lower_conv_transpose(Lowering& l) {
   if (view.may_be_invalid()) fill = n.constant(x.dtype, 0);
   const Expr product = n.cast(n.load(l.in(0), x.dtype, view, {}, fill), wide) * n.cast(n.load(l.in(1), w.dtype, weights), wide);
   const Expr sum = n.reduce(ReduceOp::sum, product, wide);
-  Map store = Map::identity(out.dims);
-  Expr channel = n.index(lead - 1);
-  if (grouped) {
-    Dims split = {out.dims[0], groups, m};
-    split.insert(split.end(), out.dims.begin() + 2, out.dims.end());
-    store = store.reshaped(std::span<const Dim>(split));
-    channel = n.index(1) * n.size(m) + channel;
-  }
-  finish(l, n, store, sum, 2, {channel});
+  finish(l, n, space, lead, sum, 2);
 }
 
 constexpr OpDef ops[] = {{"conv", 2, 3, infer_conv, lower_conv}, {"conv_transpose", 2, 3, infer_conv_transpose, lower_conv_transpose}};
@@ -194,15 +198,7 @@ void emit_convolution(Lowering& l, pattern::TensorId columns, Map view, int bias
   if (view.may_be_invalid()) fill = n.constant(dtype, 0);
   const Expr product = n.cast(n.load(columns, dtype, view, {}, fill), wide) * n.cast(n.load(l.in(1), w.dtype, weights), wide);
   const Expr sum = n.reduce(ReduceOp::sum, product, wide);
-  Map store = Map::identity(out.dims);
-  Expr channel = n.index(lead - 1);
-  if (grouped) {
-    Dims split = {out.dims[0], groups, m};
-    split.insert(split.end(), out.dims.begin() + 2, out.dims.end());
-    store = store.reshaped(std::span<const Dim>(split));
-    channel = n.index(1) * n.size(m) + channel;
-  }
-  finish(l, n, store, sum, bias, {channel});
+  finish(l, n, space, lead, sum, bias);
 }
 
 std::span<const OpDef> convolution_ops() { return ops; }
