@@ -40,14 +40,14 @@ Prepared prepared(const Layer& layer, const CompileOptions& options) {
 }
 
 std::string method_of(const schedule::Kernel& kernel) {
-  if (!kernel.product) return "contract";
-  const schedule::ProductConfig& config = kernel.product->config;
+  if (kernel.products.empty()) return "contract";
+  const schedule::ProductConfig& config = kernel.products[0].config;
   return fmt::format("{} {}×{}", schedule::name(config.method), config.block.rows, config.block.vectors);
 }
 
 /// Operations that the method does of each one that the layer's definition has.
 double operations_done(const Layer& layer, const schedule::Kernel& kernel) {
-  if (!kernel.product || kernel.product->config.method != schedule::ProductConfig::Method::winograd) return 1;
+  if (kernel.products.empty() || kernel.products[0].config.method != schedule::ProductConfig::Method::winograd) return 1;
   const auto tiles = static_cast<double>((layer.side() + 1) / 2), side = static_cast<double>(layer.side());
   return tiles * tiles * 16 / (side * side * 9);
 }

@@ -75,6 +75,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .write_in_place = enabled("write_in_place"),
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,
+                             .chains_depthwise = enabled("fuse_depthwise") ? chains_depthwise(kind) : nullptr,
                              .after = std::move(after),
                              .row_bytes = target ? target->shared_bytes : 0});
 }

@@ -13,7 +13,7 @@ namespace tilewright {
 namespace {
 
 /// Passes that serve some models and slow others down.
-const char* const competing_passes[] = {"choose_layouts", "winograd"};
+const char* const competing_passes[] = {"choose_layouts", "fuse_depthwise", "winograd"};
 /// Without such a pass the model is expected to take at most so much of its time with it: else it is not measured.
 constexpr double close_estimate = 1.3;
 /// What is only so much faster than the simpler way is not taken for it.

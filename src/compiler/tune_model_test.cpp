@@ -35,7 +35,7 @@ class TunedCompile : public ::testing::Test {
     if (report != nullptr) *report = result;
     std::vector<schedule::ProductConfig> configs;
     for (const schedule::Kernel& kernel : models[0].block->kernels)
-      if (kernel.product) configs.push_back(kernel.product->config);
+      for (const schedule::PackedProduct& product : kernel.products) configs.push_back(product.config);
     return configs;
   }
 

@@ -194,8 +194,10 @@ std::vector<RowGroup> find_attention(const Program& program, const StreamsAttent
 }
 
 bool is_attention(const Kernel& kernel) {
-  const auto* first = std::get_if<Nest>(&kernel.stages.front());
-  return kernel.stages.size() > 1 && first && pattern::classify(*first) == NestKind::contract;
+  if (kernel.stages.size() < 2) return false;
+  const auto* first = std::get_if<Nest>(&kernel.stages[0]);
+  const auto* second = std::get_if<Nest>(&kernel.stages[1]);
+  return first && second && pattern::classify(*first) == NestKind::contract && pattern::classify(*second) == NestKind::reduce;
 }
 
 }  // namespace tilewright::schedule

@@ -23,7 +23,7 @@ struct Attention {
 /// bias and mask are in the epilogue of the scores), and before rows are grouped: the softmax alone would be such a group.
 std::vector<RowGroup> find_attention(const pattern::Program& program, const StreamsAttention& streams);
 
-/// Whether the kernel's stages are such a chain: rows begin with a product nowhere else.
+/// Whether the kernel's stages are such a chain: a product that a reduction follows begins rows nowhere else.
 bool is_attention(const Kernel& kernel);
 
 }  // namespace tilewright::schedule

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "schedule/fuse.h"
 #include "schedule/fuse_attention.h"
+#include "schedule/fuse_depthwise.h"
 #include "schedule/linear.h"
 #include "schedule/place.h"
 #include "schedule/uses.h"
@@ -60,6 +61,10 @@ class Scheduler {
     if (options_.choose_layouts) rewrite("choose_layouts", choose_layouts);
     std::vector<RowGroup> groups, rows;
     if (options_.streams_attention) groups = find_attention(block_.program, options_.streams_attention);
+    if (options_.chains_depthwise) {
+      const std::vector<RowGroup> chains = find_depthwise_chains(block_.program, options_.chains_depthwise);
+      groups.insert(groups.end(), chains.begin(), chains.end());
+    }
     if (options_.fuse_rows) rows = find_row_groups(block_.program, groups);
     if (options_.row_bytes > 0)
       std::erase_if(rows, [&](const RowGroup& group) { return row_bytes(group).value_or(options_.row_bytes + 1) > options_.row_bytes; });

@@ -39,16 +39,17 @@ struct PackedProduct {
 };
 
 /// One function of the artifact. `stages` is one pattern, or several Nests that run row by row over the same leading
-/// `shared_rank` kept coordinates (softmax, norms; attention, which begins and ends with a product), whose `row_local` tensors never leave the row.
+/// `shared_rank` kept coordinates (softmax, norms; attention, which begins and ends with a product), whose `row_local` tensors never leave the row,
+/// or products that run line by line (a depthwise convolution and its neighbours), whose `row_local` tensors exist a few lines at a time.
 struct Kernel {
   std::string name;                      ///< "kernel_17"
   std::string source;                    ///< names of the model's nodes
   std::vector<pattern::Pattern> stages;  ///< Nest, Scatter, Cumulate or Select
   int shared_rank = 0;
   std::vector<TensorId> row_local;
-  std::optional<PackedProduct> product;
-  std::vector<TensorId> tensors;   ///< arguments: Args::tensor[i] is the bytes of tensors[i]
-  std::vector<std::string> sizes;  ///< arguments: Args::size[i] is the value of sizes[i]
+  std::vector<PackedProduct> products;  ///< by stage, where the target planned them
+  std::vector<TensorId> tensors;        ///< arguments: Args::tensor[i] is the bytes of tensors[i]
+  std::vector<std::string> sizes;       ///< arguments: Args::size[i] is the value of sizes[i]
 };
 
 struct Block;
@@ -87,11 +88,15 @@ struct Block {
 /// Whether a target computes attention in one kernel, row by row: asked of its six Nests in order (see Attention of fuse_attention.h).
 using StreamsAttention = std::function<bool(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program)>;
 
+/// Whether a target computes a depthwise convolution and the products before and after it in one kernel: asked of two or three Nests in order.
+using ChainsDepthwise = std::function<bool(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program)>;
+
 /// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
   bool choose_layouts = false;              ///< for machines whose products want the summed axis last
   StreamsAttention streams_attention = {};  ///< empty: no attention does
+  ChainsDepthwise chains_depthwise = {};    ///< empty: no convolution does
   /// Called after each pass that rewrites the pattern program, with its name.
   std::function<void(const char* pass, const pattern::Program& program)> after = {};
   int64_t row_bytes = 0;  ///< memory of the tensors that stay in a row; what needs more, or has a size learned later, runs apart. 0: no limit

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "schedule/fuse_attention.h"
+#include "schedule/fuse_depthwise.h"
 #include "target/cpu/kernel_emitters.h"
 #include "target/simt/kernel_emitters.h"
 
@@ -26,6 +27,7 @@ struct Description {
 
 std::string what(const schedule::Kernel& kernel) {
   if (schedule::is_attention(kernel)) return "attention over " + str(std::get<pattern::Nest>(kernel.stages[0]).space);
+  if (schedule::is_depthwise_chain(kernel)) return "depthwise chain to " + str(std::get<pattern::Nest>(kernel.stages.back()).space);
   if (kernel.stages.size() > 1) return fmt::format("rows of {} stages", kernel.stages.size());
   return std::visit(Description{}, kernel.stages.at(0));
 }
@@ -37,7 +39,7 @@ std::string header(const schedule::Block& block, const schedule::Kernel& kernel)
     text += fmt::format("//   tensor {}: {} {}\n", i, one_line(info.name), one_line(str(info.type)));
   }
   for (size_t i = 0; i < kernel.sizes.size(); ++i) text += fmt::format("//   size {}: {}\n", i, kernel.sizes[i]);
-  if (kernel.product) text += fmt::format("//   {}\n", schedule::print(kernel.product->config));
+  for (const schedule::PackedProduct& product : kernel.products) text += fmt::format("//   {}\n", schedule::print(product.config));
   return text;
 }
 
@@ -48,6 +50,8 @@ void plan_kernels(schedule::Block& block, const Target& target, const PlanOption
 }
 
 schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == TargetKind::cpu ? schedule::StreamsAttention(cpu::streams_attention) : nullptr; }
+
+schedule::ChainsDepthwise chains_depthwise(TargetKind kind) { return kind == TargetKind::cpu ? schedule::ChainsDepthwise(cpu::chains_depthwise) : nullptr; }
 
 std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
   ensure(!kernel.stages.empty(), "a kernel has stages");

@@ -21,6 +21,8 @@ void plan_kernels(schedule::Block& block, const Target& target, const PlanOption
 
 /// Which attention machines of this kind compute in one kernel: what schedule::Options asks.
 schedule::StreamsAttention streams_attention(TargetKind kind);
+/// Which depthwise convolutions machines of this kind compute together with their neighbours: what schedule::Options asks.
+schedule::ChainsDepthwise chains_depthwise(TargetKind kind);
 
 /// The C++ text of one function `void <kernel.name>(const tile::Args& a)` that runs the kernel's stages: `a.tensor[i]` is
 /// kernel.tensors[i], `a.size[i]` is kernel.sizes[i]. Kernels that do the same to tensors of the same shapes have the same

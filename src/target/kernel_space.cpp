@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "schedule/fuse_depthwise.h"
 #include "target/cpu/kernel_emitters.h"
 
 namespace tilewright {
@@ -13,6 +14,8 @@ namespace {
 
 /// Bytes a cycle that a core moves, and multiply-adds of kernels that have no space: rough figures.
 constexpr double moved_bytes = 9, share_of_peak = 0.25;
+/// What starting a kernel takes.
+constexpr double start_cycles = 2000;
 
 float log2_of(double value) { return static_cast<float>(std::log2(std::max(value, 1e-9))); }
 
@@ -51,7 +54,7 @@ std::optional<KernelSpace> space_of(const pattern::Nest& nest, const pattern::Pr
 }  // namespace
 
 std::optional<KernelSpace> kernel_space(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target, const SpaceOptions& options) {
-  if (kernel.stages.size() != 1 || kernel.product) return std::nullopt;
+  if (kernel.stages.size() != 1 || !kernel.products.empty()) return std::nullopt;
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0]);
   if (nest == nullptr) return std::nullopt;
   std::optional<KernelSpace> space = space_of(*nest, block.program, target, options);
@@ -81,6 +84,13 @@ double expected_cycles(const schedule::Block& block, const Target& target, const
       cycles += space->cycles[0];
       continue;
     }
+    if (schedule::is_depthwise_chain(kernel)) {
+      // As its products one by one, but for what starting them takes.
+      for (const pattern::Pattern& stage : kernel.stages)
+        if (const auto space = space_of(std::get<pattern::Nest>(stage), block.program, target, options)) cycles += space->cycles[0];
+      cycles -= start_cycles * static_cast<double>(kernel.stages.size() - 1);
+      continue;
+    }
     const auto evaluate = [&](const Dim& dim) {
       std::set<std::string> symbols;
       dim.collect_symbols(symbols);
@@ -95,7 +105,7 @@ double expected_cycles(const schedule::Block& block, const Target& target, const
     for (const pattern::Pattern& stage : kernel.stages)
       if (const auto* nest = std::get_if<pattern::Nest>(&stage); nest && pattern::classify(*nest) == pattern::NestKind::contract)
         operations += evaluate(product(nest->space));
-    cycles += std::max(bytes / moved_bytes, operations / (share_of_peak * target.vector_bytes / 2)) / options.threads + 2000;
+    cycles += std::max(bytes / moved_bytes, operations / (share_of_peak * target.vector_bytes / 2)) / options.threads + start_cycles;
   }
   return cycles;
 }

@@ -58,8 +58,8 @@ TEST(KernelSpace, RealLayersHaveTensToAFewThousandConfigurationsTheGuessFirst) {
       schedule::Block planned = block;
       plan_kernels(planned, find_target(target));
       for (const schedule::Kernel& kernel : planned.kernels) {
-        if (!kernel.product) continue;
-        EXPECT_EQ(kernel.product->config, space->configs[0]) << "the default is what is compiled without a tuner";
+        if (kernel.products.empty()) continue;
+        EXPECT_EQ(kernel.products[0].config, space->configs[0]) << "the default is what is compiled without a tuner";
       }
     }
   }
@@ -98,8 +98,8 @@ TEST(KernelSpace, AChoiceThatTheKernelCannotDoFallsBackToTheRules) {
     schedule::Block planned = block;
     plan_kernels(planned, target, {.choose = [&](const auto&, const auto&) { return schedule::parse_product_config(text); }});
     for (const schedule::Kernel& kernel : planned.kernels) {
-      if (!kernel.product) continue;
-      EXPECT_EQ(kernel.product->config, expected) << text;
+      if (kernel.products.empty()) continue;
+      EXPECT_EQ(kernel.products[0].config, expected) << text;
     }
   }
 }

@@ -138,7 +138,8 @@ Candidate make_candidate(const Subject& subject, const schedule::ProductConfig& 
   const schedule::Options plain{.fuse_maps = false, .fuse_epilogues = false, .fuse_rows = false, .alias_views = false, .write_in_place = false};
   auto block = std::make_shared<schedule::Block>(schedule::schedule(std::move(program), symbols, plain));
   plan_kernels(*block, target, {.choose = [&](const auto&, const auto&) { return config; }});
-  ensure(!block->kernels.empty() && block->kernels.back().product && block->kernels.back().product->config == config, "a candidate is what it was made for");
+  ensure(!block->kernels.empty() && !block->kernels.back().products.empty() && block->kernels.back().products[0].config == config,
+         "a candidate is what it was made for");
   candidate.model.name = "candidate";
   candidate.model.manifest = "{}";
   candidate.model.main = std::move(block);

@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "schedule/fuse_attention.h"
+#include "schedule/fuse_depthwise.h"
 #include "target/cpu/kernel_emitters.h"
 
 namespace tilewright::cpu {
@@ -13,6 +14,7 @@ std::span<const std::string_view> headers() {
                                                "kernels/conv_windows",
                                                "kernels/cumulate",
                                                "kernels/depthwise",
+                                               "kernels/depthwise_chain",
                                                "kernels/depthwise_rows",
                                                "kernels/select",
                                                "kernels/suppress",
@@ -29,10 +31,12 @@ std::string emit_function(const KernelText& text) {
   out.open(fmt::format("void {}(const tile::Args& a)", kernel.name));
   if (schedule::is_attention(kernel)) {
     emit_attention(text, out);
+  } else if (schedule::is_depthwise_chain(kernel)) {
+    emit_depthwise_chain(text, out);
   } else if (kernel.stages.size() > 1) {
     emit_rows(text, out);
   } else if (const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0])) {
-    if (kernel.product)
+    if (!kernel.products.empty())
       emit_rows_product(text, *nest, out);
     else if (!emit_contract(text, *nest, out))
       emit_nest(text, *nest, out);

@@ -11,7 +11,7 @@ namespace {
 class RowsEmitter : ProductText {
  public:
   RowsEmitter(const KernelText& kernel, const pattern::Nest& nest, const RowsProduct& product, Writer& out)
-      : ProductText(kernel, nest, product.shape, out), product_(product), planned_(*kernel.kernel.product), config_(planned_.config) {}
+      : ProductText(kernel, nest, product.shape, out), product_(product), planned_(kernel.kernel.products.at(0)), config_(planned_.config) {}
 
   void emit() {
     kernel_.declare_sizes(out_);

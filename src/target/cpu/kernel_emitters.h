@@ -21,6 +21,9 @@ std::optional<KernelSpace> product_space(const pattern::Nest& nest, const patter
 /// Whether emit_attention() takes these stages: schedule::Options::streams_attention of CPUs.
 bool streams_attention(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
 
+/// Whether emit_depthwise_chain() takes these stages, and gains by it: schedule::Options::chains_depthwise of CPUs.
+bool chains_depthwise(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
+
 /// The C++ function that runs the kernel's stages.
 std::string emit_function(const KernelText& text);
 /// Headers of tile/ that such functions need.
@@ -31,6 +34,8 @@ void emit_nest(const KernelText& kernel, const pattern::Nest& nest, Writer& out)
 void emit_rows(const KernelText& kernel, Writer& out);
 /// A kernel whose stages are those of schedule::find_attention().
 void emit_attention(const KernelText& kernel, Writer& out);
+/// A kernel whose stages are those of schedule::find_depthwise_chains(), and planned.
+void emit_depthwise_chain(const KernelText& kernel, Writer& out);
 void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Writer& out);
 void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, Writer& out);
 void emit_select(const KernelText& kernel, const pattern::Select& select, Writer& out);

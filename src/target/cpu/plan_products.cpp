@@ -1,7 +1,9 @@
 #include <algorithm>
 
+#include "base/error.h"
+#include "schedule/fuse_depthwise.h"
+#include "target/cpu/depthwise_chain.h"
 #include "target/cpu/kernel_emitters.h"
-#include "target/cpu/rows_product.h"
 
 namespace tilewright::cpu {
 namespace {
@@ -24,30 +26,49 @@ bool is_used(const schedule::Block& block, TensorId id) {
   return false;
 }
 
-void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, const PlanOptions& options) {
-  const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
-  if (!nest || kernel.stages.size() > 1 || kernel.product) return;
-  const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
-  if (!product) return;
-  std::optional<schedule::ProductConfig> config = options.choose ? options.choose(block, kernel) : std::nullopt;
-  if (!config || !can_compute(*product, *config, target) || (!options.winograd && config->method == schedule::ProductConfig::Method::winograd))
-    config = choose_method(*product, target, options.winograd);
-  const TensorId weights = nest->accesses[static_cast<size_t>(product->shape.right.access)].tensor;
+/// Packs the weights of one of the kernel's stages for the configuration.
+void pack(schedule::Block& block, schedule::Kernel& kernel, const pattern::Nest& nest, const RowsProduct& product, const schedule::ProductConfig& config,
+          const Target& target) {
+  const TensorId weights = nest.accesses[static_cast<size_t>(product.shape.right.access)].tensor;
   const pattern::TensorInfo& info = block.program.tensor(weights);
-  Tensor panels = packed_weights(*product, *info.constant, *config, target);
+  Tensor panels = packed_weights(product, *info.constant, config, target);
   Dims dims(panels.dims().begin(), panels.dims().end());
   const Type type{info.type.dtype, dims};
   const TensorId id = block.program.add_tensor(type, info.name + " in panels", std::make_shared<const Tensor>(std::move(panels)));
   block.placements.resize(block.program.tensors.size());
   block.placements.back().storage = schedule::Storage::constant;
-  kernel.product = schedule::PackedProduct{*config, weights, id};
-  const auto reads = std::count_if(nest->accesses.begin(), nest->accesses.end(), [&](const pattern::Access& access) { return access.tensor == weights; });
+  kernel.products.push_back({config, weights, id});
+  int64_t reads = 0;
+  for (const pattern::Pattern& stage : kernel.stages)
+    for (const TensorId read : pattern::reads(stage)) reads += read == weights;
   const auto place = std::find(kernel.tensors.begin(), kernel.tensors.end(), weights);
   if (reads == 1)
     *place = id;
   else
     kernel.tensors.push_back(id);
   if (!is_used(block, weights)) block.placements[static_cast<size_t>(weights)].storage = schedule::Storage::unused;
+}
+
+void plan_chain(schedule::Block& block, schedule::Kernel& kernel, const Target& target) {
+  std::vector<const pattern::Nest*> stages;
+  for (const pattern::Pattern& stage : kernel.stages) stages.push_back(&std::get<pattern::Nest>(stage));
+  const std::optional<DepthwiseChain> chain = find_depthwise_chain(stages, block.program);
+  ensure(chain.has_value(), "convolutions were chained because the target takes them");
+  const std::vector<const RowsProduct*> products = chain->products();
+  for (size_t i = 0; i < stages.size(); ++i) pack(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false), target);
+}
+
+void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, const PlanOptions& options) {
+  if (!kernel.products.empty()) return;
+  if (schedule::is_depthwise_chain(kernel)) return plan_chain(block, kernel, target);
+  const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
+  if (!nest || kernel.stages.size() > 1) return;
+  const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
+  if (!product) return;
+  std::optional<schedule::ProductConfig> config = options.choose ? options.choose(block, kernel) : std::nullopt;
+  if (!config || !can_compute(*product, *config, target) || (!options.winograd && config->method == schedule::ProductConfig::Method::winograd))
+    config = choose_method(*product, target, options.winograd);
+  pack(block, kernel, *nest, *product, *config, target);
 }
 
 }  // namespace

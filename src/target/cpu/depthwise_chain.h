@@ -1,0 +1,22 @@
+#pragma once
+
+#include "target/cpu/rows_product.h"
+
+/// A depthwise convolution and the products of rows around it, as tile/kernels/depthwise_chain.h computes them.
+namespace tilewright::cpu {
+
+struct DepthwiseChain {
+  /// Products whose rows are the convolution's input, and whose rows are its result: their batch runs over lines, their rows along one.
+  std::optional<RowsProduct> before, after;
+  RowsProduct middle;
+  std::vector<WindowRowsShape::Axis> axes;  ///< of the convolution: depth (images that lie one behind the other), height, width
+  Dim channels;
+
+  /// The products by stage.
+  std::vector<const RowsProduct*> products() const;
+};
+
+/// The chain that the stages are, when the kernel can compute them: floats of 32 bits between them, each tensor dense and channels last.
+std::optional<DepthwiseChain> find_depthwise_chain(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
+
+}  // namespace tilewright::cpu
