@@ -75,7 +75,8 @@ std::string locate_difference(const Prepared& model, const CompileOptions& optio
   if (const auto pass = first_wrong_pass(model, options, inputs)) return *pass;
   if (const auto node = first_wrong_node(model, options, inputs, threads)) return *node;
   if (given) return "none: compiled now, every node agrees; compile the artifact again";
-  return "none: with every result stored, all agree; the difference comes from fusion (try --disable fuse_maps, fuse_epilogues, fuse_attention, fuse_rows)";
+  return "none: with every result stored, all agree; the difference comes from fusion (try --disable fuse_maps, fuse_epilogues, fuse_attention, "
+         "fuse_depthwise, fuse_rows)";
 }
 
 }  // namespace tilewright::tools

@@ -95,8 +95,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   group = group < 1 ? 1 : group > panels ? panels : group;
   i64 groups = ceil_div(panels, group);
   if (groups > 1 || batch * strips < i64{4} * team.size) groups = ceil_div(groups, team.size) * team.size;
-  group = ceil_div(panels, groups);
-  groups = ceil_div(panels, group);
+  groups = least(groups, panels);
+  group = ceil_div(panels, groups);  // or one less: groups differ by one panel at most
   // A task is some groups one after another, or some strips of one group.
   const i64 units = batch * groups;
   using Split = RowsBlocking::Split;
@@ -133,11 +133,11 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
       i64 kept_batch = -1;
       for (i64 i = u0; i < u1; ++i) {
         const i64 u = reverse ? u0 + u1 - 1 - i : i;
-        const i64 b = u / groups, p0 = u % groups * group, p1 = p0 + group < panels ? p0 + group : panels;
+        const i64 b = u / groups, p0 = u % groups * panels / groups, p1 = (u % groups + 1) * panels / groups;
         // While this group is used, the next one comes nearer.
         Ahead ahead;
         if (blocking.ahead && u + 1 < u1 && end - first > 1) {
-          ahead.at = reinterpret_cast<const char*>(right.panel_at((u + 1) / groups, (u + 1) % groups * group * width, 0));
+          ahead.at = reinterpret_cast<const char*>(right.panel_at((u + 1) / groups, (u + 1) % groups * panels / groups * width, 0));
           ahead.lines = group * panel_bytes / Ahead::line_bytes;
           ahead.at_once = ceil_div(ahead.lines * 4, most((end - first) * (p1 - p0) * runs * depth, 1));
         }

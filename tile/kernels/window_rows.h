@@ -2,9 +2,46 @@
 
 // Convolution as a product of rows: the windows of an input whose channels lie side by side, without a copy of the input.
 
+#include <utility>
+
 #include "tile/kernels/contract_rows.h"
 
 namespace tile {
+
+namespace detail {
+
+/// Lanes of `so_far` with those of channel `c` and later ones set: vector `o` of `count` vectors of positions as positions of `count` channels.
+template <int count, int o, int c, class V, size_t... lane>
+TILE_INLINE V woven(V so_far, const V (&channels)[count], std::index_sequence<lane...> all) {
+  if constexpr (c == count) {
+    return so_far;
+  } else {
+    constexpr int width = sizeof...(lane);
+    const V with = __builtin_shufflevector(
+        so_far, channels[c],
+        ((o * width + static_cast<int>(lane)) % count == c ? width + (o * width + static_cast<int>(lane)) / count : static_cast<int>(lane))...);
+    return woven<count, o, c + 1>(with, channels, all);
+  }
+}
+
+template <int count, class P, size_t... o>
+TILE_INLINE void weave_vectors(const vec<P> (&channels)[count], P* to, std::index_sequence<o...>) {
+  (store(to + o * lanes<P>, woven<count, o, 0>(channels[0], channels, std::make_index_sequence<lanes<P>>())), ...);
+}
+
+/// to[i · count + c] = from[c · step + i] for n positions i, at least as many as a vector has lanes.
+template <int count, class P>
+TILE_INLINE void weave(const P* from, i64 step, i64 n, P* to) {
+  for (i64 i = 0; i < n; i += lanes<P>) {
+    const i64 at = i + lanes<P> <= n ? i : n - lanes<P>;
+    vec<P> channels[count];
+    TILE_UNROLL
+    for (int c = 0; c < count; ++c) channels[c] = load(from + c * step + at);
+    weave_vectors<count>(channels, to + at * count, std::make_index_sequence<count>());
+  }
+}
+
+}  // namespace detail
 
 /// The windows of a convolution as the left operand of contract_rows(): row m is the output position (od, oh, ow)
 /// flattened, k is (kd, kh, kw, channel) flattened, for one batch entry, whose first channel of the first position lies at
@@ -23,11 +60,12 @@ struct WindowRows {
   i64 pitch[rank];     ///< elements between neighbouring positions
   i64 input[rank], output[rank], kernel[rank];
   i64 stride[rank], dilation[rank], pad[rank];  ///< pad: before the first element
+  i64 first_line = 0, lines = -1;               ///< rows of the output that are computed; -1: all of them
 
   i64 strips() const {
-    i64 lines = 1;
-    for (int d = 0; d < rank - 1; ++d) lines *= output[d];
-    return lines * strips_a_line();
+    i64 all = 1;
+    for (int d = 0; d < rank - 1; ++d) all *= output[d];
+    return (lines < 0 ? all : lines) * strips_a_line();
   }
   /// Kernel positions side by side make one run where no hole parts them.
   i64 runs() const { return lines_a_window() * (joined() ? 1 : kernel[rank - 1]); }
@@ -53,7 +91,7 @@ struct WindowRows {
 
   Strip<P> strip(i64 b, i64 index, P* scratch) const {
     constexpr int last = rank - 1;
-    const i64 column = index % strips_a_line() * strip_rows, line = index / strips_a_line();
+    const i64 column = index % strips_a_line() * strip_rows, line = first_line + index / strips_a_line();
     const i64 rows = output[last] - column < strip_rows ? output[last] - column : strip_rows;
     const i64 m0 = line * output[last] + column;
     i64 origin[rank];  // of the strip's first window in the input
@@ -81,9 +119,9 @@ struct WindowRows {
   i64 spot() const { return step / stride[rank - 1]; }
   bool joined() const { return dilation[rank - 1] == 1 && spot() == channels; }
   i64 lines_a_window() const {
-    i64 lines = 1;
-    for (int d = 0; d < rank - 1; ++d) lines *= kernel[d];
-    return lines;
+    i64 all = 1;
+    for (int d = 0; d < rank - 1; ++d) all *= kernel[d];
+    return all;
   }
   /// Positions of a line of the input that a strip reads, and their elements in a copy.
   i64 width(i64 rows = strip_rows) const { return (rows - 1) * stride[rank - 1] + (kernel[rank - 1] - 1) * dilation[rank - 1] + 1; }
@@ -124,6 +162,9 @@ struct WindowRows {
 #pragma omp simd
           for (i64 c = 0; c < channels; ++c) here[c] = load_as<P>(start[c]);
         }
+      } else if (std::is_same_v<T, P> && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= lanes<P>) {
+        // A picture's planes.
+        if constexpr (std::is_same_v<T, P>) detail::weave<3>(from + low, channel_stride, high - low, to + low * 3);
       } else {
         for (i64 c = 0; c < channels; ++c) {
           for (i64 i = low; i < high; ++i) to[i * spot() + c] = load_as<P>(from[i * pitch[last] + c * channel_stride]);

@@ -34,6 +34,13 @@ std::optional<RowsProduct> by_lines(const pattern::Nest& nest, const pattern::Pr
   return product;
 }
 
+/// Windows of a tensor, as many a line as the result has.
+std::optional<RowsProduct> of_windows(const pattern::Nest& nest, const pattern::Program& program) {
+  std::optional<RowsProduct> product = find_rows_product(nest, program);
+  if (!product || !product->windows || product->depthwise || product->weight_groups > 0 || !product->shape.batch.loops.empty()) return std::nullopt;
+  return product;
+}
+
 /// Whether the nest reads `tensor` as its product's left factor and nowhere else.
 bool reads_once(const RowsProduct& product, const pattern::Nest& nest, TensorId tensor) {
   const auto reads = std::count_if(nest.accesses.begin(), nest.accesses.end(), [&](const pattern::Access& access) { return access.tensor == tensor; });
@@ -60,9 +67,13 @@ class Finder {
     const Dim images = chain.middle.shape.batch.extent() * depth.input;
     if (at == 1) {
       chain.before = by_lines(*stages_[0], program_);
+      if (!chain.before) chain.before = of_windows(*stages_[0], program_);
       if (!chain.before || !reads_once(chain.middle, *stages_[1], stages_[0]->outputs.at(0).tensor)) return std::nullopt;
       const ContractShape& shape = chain.before->shape;
-      if (!stores_densely(shape) || !is_sized(shape, images * height.input, width.input) || !(shape.n.extent() == chain.channels)) return std::nullopt;
+      const bool sized = chain.before->matrix ? is_sized(shape, images * height.input, width.input)
+                                              : shape.m.extent() == images * height.input * width.input && chain.before->windows->axes.size() > 1 &&
+                                                    chain.before->windows->axes.back().output == width.input;
+      if (!sized || !stores_densely(shape) || !(shape.n.extent() == chain.channels)) return std::nullopt;
       if (!begins_at_zero(windows.start)) return std::nullopt;
     }
     if (stages_.size() == at + 1) return chain;
@@ -118,11 +129,13 @@ std::optional<DepthwiseChain> find_depthwise_chain(const std::vector<const patte
 
 bool chains_depthwise(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program) {
   // Workers share out lines of output: all of them read all weights, and what stands before is computed twice where their lines meet.
-  constexpr int64_t fewest_computed = 14, fewest = 7, most_weight_bytes = 1 << 20;
+  constexpr int64_t fewest_computed = 14, fewest = 7, most_weight_bytes = 1 << 20, longest_window = 64;
   const std::optional<DepthwiseChain> chain = find_depthwise_chain(stages, program);
   if (!chain) return false;
   for (const size_t axis : {1, 2})
     if (chain->axes[axis].output.as_constant().value_or(fewest_computed) < (chain->before ? fewest_computed : fewest)) return false;
+  // Longer sums gain less by it, and some of them are better done by Winograd's method.
+  if (chain->before && chain->before->windows && !proven_nonnegative(longest_window - chain->before->shape.k.extent())) return false;
   return (chain->before ? weight_bytes(*chain->before) : 0) + (chain->after ? weight_bytes(*chain->after) : 0) <= most_weight_bytes;
 }
 

@@ -6,7 +6,8 @@
 namespace tilewright::cpu {
 
 struct DepthwiseChain {
-  /// Products whose rows are the convolution's input, and whose rows are its result: their batch runs over lines, their rows along one.
+  /// Products whose results are the convolution's input, and whose rows are its result. Where they have a matrix, their batch runs over
+  /// lines and their rows along one; windows are as they were, without a batch.
   std::optional<RowsProduct> before, after;
   RowsProduct middle;
   std::vector<WindowRowsShape::Axis> axes;  ///< of the convolution: depth (images that lie one behind the other), height, width

@@ -22,16 +22,10 @@ class LinesText : ProductText {
     out_.open("const auto before = [&](i64 line, i64 lines, float* to, tile::Team& team)");
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
-    const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
-    const DenseShape& matrix = *product_.matrix;
-    const auto lines = even_over(matrix.start, shape_.batch);
-    const std::string line_step = text(lines->slope);
-    left(storage_type(address.dtype), fmt::format("{} + line * ({})", pointer(address.tensor, lines->at_zero), line_step), text(matrix.outer_stride),
-         line_step);
-    right();
-    const std::string columns = text(shape_.n.extent()), line_rows = print_factor(shape_.m.extent(), kernel_.sizes, shape_.nest.bounds);
-    call(fmt::format("expanded(line + batch, row0, column0, rows, columns, sums, ld, to + (batch * {} + row0) * {} + column0, {});", line_rows, columns,
-                     columns));
+    if (product_.matrix)
+      matrix();
+    else
+      windows();
     out_.close(";");
   }
 
@@ -42,12 +36,36 @@ class LinesText : ProductText {
     kernel_.declare_tensors(out_);
     left("float", "from", text(shape_.k.extent()), text(shape_.m.extent() * shape_.k.extent()));
     right();
-    call("projected(line + batch, row0, column0, rows, columns, sums, ld);");
+    call("lines", "projected(line + batch, row0, column0, rows, columns, sums, ld);");
     out_.close(";");
   }
 
  private:
   std::string panel_type() const { return storage_type(kernel_.program().tensor(planned_.packed).type.dtype); }
+
+  const Address& left_address() const { return shape_.nest.loads[static_cast<size_t>(shape_.left.access)]; }
+
+  void matrix() {
+    const auto lines = even_over(product_.matrix->start, shape_.batch);
+    const std::string line_step = text(lines->slope);
+    left(storage_type(left_address().dtype), fmt::format("{} + line * ({})", pointer(left_address().tensor, lines->at_zero), line_step),
+         text(product_.matrix->outer_stride), line_step);
+    right();
+    const std::string columns = text(shape_.n.extent()), line_rows = print_factor(shape_.m.extent(), kernel_.sizes, shape_.nest.bounds);
+    call("lines", fmt::format("expanded(line + batch, row0, column0, rows, columns, sums, ld, to + (batch * {} + row0) * {} + column0, {});", line_rows,
+                              columns, columns));
+  }
+
+  void windows() {
+    const WindowRowsShape& windows = *product_.windows;
+    out_.line(fmt::format("const tile::WindowRows<{}, float, {}, {}, {}> left{{", storage_type(left_address().dtype), windows.axes.size(), block_.rows,
+                          product_.step()));
+    out_.line(fmt::format("    .data = {},", pointer(left_address().tensor, windows.start)));
+    window_fields(windows, ", .first_line = line, .lines = lines};");
+    right();
+    const std::string columns = text(shape_.n.extent()), line_rows = print_factor(windows.axes.back().output, kernel_.sizes, shape_.nest.bounds);
+    call("1", fmt::format("expanded(batch, row0, column0, rows, columns, sums, ld, to + (row0 - line * {}) * {} + column0, {});", line_rows, columns, columns));
+  }
 
   void left(const std::string& type, const std::string& data, const std::string& row_stride, const std::string& line_stride) {
     out_.line(fmt::format("const tile::MatrixRows<{}, float, {}, {}> left{{", type, block_.rows, product_.step()));
@@ -58,13 +76,13 @@ class LinesText : ProductText {
     out_.line(fmt::format("const tile::Packed<{}, {}, false> right{{{}, {}}};", panel_type(), text(kernel_.program().tensor(planned_.packed).type.dims[3]),
                           kernel_.pointers.at(planned_.packed), text(shape_.k.extent())));
   }
-  void call(const std::string& result) {
+  void call(const std::string& batch, const std::string& result) {
     const int64_t line = product_.line(), rest = line % block_.rows, rows_of_last_strip = line == 0 ? 0 : rest == 0 ? block_.rows : rest;
     out_.open(fmt::format("const auto epilogue = [&]({})", sums_parameters));
     out_.line(result);
     out_.close(";");
-    out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<float, {}, {}, {}, {}, {}>>(lines, {}, left, right, epilogue, team,", block_.rows,
-                          block_.vectors, product_.step(), panel_type(), rows_of_last_strip, text(shape_.n.extent())));
+    out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<float, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, team,", block_.rows, block_.vectors,
+                          product_.step(), panel_type(), rows_of_last_strip, batch, text(shape_.n.extent())));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}}});", planned_.config.panel_bytes, planned_.config.strip_bytes));
   }
 

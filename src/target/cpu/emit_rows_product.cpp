@@ -48,20 +48,10 @@ class RowsEmitter : ProductText {
       return;
     }
     const WindowRowsShape& windows = *product_.windows;
-    const auto list = [&](auto&& field) {
-      std::string all;
-      for (const WindowRowsShape::Axis& axis : windows.axes) all += (all.empty() ? "" : ", ") + text(field(axis));
-      return "{" + all + "}";
-    };
     out_.line(fmt::format("const tile::WindowRows<{}, {}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, windows.axes.size(),
                           config_.block.rows, product_.step()));
-    out_.line(
-        fmt::format("    .data = {}, .batch = left_batch, .channels = {}, .channel_stride = {},", data, text(windows.channels), text(windows.channel_stride)));
-    out_.line(fmt::format("    .pitch = {}, .input = {}, .output = {}, .kernel = {},", list([](const auto& x) { return x.pitch; }),
-                          list([](const auto& x) { return x.input; }), list([](const auto& x) { return x.output; }),
-                          list([](const auto& x) { return x.kernel; })));
-    out_.line(fmt::format("    .stride = {}, .dilation = {}, .pad = {}}};", list([](const auto& x) { return x.stride; }),
-                          list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
+    out_.line(fmt::format("    .data = {}, .batch = left_batch,", data));
+    window_fields(windows, "};");
   }
 
   void depthwise() {

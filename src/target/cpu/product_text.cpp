@@ -98,6 +98,20 @@ std::string ProductText::dense_right(const DenseShape& dense, const std::string&
                      batch_view(dense.start), zero.empty() ? "" : ", " + zero);
 }
 
+void ProductText::window_fields(const WindowRowsShape& windows, const std::string& end) {
+  const auto list = [&](auto&& field) {
+    std::string all;
+    for (const WindowRowsShape::Axis& axis : windows.axes) all += (all.empty() ? "" : ", ") + text(field(axis));
+    return "{" + all + "}";
+  };
+  out_.line(fmt::format("    .channels = {}, .channel_stride = {},", text(windows.channels), text(windows.channel_stride)));
+  out_.line(fmt::format("    .pitch = {}, .input = {}, .output = {}, .kernel = {},", list([](const auto& x) { return x.pitch; }),
+                        list([](const auto& x) { return x.input; }), list([](const auto& x) { return x.output; }),
+                        list([](const auto& x) { return x.kernel; })));
+  out_.line(fmt::format("    .stride = {}, .dilation = {}, .pad = {}{}", list([](const auto& x) { return x.stride; }),
+                        list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; }), end));
+}
+
 void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group) { results("epilogue", batch, row_group, Destination::tensors); }
 
 void ProductText::scores(const LoopGroup& batch, const LoopGroup& row_group) { results("scores", batch, row_group, Destination::rows); }

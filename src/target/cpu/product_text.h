@@ -1,5 +1,6 @@
 #pragma once
 
+#include "target/cpu/rows_product.h"
 #include "target/source/contract_shape.h"
 #include "target/source/kernel_text.h"
 #include "target/source/nest_body.h"
@@ -28,6 +29,8 @@ class ProductText {
   /// The left or right factor that lies in memory as a matrix, as a view.
   std::string dense_left(const DenseShape& dense, const std::string& zero = "");
   std::string dense_right(const DenseShape& dense, const std::string& zero = "");
+  /// Fields of tile::WindowRows that tell the windows' shape: `.channels = …, … .pad = {…}`, on three lines.
+  void window_fields(const WindowRowsShape& windows, const std::string& end);
   /// `const auto epilogue = …`: finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The
   /// arguments' names are those of contract(); `row_group` is what the row index runs over.
   void epilogue(const LoopGroup& batch, const LoopGroup& row_group);
