@@ -40,7 +40,7 @@ void pack(schedule::Block& block, schedule::Kernel& kernel, const pattern::Nest&
   kernel.products.push_back({config, weights, id});
   int64_t reads = 0;
   for (const pattern::Pattern& stage : kernel.stages)
-    for (const TensorId read : pattern::reads(stage)) reads += read == weights;
+    for (const pattern::Access& access : std::get<pattern::Nest>(stage).accesses) reads += access.tensor == weights;
   const auto place = std::find(kernel.tensors.begin(), kernel.tensors.end(), weights);
   if (reads == 1)
     *place = id;
