@@ -24,6 +24,7 @@ struct Form {
   int64_t kernel = 3, stride = 1, dilation = 1;
   bool expands = true, projects = true, residual = false, clipped = true, bias = true;
   bool stem = false, shows_expanded = false, reads_expanded_again = false;
+  DType dtype = DType::f32;
 };
 
 class Writer {
@@ -32,8 +33,8 @@ class Writer {
 
   Graph write() {
     const Dim channels = form_.expands ? form_.in : form_.channels;
-    const ValueId x = form_.stem ? b_.input("image", {DType::f32, {form_.batch, channels, form_.height, form_.width}})
-                                 : b_.transpose(b_.input("image", {DType::f32, {form_.batch, form_.height, form_.width, channels}}), {0, 3, 1, 2});
+    const ValueId x = form_.stem ? b_.input("image", {form_.dtype, {form_.batch, channels, form_.height, form_.width}})
+                                 : b_.transpose(b_.input("image", {form_.dtype, {form_.batch, form_.height, form_.width, channels}}), {0, 3, 1, 2});
     ValueId y = x;
     if (form_.expands) y = clipped(conv(y, form_.channels, form_.stem ? 3 : 1, form_.stem ? 2 : 1, 1, 1));
     if (form_.shows_expanded) b_.output(y, "expanded");
@@ -56,7 +57,7 @@ class Writer {
   }
   ValueId clipped(ValueId x) { return form_.clipped ? b_.min(b_.max(x, 0.0), 1.5) : x; }
   Tensor values(const std::vector<int64_t>& dims) {
-    Tensor tensor(DType::f32, dims);
+    Tensor tensor(form_.dtype, dims);
     std::normal_distribution<double> normal(0, 0.4);
     for (int64_t i = 0; i < tensor.element_count(); ++i) tensor.set_float(i, normal(random_));
     return tensor;
@@ -114,6 +115,8 @@ std::vector<Form> refused() {
   return {
       {.name = "few lines", .height = 7, .projects = false},
       {.name = "the expanded tensor is a result", .projects = false, .shows_expanded = true},
+      {.name = "half precision", .dtype = DType::f16},
+      {.name = "double precision", .dtype = DType::f64},
       {.name = "the expanded tensor is added", .projects = false, .reads_expanded_again = true},
   };
 }

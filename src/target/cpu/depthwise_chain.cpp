@@ -55,7 +55,9 @@ class Finder {
   std::optional<DepthwiseChain> find(size_t at) const {
     if (stages_.size() > at + 2) return std::nullopt;
     std::optional<RowsProduct> middle = find_rows_product(*stages_[at], program_);
-    if (!middle || !middle->depthwise || !stores_densely(middle->shape)) return std::nullopt;
+    if (!middle || !middle->depthwise || !is_of_floats(middle->shape)) return std::nullopt;
+    const bool hands_on = stages_.size() > at + 1;
+    if (hands_on && !stores_densely(middle->shape)) return std::nullopt;
     DepthwiseChain chain{.before = {}, .after = {}, .middle = std::move(*middle), .axes = {}, .channels = 0};
     const WindowRowsShape& windows = *chain.middle.windows;
     chain.axes = windows.axes;
@@ -76,10 +78,11 @@ class Finder {
       if (!sized || !stores_densely(shape) || !(shape.n.extent() == chain.channels)) return std::nullopt;
       if (!begins_at_zero(windows.start)) return std::nullopt;
     }
-    if (stages_.size() == at + 1) return chain;
+    if (!hands_on) return chain;
     chain.after = by_lines(*stages_[at + 1], program_);
     if (!chain.after || !reads_once(*chain.after, *stages_[at + 1], stages_[at]->outputs.at(0).tensor)) return std::nullopt;
     const ContractShape& shape = chain.after->shape;
+    if (!is_of_floats(shape)) return std::nullopt;
     const DenseShape& matrix = *chain.after->matrix;
     const auto lines = even_over(matrix.start, shape.batch);
     if (!is_sized(shape, images * height.output, width.output) || !(shape.k.extent() == chain.channels) || !(matrix.outer_stride == chain.channels) ||
@@ -89,10 +92,13 @@ class Finder {
   }
 
  private:
+  static bool is_of_floats(const ContractShape& shape) {
+    return shape.sum == DType::f32 && shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype == DType::f32;
+  }
   static bool is_sized(const ContractShape& shape, const Dim& lines, const Dim& line) {
     return !shape.m.loops.empty() && shape.batch.extent() == lines && shape.m.extent() == line;
   }
-  bool begins_at_zero(Dim start) const {
+  static bool begins_at_zero(Dim start) {
     std::set<std::string> symbols;
     start.collect_symbols(symbols);
     for (const std::string& symbol : symbols)
