@@ -16,14 +16,14 @@ namespace tilewright {
 namespace {
 
 /// An inverted bottleneck, or a part of one, of a tensor whose channels are last. `stem`: of a picture's planes, through a 3 x 3 convolution of
-/// stride 2 in place of the 1 x 1.
+/// stride 2 in place of the 1 x 1. `attends`: after attention to keys that are weights, whose last product could be the expansion.
 struct Form {
   std::string name;
   Dim batch = 1, height = 17, width = 19;
   int64_t in = 16, channels = 48, out = 16;
   int64_t kernel = 3, stride = 1, dilation = 1;
   bool expands = true, projects = true, residual = false, clipped = true, bias = true;
-  bool stem = false, shows_expanded = false, reads_expanded_again = false;
+  bool stem = false, shows_expanded = false, reads_expanded_again = false, attends = false;
   DType dtype = DType::f32;
 };
 
@@ -36,6 +36,7 @@ class Writer {
     const ValueId x = form_.stem ? b_.input("image", {form_.dtype, {form_.batch, channels, form_.height, form_.width}})
                                  : b_.transpose(b_.input("image", {form_.dtype, {form_.batch, form_.height, form_.width, channels}}), {0, 3, 1, 2});
     ValueId y = x;
+    if (form_.attends) y = attention(y);
     if (form_.expands) y = clipped(conv(y, form_.channels, form_.stem ? 3 : 1, form_.stem ? 2 : 1, 1, 1));
     if (form_.shows_expanded) b_.output(y, "expanded");
     const ValueId expanded = y;
@@ -54,6 +55,12 @@ class Writer {
     std::vector<ValueId> inputs = {x, b_.constant(values({filters, channels, kernel, kernel}))};
     if (form_.bias) inputs.push_back(b_.constant(values({filters})));
     return b_.one("conv", inputs, {{"strides", pair(stride)}, {"dilations", pair(dilation)}, {"pads", std::vector<int64_t>(4, pad)}, {"groups", groups}});
+  }
+  ValueId attention(ValueId x) {
+    const ValueId rows = b_.transpose(x, {0, 2, 3, 1});
+    const ValueId scores = b_.matmul(rows, b_.constant(values({b_.dims(x)[1].constant(), 64})));
+    const ValueId mixed = b_.matmul(b_.softmax(scores, -1), b_.constant(values({64, form_.channels})));
+    return b_.transpose(mixed, {0, 3, 1, 2});
   }
   ValueId clipped(ValueId x) { return form_.clipped ? b_.min(b_.max(x, 0.0), 1.5) : x; }
   Tensor values(const std::vector<int64_t>& dims) {
@@ -107,6 +114,7 @@ std::vector<Form> parts() {
   return {
       {.name = "depthwise and projection", .expands = false},
       {.name = "depthwise and projection of short lines", .batch = 2, .height = 7, .width = 8, .expands = false},
+      {.name = "depthwise and projection after attention", .expands = false, .attends = true},
       {.name = "expansion and depthwise", .batch = 2, .height = 40, .width = 28, .stride = 2, .projects = false},
   };
 }

@@ -27,9 +27,11 @@ int next_product(const pattern::Program& program, const Uses& uses, int i) {
 
 }  // namespace
 
-std::vector<RowGroup> find_depthwise_chains(const pattern::Program& program, const ChainsDepthwise& chains) {
+std::vector<RowGroup> find_depthwise_chains(const pattern::Program& program, const ChainsDepthwise& chains, const std::vector<RowGroup>& others) {
   const Uses uses(program);
   std::vector<bool> taken(program.patterns.size(), false);
+  for (const RowGroup& group : others)
+    for (const int pattern : group.patterns) taken[static_cast<size_t>(pattern)] = true;
   std::vector<RowGroup> groups;
   const auto take = [&](const std::vector<int>& patterns) {
     std::vector<const Nest*> stages;

@@ -62,7 +62,7 @@ class Scheduler {
     std::vector<RowGroup> groups, rows;
     if (options_.streams_attention) groups = find_attention(block_.program, options_.streams_attention);
     if (options_.chains_depthwise) {
-      const std::vector<RowGroup> chains = find_depthwise_chains(block_.program, options_.chains_depthwise);
+      const std::vector<RowGroup> chains = find_depthwise_chains(block_.program, options_.chains_depthwise, groups);
       groups.insert(groups.end(), chains.begin(), chains.end());
     }
     if (options_.fuse_rows) rows = find_row_groups(block_.program, groups);
@@ -71,7 +71,11 @@ class Scheduler {
     groups.insert(groups.end(), rows.begin(), rows.end());
     std::vector<const RowGroup*> group_of(block_.program.patterns.size(), nullptr);
     for (const RowGroup& group : groups)
-      for (const int member : group.patterns) group_of[static_cast<size_t>(member)] = &group;
+      for (const int member : group.patterns) {
+        const RowGroup*& only = group_of[static_cast<size_t>(member)];
+        ensure(only == nullptr, "a pattern belongs to one group");
+        only = &group;
+      }
     for (size_t i = 0; i < block_.program.patterns.size(); ++i) {
       const Pattern& pattern = block_.program.patterns[i];
       if (const RowGroup* group = group_of[i]) {

@@ -15,7 +15,7 @@
 
 namespace tile {
 
-/// One worker of a team as a team of its own, for kernels that a task calls.
+/// One worker of a team as a team of its own, for kernels that a task calls and that want no shared slot.
 class OneWorker {
  public:
   OneWorker(const Team& all, int worker) : all_(all), worker_(worker), team_{this, 1, nullptr, &OneWorker::scratch} {}
@@ -24,7 +24,8 @@ class OneWorker {
   Team& team() { return team_; }
 
  private:
-  static void* scratch(void* self, int, size_t bytes) {
+  static void* scratch(void* self, int slot, size_t bytes) {
+    if (slot != 0) __builtin_trap();
     const auto& one = *static_cast<OneWorker*>(self);
     return one.all_.scratch(one.all_.pool, one.worker_, bytes);
   }
