@@ -59,7 +59,7 @@ class Writer {
   ValueId attention(ValueId x) {
     const ValueId rows = b_.transpose(x, {0, 2, 3, 1});
     const ValueId scores = b_.matmul(rows, b_.constant(values({b_.dims(x)[1].constant(), 64})));
-    const ValueId mixed = b_.matmul(b_.softmax(scores, -1), b_.constant(values({64, form_.channels})));
+    const ValueId mixed = b_.matmul(b_.softmax(scores, 3), b_.constant(values({64, form_.channels})));
     return b_.transpose(mixed, {0, 3, 1, 2});
   }
   ValueId clipped(ValueId x) { return form_.clipped ? b_.min(b_.max(x, 0.0), 1.5) : x; }
