@@ -100,7 +100,9 @@ void run_once(Run& run) {
     Pool& pool;
     ~Finish() { pool.finish_run(); }
   } finish{run.pool};
+  run.timed.clear();
   run.execute();
+  run.add_timings();
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 /// The memory that kernels work on: the process's own for CPU kernels, a GPU's for its kernels. An artifact holds one of
 /// host_device.cpp and gpu_device.cu. All functions throw Failure.
@@ -20,6 +21,14 @@ void copy(void* to, const void* from, size_t bytes);
 void wait();
 /// What kernels are started on.
 void* queue();
+/// A moment between kernels, by the device's own clock.
+struct Mark {
+  std::shared_ptr<void> event;  ///< of a GPU's queue
+  double seconds = 0;           ///< of the host's clock
+};
+Mark mark();
+/// Once the kernels between them are done.
+double seconds_between(const Mark& from, const Mark& to);
 /// The device's copy of a library's weights, shared by its contexts.
 const char* weights(const char* bytes, size_t count);
 

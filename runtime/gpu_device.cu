@@ -4,6 +4,9 @@
 #include <hip/hip_runtime.h>
 #define GPU(name) hip##name
 #define GPU_VENDOR "an AMD"
+// HIP 5.2's headers give it another name for streams of threads, which the library lacks; ours is named in the call.
+#undef hipEventRecord
+extern "C" hipError_t hipEventRecord(hipEvent_t, hipStream_t);
 #else
 #include <cuda_runtime.h>
 #define GPU(name) cuda##name
@@ -56,6 +59,22 @@ void copy(void* to, const void* from, size_t bytes) {
 
 void wait() { check(GPU(StreamSynchronize)(stream()), "a kernel failed on the GPU"); }
 void* queue() { return stream(); }
+
+Mark mark() {
+  GPU(Event_t) event = nullptr;
+  check(GPU(EventCreate)(&event), "cannot time kernels on the GPU");
+  Mark result{std::shared_ptr<void>(event, [](void* used) { (void)GPU(EventDestroy)(static_cast<GPU(Event_t)>(used)); }), 0};
+  check(GPU(EventRecord)(event, stream()), "cannot time kernels on the GPU");
+  return result;
+}
+
+double seconds_between(const Mark& from, const Mark& to) {
+  const auto end = static_cast<GPU(Event_t)>(to.event.get());
+  float milliseconds = 0;
+  check(GPU(EventSynchronize)(end), "a kernel failed on the GPU");
+  check(GPU(EventElapsedTime)(&milliseconds, static_cast<GPU(Event_t)>(from.event.get()), end), "cannot time kernels on the GPU");
+  return 1e-3 * static_cast<double>(milliseconds);
+}
 
 const char* weights(const char* bytes, size_t count) {
   static std::mutex guard;

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -25,6 +26,8 @@ void copy(void* to, const void* from, size_t bytes) {
 
 void wait() {}
 void* queue() { return nullptr; }
+Mark mark() { return {nullptr, std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count()}; }
+double seconds_between(const Mark& from, const Mark& to) { return to.seconds - from.seconds; }
 const char* weights(const char* bytes, size_t) { return bytes; }
 
 }  // namespace tilewright::rt::device

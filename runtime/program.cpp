@@ -1,7 +1,5 @@
 #include "runtime/program.h"
 
-#include <chrono>
-
 namespace tilewright::rt {
 
 i64 bytes_of(i64 element_bytes, std::initializer_list<i64> dims) {
@@ -71,12 +69,18 @@ void Run::call(int kernel, void* const* tensors, const i64* sizes) {
   const tile::Args args{tensors, sizes, team, device::queue()};
   const KernelInfo& info = model_.kernels[kernel];
   if (!profiling) return info.function(args);
-  const auto start = std::chrono::steady_clock::now();
+  device::Mark begin = device::mark();
   info.function(args);
-  device::wait();
-  Timing& timing = timings[static_cast<size_t>(kernel)];
-  timing.calls += 1;
-  timing.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  timed.push_back({kernel, std::move(begin), device::mark()});
+}
+
+void Run::add_timings() {
+  for (const Call& call : timed) {
+    Timing& timing = timings[static_cast<size_t>(call.kernel)];
+    timing.calls += 1;
+    timing.seconds += device::seconds_between(call.begin, call.end);
+  }
+  timed.clear();
 }
 
 void Run::require_equal(i64 a, i64 b, const char* message) const {

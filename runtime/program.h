@@ -75,6 +75,8 @@ class Run {
   Tensor new_tensor(i64 element_bytes, std::initializer_list<i64> dims);
 
   void call(int kernel, void* const* tensors, const i64* sizes);
+  /// Waits for the calls in `timed` and moves them to `timings`.
+  void add_timings();
   /// Throws Failure (invalid input): what was asked, what it is.
   void require_equal(i64 a, i64 b, const char* message) const;
   /// Element of an integer tensor that becomes a size; negative ones are refused.
@@ -102,6 +104,12 @@ class Run {
     double seconds = 0;
   };
   std::vector<Timing> timings;
+  /// Calls of kernels that were started and not yet added to `timings`.
+  struct Call {
+    int kernel;
+    device::Mark begin, end;
+  };
+  std::vector<Call> timed;
 
  private:
   const Model& model_;

@@ -8,7 +8,7 @@ import random
 import struct
 from statistics import NormalDist
 
-FLOAT, INT64 = 1, 7  # TensorProto.DataType
+FLOAT, INT64, FLOAT16 = 1, 7, 10  # TensorProto.DataType
 _ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_STRING, _ATTRIBUTE_INTS = 1, 2, 3, 7  # AttributeProto.AttributeType
 
 

@@ -33,7 +33,7 @@ const std::map<std::string, tune::Strategy> strategies = {
 int emit(const Choice& choice, const CompileOptions& compile, const tune::TuneOptions& search) {
   const Target& target = find_target(compile.target);
   tune::Database database(choice.tuning.path());
-  const tune::Place place = tune::this_place(target, tuned_threads(compile.tuning), compile.build);
+  const tune::Place place = tune::place_of_choices(database, target, tuned_threads(compile.tuning), compile.build);
   const std::vector<tune::Subject> subjects = tuning_subjects(choice.model, compile);
   const std::vector<tune::Trial> trials = tune::trials_for(subjects, target, place, database, search, static_cast<size_t>(choice.count));
   if (trials.empty()) fail(ErrorKind::unsupported, "no kernel of '{}' has a choice for {}", choice.model, target.name);
@@ -159,7 +159,10 @@ void add_tune(CLI::App& app, int& exit_code) {
   prune->add_flag("--all-machines", *all_machines, "keep other machines' measurements");
   prune->callback([choice, all_machines, &exit_code] {
     tune::Database database(choice->tuning.path());
-    fmt::print("dropped    {} measurements\n", database.prune(*all_machines ? "" : tune::describe_machine()));
+    std::vector<std::string> keep = {*all_machines ? "" : tune::describe_machine()};
+    for (const char* gpu : {"cuda", "hip"})
+      if (const std::string own = tune::describe_machine(gpu); !own.empty()) keep.push_back(own);
+    fmt::print("dropped    {} measurements\n", database.prune(keep));
     exit_code = exit_done;
   });
 }

@@ -87,7 +87,7 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& given)
   model.name = path.stem().string();
   Stopwatch import_watch;
   model.source_hash = sha256_of_file(path, options.import.limits.file_bytes);
-  if (!options.tuning.database.empty() && find_target(options.target).kind == TargetKind::cpu) {
+  if (!options.tuning.database.empty()) {
     try {
       model.tuned = std::make_shared<TunedChoices>(options, model.source_hash);
       options.disabled_passes.insert(model.tuned->disabled_passes().begin(), model.tuned->disabled_passes().end());

@@ -133,7 +133,8 @@ ModelTuning tune_model(const std::filesystem::path& model, const CompileOptions&
                        bool check_known) {
   const Target& target = find_target(compile.target);
   if (!runs_here(target)) fail(ErrorKind::unsupported, "this machine cannot run kernels for {}; write them for one that can with --emit", target.name);
-  if (target.kind != TargetKind::cpu) fail(ErrorKind::unsupported, "kernels for {} have nothing to choose yet; CPU targets do", target.name);
+  if (!tune::device_is_here(target))
+    fail(ErrorKind::environment, "there is no GPU here to measure kernels for {} on; write them for a machine that has one with --emit", target.name);
   const tune::Place place = tune::this_place(target, tuned_threads(compile.tuning), compile.build);
   ModelTuning result;
   result.target = target.name;

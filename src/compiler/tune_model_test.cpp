@@ -12,6 +12,7 @@ namespace tilewright::compiler_testing {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class TunedCompile : public ::testing::Test {
@@ -28,14 +29,14 @@ class TunedCompile : public ::testing::Test {
   tune::Place place() const { return tune::this_place(find_target("native"), 2, options.build); }
 
   /// The configurations that a compile with these options plans, by kernel with a choice.
-  std::vector<schedule::ProductConfig> planned(CompileReport* report = nullptr) const {
+  std::vector<schedule::KernelConfig> planned(CompileReport* report = nullptr) const {
     std::vector<Prepared> models;
     models.push_back(prepare(digits(), options));
     const CompileReport result = build_models(models, folder.path() / "never.so", options);
     if (report != nullptr) *report = result;
-    std::vector<schedule::ProductConfig> configs;
+    std::vector<schedule::KernelConfig> configs;
     for (const schedule::Kernel& kernel : models[0].block->kernels)
-      for (const schedule::PackedProduct& product : kernel.products) configs.push_back(product.config);
+      if (const std::optional<schedule::KernelConfig> config = schedule::decided(kernel)) configs.push_back(*config);
     return configs;
   }
 
@@ -116,6 +117,42 @@ TEST_F(TunedCompile, TuningMeasuresOnceAndDecidesOnTheWhole) {
   CompileReport report;
   planned(&report);
   EXPECT_EQ(report.untuned, 0);
+}
+
+/// A model for a GPU takes what was measured on one, also where there is none.
+TEST_F(TunedCompile, AGpusChoicesAreTakenWhereThereIsNoGpu) {
+  options.target = "cuda:sm_80";
+  if (tune::device_is_here(find_target(options.target))) GTEST_SKIP() << "this machine's own measurements count";
+  const auto before = planned();
+  ASSERT_EQ(before.size(), 3U);
+  {
+    tune::Database database(options.tuning.database);
+    const tune::Place away{tune::machine_fingerprint("some GPU", find_target(options.target), 2), "nvcc of there"};
+    for (const tune::Subject& subject : tuning_subjects(digits(), options)) {
+      const tune::Measurement measured{schedule::print(subject.space.configs[1]), tune::Measurement::Status::good, 0.9, 1e-5, 0, 9, {}};
+      database.add(away, tune::key_of(subject.space), {measured});
+      database.choose(away, tune::key_of(subject.space), {measured.config, 0.9, 1});
+    }
+  }
+  CompileReport report;
+  const auto after = planned(&report);
+  ASSERT_EQ(after.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) EXPECT_NE(after[i], before[i]);
+  EXPECT_EQ(report.tuned, 3);
+  EXPECT_EQ(report.untuned, 0);
+}
+
+TEST_F(TunedCompile, WithoutAGpuNothingIsMeasuredForIt) {
+  options.target = "cuda:sm_80";
+  if (tune::device_is_here(find_target(options.target))) GTEST_SKIP() << "there is a GPU";
+  tune::Database database(options.tuning.database);
+  try {
+    tune_model(digits(), options, {}, database);
+    ADD_FAILURE();
+  } catch (const Error& problem) {
+    EXPECT_EQ(problem.kind(), ErrorKind::environment);
+    EXPECT_THAT(problem.what(), AllOf(HasSubstr("no GPU"), HasSubstr("--emit")));
+  }
 }
 
 TEST_F(TunedCompile, AMachineThatIsNotThisOneIsTunedAtADistance) {

@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "target/kernel_space.h"
-#include "tune/tuner.h"
+#include "tune/place.h"
 
 namespace tilewright {
 
@@ -52,7 +52,7 @@ TunedChoices::TunedChoices(const CompileOptions& options, const std::string& sou
       space_(space_options(options)),
       must_know_(options.tuning.must_know),
       database_(options.tuning.database, tune::Database::Access::read),
-      place_(options.tuning.machine.empty() ? tune::this_place(target_, space_.threads, options.build)
+      place_(options.tuning.machine.empty() ? tune::place_of_choices(database_, target_, space_.threads, options.build)
                                             : place_of(database_, options.tuning.machine, target_, space_.threads)) {
   const std::optional<tune::ModelChoice> model = database_.model_choice(place_, model_key(options, source_hash));
   if (!model) return;
@@ -65,7 +65,7 @@ TunedChoices::TunedChoices(const CompileOptions& options, const std::string& sou
   space_.winograd = space_.winograd && disabled_.count("winograd") == 0;
 }
 
-std::optional<schedule::ProductConfig> TunedChoices::choose(const schedule::Block& block, const schedule::Kernel& kernel) {
+std::optional<schedule::KernelConfig> TunedChoices::choose(const schedule::Block& block, const schedule::Kernel& kernel) {
   const std::optional<KernelSpace> space = kernel_space(block, kernel, target_, space_);
   if (!space || space->configs.size() < 2) return std::nullopt;
   const tune::KernelKey key = tune::key_of(*space);
@@ -74,7 +74,7 @@ std::optional<schedule::ProductConfig> TunedChoices::choose(const schedule::Bloc
   if (!use_) return std::nullopt;
   const std::optional<tune::Choice> choice = exact ? exact : database_.near_choice(place_, key);
   if (!choice) return std::nullopt;
-  const schedule::ProductConfig config = schedule::parse_product_config(choice->config);
+  const schedule::KernelConfig config = schedule::parse_kernel_config(choice->config);
   // A neighbour's choice has to be one that this kernel's own rules do not rule out.
   if (!exact && std::find(space->configs.begin(), space->configs.end(), config) == space->configs.end()) return std::nullopt;
   return config;

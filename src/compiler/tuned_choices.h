@@ -18,7 +18,7 @@ class TunedChoices {
   /// Passes that this model was measured to be faster without.
   const std::set<std::string>& disabled_passes() const { return disabled_; }
   /// What was measured to be best for the kernel, or for one near it; nullopt when nothing was.
-  std::optional<schedule::ProductConfig> choose(const schedule::Block& block, const schedule::Kernel& kernel);
+  std::optional<schedule::KernelConfig> choose(const schedule::Block& block, const schedule::Kernel& kernel);
   /// Counts into the report. Throws environment when a kernel was never measured and the options ask for that.
   void add_to(CompileReport& report) const;
 

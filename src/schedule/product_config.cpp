@@ -2,10 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-#include <span>
-
-#include "base/error.h"
+#include "schedule/config_text.h"
 
 namespace tilewright::schedule {
 namespace {
@@ -28,21 +25,11 @@ const char* text_of(const Word<T> (&words)[n], T value) {
   return "";
 }
 
-[[noreturn]] void refuse(std::string_view word) { fail(ErrorKind::invalid_input, "'{}' is no part of a product's configuration", word); }
-
 template <class T, size_t n>
 T value_of(const Word<T> (&words)[n], std::string_view text, std::string_view whole) {
   for (const Word<T>& word : words)
     if (word.text == text) return word.value;
   refuse(whole);
-}
-
-template <class Int>
-Int number(std::string_view text, std::string_view whole) {
-  Int value = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (problem != std::errc() || end != text.data() + text.size() || value < 0) refuse(whole);
-  return value;
 }
 
 std::string bytes_text(int64_t bytes) { return bytes > 0 && bytes % 1024 == 0 ? fmt::format("{}K", bytes / 1024) : fmt::format("{}", bytes); }
@@ -67,18 +54,11 @@ std::string print(const ProductConfig& c) {
 
 ProductConfig parse_product_config(std::string_view text) {
   ProductConfig c;
-  while (!text.empty()) {
-    const std::string_view word = text.substr(0, text.find(' '));
-    text.remove_prefix(std::min(word.size() + 1, text.size()));
-    const size_t equals = word.find('=');
-    if (equals == std::string_view::npos) refuse(word);
-    const std::string_view key = word.substr(0, equals), value = word.substr(equals + 1);
+  for_each_word(text, [&](std::string_view key, std::string_view value, std::string_view word) {
     if (key == "method") {
       c.method = value_of(methods, value, word);
     } else if (key == "block") {
-      const size_t times = value.find('x');
-      if (times == std::string_view::npos) refuse(word);
-      c.block = {number<int>(value.substr(0, times), word), number<int>(value.substr(times + 1), word)};
+      c.block = pair<ProductBlock>(value, word);
     } else if (key == "split") {
       c.split = value_of(splits, value, word);
     } else if (key == "panels") {
@@ -90,7 +70,7 @@ ProductConfig parse_product_config(std::string_view text) {
     } else {
       refuse(word);
     }
-  }
+  });
   if (c.block.rows < 1 || c.block.vectors < 1) fail(ErrorKind::invalid_input, "a product's configuration names a block, as in block=6x4");
   return c;
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "pattern/pattern.h"
-#include "schedule/product_config.h"
+#include "schedule/kernel_config.h"
 
 /// What runs in which order, and where every tensor lives. Knows kernels by what they compute, not how they are written.
 namespace tilewright::schedule {
@@ -48,6 +48,7 @@ struct Kernel {
   int shared_rank = 0;
   std::vector<TensorId> row_local;
   std::vector<PackedProduct> products;  ///< by stage, where the target planned them
+  std::optional<TileConfig> tiles;      ///< of a GPU's product, where the target planned it
   std::vector<TensorId> tensors;        ///< arguments: Args::tensor[i] is the bytes of tensors[i]
   std::vector<std::string> sizes;       ///< arguments: Args::size[i] is the value of sizes[i]
 };
@@ -104,6 +105,23 @@ struct Options {
 
 /// Fuses, groups, orders and places. Throws ErrorKind::internal on a program it cannot place.
 Block schedule(pattern::Program program, const std::vector<std::string>& entry_symbols, const Options& options = {});
+
+/// What a target decided about a kernel of one product.
+inline std::optional<KernelConfig> decided(const Kernel& kernel) {
+  if (kernel.tiles) return *kernel.tiles;
+  return kernel.products.size() == 1 ? std::optional<KernelConfig>(kernel.products[0].config) : std::nullopt;
+}
+
+/// f(block), then the same of its branches and loop bodies.
+template <class F>
+void for_each_block(Block& block, F&& f) {
+  f(block);
+  for (const Step& step : block.steps) {
+    if (const auto* call = std::get_if<CallIf>(&step))
+      for (const auto& branch : {call->then_block, call->else_block}) for_each_block(*branch, f);
+    if (const auto* call = std::get_if<CallLoop>(&step)) for_each_block(*call->body, f);
+  }
+}
 
 std::string print(const Block&);
 

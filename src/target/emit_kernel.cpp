@@ -40,13 +40,14 @@ std::string header(const schedule::Block& block, const schedule::Kernel& kernel)
   }
   for (size_t i = 0; i < kernel.sizes.size(); ++i) text += fmt::format("//   size {}: {}\n", i, kernel.sizes[i]);
   for (const schedule::PackedProduct& product : kernel.products) text += fmt::format("//   {}\n", schedule::print(product.config));
+  if (kernel.tiles) text += fmt::format("//   {}\n", schedule::print(*kernel.tiles));
   return text;
 }
 
 }  // namespace
 
 void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options) {
-  if (target.kind == TargetKind::cpu) cpu::plan_products(block, target, options);
+  target.kind == TargetKind::cpu ? cpu::plan_products(block, target, options) : simt::plan_products(block, target, options);
 }
 
 schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == TargetKind::cpu ? schedule::StreamsAttention(cpu::streams_attention) : nullptr; }

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "schedule/fuse_depthwise.h"
 #include "target/cpu/kernel_emitters.h"
+#include "target/simt/kernel_emitters.h"
 
 namespace tilewright {
 namespace {
@@ -48,13 +49,43 @@ bool is_cold(const schedule::Block& block, const Target& target) {
 
 std::optional<KernelSpace> space_of(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options) {
   if (target.kind == TargetKind::cpu) return cpu::product_space(nest, program, target, options);
-  return std::nullopt;
+  return simt::tile_space(nest, program, target, options);
+}
+
+/// Of a product with weights on a CPU.
+std::vector<float> product_features(const KernelSpace& space, const schedule::ProductConfig& c, const Target& target, int threads) {
+  std::map<std::string, int64_t> shape(space.shape.begin(), space.shape.end());
+  const int64_t lanes = target.vector_bytes / 4, width = c.block.vectors * lanes, n = shape["n"], k = shape["k"], line = shape["line"];
+  const auto used = [](int64_t all, int64_t piece) { return static_cast<float>(all) / static_cast<float>((all + piece - 1) / piece * piece); };
+  const auto floats = [](auto value) { return static_cast<float>(value); };
+  const bool winograd = c.method == schedule::ProductConfig::Method::winograd;
+  const int64_t rows_in_line = winograd ? shape["lines"] * line / 4 : line;
+  return {log2_of(static_cast<double>(shape["batch"] * shape["lines"])),
+          log2_of(static_cast<double>(line)),
+          log2_of(static_cast<double>(n)),
+          log2_of(static_cast<double>(k)),
+          log2_of(static_cast<double>(space.weight_bytes)),
+          log2_of(space.operations / static_cast<double>(std::max<int64_t>(space.weight_bytes, 1))),
+          floats(static_cast<int>(c.method)),
+          floats(c.block.rows),
+          floats(c.block.vectors),
+          floats(c.block.rows * c.block.vectors),
+          floats(c.block.rows + c.block.vectors) / floats(c.block.rows * c.block.vectors),
+          used(n, width),
+          used(std::max<int64_t>(rows_in_line, 1), c.block.rows),
+          floats(std::max<int64_t>(rows_in_line, 1) % c.block.rows),
+          log2_of(static_cast<double>(k * width * 4)),
+          floats(static_cast<int>(c.split)),
+          c.panel_bytes > 0 ? log2_of(static_cast<double>(c.panel_bytes)) : 0,
+          c.strip_bytes > 0 ? log2_of(static_cast<double>(c.strip_bytes)) : 0,
+          c.ahead ? 1.0F : 0.0F,
+          floats(threads)};
 }
 
 }  // namespace
 
 std::optional<KernelSpace> kernel_space(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target, const SpaceOptions& options) {
-  if (kernel.stages.size() != 1 || !kernel.products.empty()) return std::nullopt;
+  if (kernel.stages.size() != 1 || !kernel.products.empty() || kernel.tiles) return std::nullopt;
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0]);
   if (nest == nullptr) return std::nullopt;
   std::optional<KernelSpace> space = space_of(*nest, block.program, target, options);
@@ -69,6 +100,12 @@ std::map<std::string, int64_t> SpaceOptions::complete(const std::set<std::string
   std::map<std::string, int64_t> all = sizes;
   for (const std::string& symbol : symbols) all.emplace(symbol, usual_size(symbol));
   return all;
+}
+
+int64_t SpaceOptions::value(const Dim& dim) const {
+  std::set<std::string> symbols;
+  dim.collect_symbols(symbols);
+  return std::max<int64_t>(dim.evaluate(complete(symbols)), 1);
 }
 
 int64_t usual_size(std::string_view symbol) {
@@ -91,11 +128,7 @@ double expected_cycles(const schedule::Block& block, const Target& target, const
       cycles -= start_cycles * static_cast<double>(kernel.stages.size() - 1);
       continue;
     }
-    const auto evaluate = [&](const Dim& dim) {
-      std::set<std::string> symbols;
-      dim.collect_symbols(symbols);
-      return static_cast<double>(dim.evaluate(options.complete(symbols)));
-    };
+    const auto evaluate = [&](const Dim& dim) { return static_cast<double>(options.value(dim)); };
     // Others move their tensors, or multiply at a quarter of the peak.
     double bytes = 0, operations = 0;
     for (const pattern::TensorId id : kernel.tensors) {
@@ -111,35 +144,14 @@ double expected_cycles(const schedule::Block& block, const Target& target, const
 }
 
 std::vector<float> features(const KernelSpace& space, size_t index, const Target& target, int threads) {
-  const schedule::ProductConfig& c = space.configs.at(index);
-  std::map<std::string, int64_t> shape(space.shape.begin(), space.shape.end());
-  const int64_t lanes = target.vector_bytes / 4, width = c.block.vectors * lanes, n = shape["n"], k = shape["k"], line = shape["line"];
-  const auto used = [](int64_t all, int64_t piece) { return static_cast<float>(all) / static_cast<float>((all + piece - 1) / piece * piece); };
-  const auto floats = [](auto value) { return static_cast<float>(value); };
-  const bool winograd = c.method == schedule::ProductConfig::Method::winograd;
-  const int64_t rows_in_line = winograd ? shape["lines"] * line / 4 : line;
-  return {log2_of(space.cycles[index]),
-          log2_of(space.cycles[index] / space.cycles[0]),
-          log2_of(static_cast<double>(shape["batch"] * shape["lines"])),
-          log2_of(static_cast<double>(line)),
-          log2_of(static_cast<double>(n)),
-          log2_of(static_cast<double>(k)),
-          log2_of(static_cast<double>(space.weight_bytes)),
-          log2_of(space.operations / static_cast<double>(std::max<int64_t>(space.weight_bytes, 1))),
-          floats(static_cast<int>(c.method)),
-          floats(c.block.rows),
-          floats(c.block.vectors),
-          floats(c.block.rows * c.block.vectors),
-          floats(c.block.rows + c.block.vectors) / floats(c.block.rows * c.block.vectors),
-          used(n, width),
-          used(std::max<int64_t>(rows_in_line, 1), c.block.rows),
-          floats(std::max<int64_t>(rows_in_line, 1) % c.block.rows),
-          log2_of(static_cast<double>(k * width * 4)),
-          floats(static_cast<int>(c.split)),
-          c.panel_bytes > 0 ? log2_of(static_cast<double>(c.panel_bytes)) : 0,
-          c.strip_bytes > 0 ? log2_of(static_cast<double>(c.strip_bytes)) : 0,
-          c.ahead ? 1.0F : 0.0F,
-          floats(threads)};
+  std::vector<float> all = {log2_of(space.cycles.at(index)), log2_of(space.cycles.at(index) / space.cycles.at(0))};
+  const schedule::KernelConfig& config = space.configs.at(index);
+  const auto* product = std::get_if<schedule::ProductConfig>(&config);
+  const std::vector<float> own =
+      product ? product_features(space, *product, target, threads) : simt::tile_features(space, std::get<schedule::TileConfig>(config), target);
+  all.insert(all.end(), own.begin(), own.end());
+  ensure(all.size() == feature_count, "every configuration has the same number of features");
+  return all;
 }
 
 }  // namespace tilewright

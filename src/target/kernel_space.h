@@ -24,6 +24,8 @@ struct SpaceOptions {
 
   /// `sizes`, and what `symbols` of them leave open.
   std::map<std::string, int64_t> complete(const std::set<std::string>& symbols) const;
+  /// Of a size, at least 1.
+  int64_t value(const Dim& dim) const;
 };
 
 /// What a size of that name often is: 1 for batches, 128 for the rest.
@@ -36,8 +38,8 @@ struct KernelSpace {
   bool cold = true;                                    ///< whether its weights are out of a core's own caches when it runs
   double operations = 0;                               ///< multiplications and additions of a plain computation
   int64_t weight_bytes = 0;
-  std::vector<schedule::ProductConfig> configs;  ///< the best guess first
-  std::vector<double> cycles;                    ///< a core's cycles that each is expected to take
+  std::vector<schedule::KernelConfig> configs;  ///< the best guess first
+  std::vector<double> cycles;                   ///< of a core, or of a GPU's clock, that each is expected to take
 };
 
 /// nullopt: there is nothing to choose. For kernels that plan_kernels() has not seen.

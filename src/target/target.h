@@ -16,6 +16,23 @@ enum class TargetKind {
   hip,
 };
 
+/// What the blocks of a SIMT machine's kernels share out: its multiprocessors (compute units), all alike. Rates are of one of them, a cycle of its clock.
+struct Multiprocessors {
+  int count = 0;                         ///< 0: the machine has none
+  int64_t registers = 0;                 ///< of 32 bits
+  int thread_registers = 0;              ///< most of one thread
+  int threads = 0, blocks = 0;           ///< resident at once
+  int64_t shared_bytes = 0;              ///< of all resident blocks
+  int64_t block_shared_bytes = 0;        ///< most of one block
+  bool copies_asynchronously = false;    ///< from memory to shared memory, past the registers
+  double issued = 0;                     ///< instructions, counted by lanes
+  double multiply_adds = 0;              ///< of floats
+  double matrix_multiply_adds = 0;       ///< of 16-bit elements by matrix instructions of a warp
+  double byte_matrix_multiply_adds = 0;  ///< of 8-bit ones
+  double shared_rate = 0;                ///< bytes from and to shared memory
+  double l2_rate = 0, memory_rate = 0;   ///< its share of what the second level cache and the memory give, in bytes
+};
+
 /// A machine that artifacts are made for, as data. Passes and emitters ask these fields, never the name.
 struct Target {
   std::string name;  ///< "cpu:x86-64-v4"
@@ -31,7 +48,10 @@ struct Target {
   int warp_size = 1;                                            ///< threads that run in lockstep
   std::vector<std::string> link_flags = {};                     ///< what its kernels need beside the C library
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;
+  Multiprocessors multiprocessors = {};
 
+  /// Whether its kernels are those of SIMT machines.
+  bool is_simt() const { return kind != TargetKind::cpu; }
   bool is_gpu() const { return kind == TargetKind::cuda || kind == TargetKind::hip; }
 };
 

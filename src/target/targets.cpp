@@ -8,6 +8,53 @@
 namespace tilewright {
 namespace {
 
+/// NVIDIA A100 and H100 (SXM), one of the two dies of an AMD Instinct MI250X. Sources: NVIDIA A100 and H100 Tensor Core GPU Architecture; CUDA C++
+/// Programming Guide, "Compute Capabilities"; AMD CDNA 2 Architecture. What the second level cache gives is a round figure of what kernels reach.
+constexpr Multiprocessors a100 = {.count = 108,
+                                  .registers = 64 << 10,
+                                  .thread_registers = 255,
+                                  .threads = 2048,
+                                  .blocks = 32,
+                                  .shared_bytes = 164 << 10,
+                                  .block_shared_bytes = 163 << 10,
+                                  .copies_asynchronously = true,
+                                  .issued = 128,
+                                  .multiply_adds = 64,
+                                  .matrix_multiply_adds = 1024,
+                                  .byte_matrix_multiply_adds = 2048,
+                                  .shared_rate = 128,
+                                  .l2_rate = 40,
+                                  .memory_rate = 10};
+constexpr Multiprocessors h100 = {.count = 132,
+                                  .registers = 64 << 10,
+                                  .thread_registers = 255,
+                                  .threads = 2048,
+                                  .blocks = 32,
+                                  .shared_bytes = 228 << 10,
+                                  .block_shared_bytes = 227 << 10,
+                                  .copies_asynchronously = true,
+                                  .issued = 128,
+                                  .multiply_adds = 128,
+                                  .matrix_multiply_adds = 1280,  // mma.sync keeps the unit busy for some 60 % of the time
+                                  .byte_matrix_multiply_adds = 2560,
+                                  .shared_rate = 128,
+                                  .l2_rate = 40,
+                                  .memory_rate = 14};
+constexpr Multiprocessors mi250x = {.count = 110,
+                                    .registers = 128 << 10,
+                                    .thread_registers = 512,
+                                    .threads = 2048,
+                                    .blocks = 32,
+                                    .shared_bytes = 64 << 10,
+                                    .block_shared_bytes = 64 << 10,
+                                    .issued = 64,
+                                    .multiply_adds = 64,
+                                    .matrix_multiply_adds = 512,
+                                    .byte_matrix_multiply_adds = 512,
+                                    .shared_rate = 128,
+                                    .l2_rate = 32,
+                                    .memory_rate = 8};
+
 const std::vector<Target>& table() {
   static const std::vector<Target> targets = {
       {.name = "cpu:sapphirerapids",
@@ -55,7 +102,9 @@ const std::vector<Target>& table() {
        .shared_bytes = 48 << 10,
        .matrix = Target::Matrix::mma,
        .warp_size = 32,
-       .link_flags = {"-lcudart_static", "-lrt", "-ldl"}},
+       .link_flags = {"-lcudart_static", "-lrt", "-ldl"},
+       .l2_bytes = 50 << 20,
+       .multiprocessors = h100},
       {.name = "cuda:sm_80",
        .kind = TargetKind::cuda,
        .architecture = "x86_64",
@@ -64,7 +113,9 @@ const std::vector<Target>& table() {
        .shared_bytes = 48 << 10,
        .matrix = Target::Matrix::mma,
        .warp_size = 32,
-       .link_flags = {"-lcudart_static", "-lrt", "-ldl"}},
+       .link_flags = {"-lcudart_static", "-lrt", "-ldl"},
+       .l2_bytes = 40 << 20,
+       .multiprocessors = a100},
       {.name = "hip:gfx90a",
        .kind = TargetKind::hip,
        .architecture = "x86_64",
@@ -73,7 +124,9 @@ const std::vector<Target>& table() {
        .shared_bytes = 48 << 10,
        .matrix = Target::Matrix::mfma,
        .warp_size = 64,
-       .link_flags = {"-lamdhip64"}},
+       .link_flags = {"-lamdhip64"},
+       .l2_bytes = 8 << 20,
+       .multiprocessors = mi250x},
       // SIMT kernels on the machine at hand, checked at every step: slow, and never what "native" means.
       {.name = "emulator:warp32",
        .kind = TargetKind::emulator,
@@ -83,7 +136,9 @@ const std::vector<Target>& table() {
        .shared_bytes = 48 << 10,
        .matrix = Target::Matrix::mma,
        .warp_size = 32,
-       .link_flags = {"-lboost_context"}},
+       .link_flags = {"-lboost_context"},
+       .l2_bytes = 40 << 20,
+       .multiprocessors = a100},
       {.name = "emulator:warp64",
        .kind = TargetKind::emulator,
        .architecture = "x86_64",
@@ -92,7 +147,9 @@ const std::vector<Target>& table() {
        .shared_bytes = 48 << 10,
        .matrix = Target::Matrix::mfma,
        .warp_size = 64,
-       .link_flags = {"-lboost_context"}},
+       .link_flags = {"-lboost_context"},
+       .l2_bytes = 8 << 20,
+       .multiprocessors = mi250x},
   };
   return targets;
 }

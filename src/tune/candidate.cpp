@@ -60,9 +60,10 @@ class Extraction {
     return entry->second;
   }
 
-  /// Reads twice as much as the second level caches of all cores hold.
+  /// Reads twice as much as the second level caches of all cores hold, or the one of a GPU.
   void sweep() {
-    const int64_t parts = 16 * options_.threads, part = 2 * target_.l2_bytes * options_.threads / 4 / parts;
+    const int64_t caches = target_.is_simt() ? 1 : options_.threads;
+    const int64_t parts = target_.is_simt() ? 4 * target_.multiprocessors.count : 16 * options_.threads, part = 2 * target_.l2_bytes * caches / 4 / parts;
     const Type all{DType::f32, {parts, part}}, sums{DType::f32, {parts}};
     const TensorId from = program_.add_tensor(all, "swept"), to = program_.add_tensor(sums, "sweep");
     NestBuilder builder({parts, part}, 1);
@@ -124,7 +125,7 @@ std::vector<Subject> find_subjects(const std::shared_ptr<const schedule::Block>&
   return subjects;
 }
 
-Candidate make_candidate(const Subject& subject, const schedule::ProductConfig& config, const Target& target, const SpaceOptions& options) {
+Candidate make_candidate(const Subject& subject, const schedule::KernelConfig& config, const Target& target, const SpaceOptions& options) {
   Extraction extraction(subject, target, options);
   Program program = extraction.program();
   Candidate candidate;
@@ -138,8 +139,7 @@ Candidate make_candidate(const Subject& subject, const schedule::ProductConfig& 
   const schedule::Options plain{.fuse_maps = false, .fuse_epilogues = false, .fuse_rows = false, .alias_views = false, .write_in_place = false};
   auto block = std::make_shared<schedule::Block>(schedule::schedule(std::move(program), symbols, plain));
   plan_kernels(*block, target, {.choose = [&](const auto&, const auto&) { return config; }});
-  ensure(!block->kernels.empty() && !block->kernels.back().products.empty() && block->kernels.back().products[0].config == config,
-         "a candidate is what it was made for");
+  ensure(!block->kernels.empty() && schedule::decided(block->kernels.back()) == config, "a candidate is what it was made for");
   candidate.model.name = "candidate";
   candidate.model.manifest = "{}";
   candidate.model.main = std::move(block);

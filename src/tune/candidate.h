@@ -28,6 +28,6 @@ struct Candidate {
   ModelSource model;
   std::vector<std::vector<int64_t>> inputs;  ///< dims of the program's inputs
 };
-Candidate make_candidate(const Subject& subject, const schedule::ProductConfig& config, const Target& target, const SpaceOptions& options);
+Candidate make_candidate(const Subject& subject, const schedule::KernelConfig& config, const Target& target, const SpaceOptions& options);
 
 }  // namespace tilewright::tune

@@ -364,7 +364,7 @@ void Database::export_to(const std::filesystem::path& file) const {
 
 void check(const Row& row) {
   const Measurement& m = row.measurement;
-  schedule::parse_product_config(m.config);
+  schedule::parse_kernel_config(m.config);
   const auto refuse = [](const char* what) { fail(ErrorKind::invalid_input, "a measurement with {}", what); };
   if (m.status < Measurement::Status::good || m.status > Measurement::Status::failed) refuse("an unknown status");
   if (!std::isfinite(m.ratio) || !std::isfinite(m.seconds) || m.ratio < 0 || m.seconds < 0 || std::isnan(m.error) || m.error < 0)
@@ -407,7 +407,7 @@ int64_t Database::import_from(const std::filesystem::path& file) {
       const KernelKey kernel{json.at("signature"), json.at("shape"), json.at("form")};
       if (json.contains("choice")) {
         chosen.push_back({place, kernel, {json.at("choice"), json.at("ratio"), json.at("thoroughness")}});
-        schedule::parse_product_config(chosen.back().choice.config);
+        schedule::parse_kernel_config(chosen.back().choice.config);
         continue;
       }
       measured.push_back({place,
@@ -428,16 +428,21 @@ int64_t Database::merge(const Database& other) {
   const std::vector<Row> measured = other.all();
   const std::vector<ChoiceRow> chosen = other.choices();
   for (const Row& row : measured) check(row);
-  for (const ChoiceRow& row : chosen) schedule::parse_product_config(row.choice.config);
+  for (const ChoiceRow& row : chosen) schedule::parse_kernel_config(row.choice.config);
   return add_all(measured, chosen, other.models());
 }
 
-int64_t Database::prune(const std::string& keep) {
+int64_t Database::prune(const std::vector<std::string>& keep) {
   Transaction transaction(handle_);
-  const char* const gone = "place in (select id from places where space<>? or substr(machine, 1, length(?))<>?)";
+  std::string others;
+  for (size_t i = 0; i < keep.size(); ++i) others += fmt::format("{}substr(machine, 1, length(?{}))<>?{}", i ? " and " : "", i + 2, i + 2);
+  const std::string gone = fmt::format("place in (select id from places where space<>?1 or ({}))", keep.empty() ? "true" : others);
   int64_t dropped = 0;
   for (const char* table : {"choices", "models", "measurements"}) {
-    Statement(handle_, fmt::format("delete from {} where {}", table, gone).c_str()).bind(space_version).bind(keep).bind(keep).run();
+    Statement statement(handle_, fmt::format("delete from {} where {}", table, gone).c_str());
+    statement.bind(space_version);
+    for (const std::string& one : keep) statement.bind(one);
+    statement.run();
     dropped = sqlite3_changes(handle_);
   }
   Statement(handle_, "delete from places where id not in (select place from measurements union select place from choices union select place from models)")
@@ -470,7 +475,7 @@ std::filesystem::path default_database() {
 }
 
 std::string machine_fingerprint(const std::string& machine, const Target& target, int threads) {
-  return fmt::format("{}, {}, {} threads", machine, target.name, threads);
+  return target.is_gpu() ? fmt::format("{}, {}", machine, target.name) : fmt::format("{}, {}, {} threads", machine, target.name, threads);
 }
 
 }  // namespace tilewright::tune

@@ -108,8 +108,8 @@ class Database {
   int64_t import_from(const std::filesystem::path& file);
   /// The same from another database.
   int64_t merge(const Database& other);
-  /// Drops what is of another space version, or of a machine whose fingerprint does not begin with `keep`. Returns the number of measurements dropped.
-  int64_t prune(const std::string& keep);
+  /// Drops what is of another space version, or of a machine whose fingerprint begins with none of `keep`. Returns the number of measurements dropped.
+  int64_t prune(const std::vector<std::string>& keep);
 
  private:
   class Statement;
@@ -131,7 +131,7 @@ void check(const Row& row);
 /// $TILEWRIGHT_TUNING, else tuning.sqlite in the folder that holds the build cache.
 std::filesystem::path default_database();
 
-/// What a measurement depends on beside the kernel: the machine (describe_machine()), the target, threads used.
+/// What a measurement depends on beside the kernel: the machine (describe_machine()), the target, on CPUs threads used.
 std::string machine_fingerprint(const std::string& machine, const Target& target, int threads);
 
 /// Doublings between two shapes, summed over their sizes; nullopt when they have other sizes.

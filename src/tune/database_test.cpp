@@ -204,8 +204,8 @@ TEST_F(TuningDatabase, PruneDropsOtherMachinesAndOldSpaces) {
   database.add(here, kernel, {measured(six, 1)});
   database.add(there, kernel, {measured(six, 1), measured(eight, 1)});
   database.add({here.machine, here.compiler, space_version - 1}, kernel, {measured(eight, 1)});
-  EXPECT_EQ(database.prune(""), 1);
-  EXPECT_EQ(database.prune("this CPU"), 2);
+  EXPECT_EQ(database.prune({""}), 1);
+  EXPECT_EQ(database.prune({"another GPU", "this CPU"}), 2);
   ASSERT_EQ(database.all().size(), 1U);
   EXPECT_EQ(database.all()[0].place.machine, here.machine);
 }

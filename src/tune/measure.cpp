@@ -16,6 +16,7 @@
 #include "base/process.h"
 #include "target/build_cache.h"
 #include "target/resources.h"
+#include "tune/place.h"
 
 namespace tilewright::tune {
 namespace fs = std::filesystem;
@@ -58,8 +59,9 @@ fs::path runner_program(const BuildOptions& build) {
   return program;
 }
 
-std::string job_text(const std::vector<Trial>& trials, const std::vector<std::vector<std::vector<int64_t>>>& inputs, int threads, double seconds) {
-  std::string text = fmt::format("threads {}\nseconds {}\n", threads, seconds);
+std::string job_text(const std::vector<Trial>& trials, const Target& target, const std::vector<std::vector<std::vector<int64_t>>>& inputs, int threads,
+                     double seconds) {
+  std::string text = fmt::format("device {}\nthreads {}\nseconds {}\n", device_of(target), threads, seconds);
   size_t model = 0;
   for (size_t t = 0; t < trials.size(); ++t) {
     text += fmt::format("group {} {}\n", model, trials[t].configs.size());
@@ -82,7 +84,7 @@ Sources emit(const std::vector<Trial>& trials, const Target& target, const Space
   Sources sources;
   std::vector<ModelSource> models;
   for (const Trial& trial : trials) {
-    for (const schedule::ProductConfig& config : trial.configs) {
+    for (const schedule::KernelConfig& config : trial.configs) {
       Candidate candidate = make_candidate(*trial.subject, config, target, options);
       if (&config == &trial.configs.front()) sources.inputs.push_back(candidate.inputs);
       models.push_back(std::move(candidate.model));
@@ -98,18 +100,24 @@ int64_t sum_length(const KernelSpace& space) {
   return 1;
 }
 
-std::vector<float> features_of(const Subject& subject, const schedule::ProductConfig& config, const Target& target, int threads) {
+std::vector<float> features_of(const Subject& subject, const schedule::KernelConfig& config, const Target& target, int threads) {
   const auto& configs = subject.space.configs;
   const auto found = std::find(configs.begin(), configs.end(), config);
   return found == configs.end() ? std::vector<float>() : features(subject.space, static_cast<size_t>(found - configs.begin()), target, threads);
 }
 
+bool by_matrix_unit(const schedule::KernelConfig& config) {
+  const auto* tiles = std::get_if<schedule::TileConfig>(&config);
+  return tiles != nullptr && tiles->unit != schedule::TileConfig::Unit::fma;
+}
+
 /// What a candidate's results may differ by.
 double promised_of(const Subject& subject) {
   const schedule::Kernel& kernel = subject.block->kernels.at(static_cast<size_t>(subject.kernel));
+  const bool truncates = std::any_of(subject.space.configs.begin(), subject.space.configs.end(), by_matrix_unit);
   double promised = 0;
   for (const pattern::Store& store : std::get<pattern::Nest>(kernel.stages.at(0)).outputs)
-    promised = std::max(promised, promised_error(sum_length(subject.space), subject.block->program.tensor(store.tensor).type.dtype));
+    promised = std::max(promised, promised_error(sum_length(subject.space), subject.block->program.tensor(store.tensor).type.dtype, truncates));
   return promised;
 }
 
@@ -140,6 +148,17 @@ std::map<size_t, Measurement> read_results(const std::string& text, const std::v
   return results;
 }
 
+/// What prints the line of a version that this_place() knows the compiler by.
+const char* version_command(const Target& target) {
+  switch (target.kind) {
+    case TargetKind::cuda: return "nvcc --version | grep release";
+    case TargetKind::hip: return "hipcc --version | head -n 1";
+    case TargetKind::cpu:
+    case TargetKind::emulator: break;
+  }
+  return "${CXX:-g++} --version | head -n 1";
+}
+
 bool is_cancelled(const MeasureOptions& options) { return options.build.cancelled && options.build.cancelled(); }
 
 /// Builds all in one library and runs it. Results are missing where the library does not build or the runner dies.
@@ -150,7 +169,7 @@ std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>&
   ProcessResult result;
   {
     const Sources sources = emit(trials, target, options.space, 4);
-    write_file(job, job_text(trials, sources.inputs, options.space.threads, options.seconds));
+    write_file(job, job_text(trials, target, sources.inputs, options.space.threads, options.seconds));
     const MeasuringLock building(MeasuringLock::Kind::building);
     try {
       build_library(sources.emitted, target, library, options.build);
@@ -171,7 +190,7 @@ std::vector<std::vector<Measurement>> measure_together(const std::vector<Trial>&
   size_t model = 0;
   for (const Trial& trial : trials) {
     all.emplace_back();
-    for (const schedule::ProductConfig& config : trial.configs) {
+    for (const schedule::KernelConfig& config : trial.configs) {
       const auto found = results.find(model++);
       Measurement m = found != results.end() ? found->second : Measurement{};
       m.config = schedule::print(config);
@@ -186,10 +205,11 @@ bool is_missing(const Measurement& m) { return m.status == Measurement::Status::
 
 }  // namespace
 
-double promised_error(int64_t k, DType dtype) {
+double promised_error(int64_t k, DType dtype, bool truncates) {
   const double step = dtype == DType::f64 ? 0x1p-52 : dtype == DType::f32 ? 0x1p-23 : dtype == DType::f16 ? 0x1p-10 : 0x1p-7;
   // Each of two sums wanders by half a step a product, as the root of their number; Winograd's method has four times the roundings.
-  return dtype == DType::f32 || dtype == DType::f64 ? step * (4 + 2 * std::sqrt(static_cast<double>(k))) : step;
+  const double additions = 4 + 2 * std::sqrt(static_cast<double>(k)) + (truncates ? static_cast<double>(k) / 8 : 0);
+  return dtype == DType::f32 || dtype == DType::f64 ? step * additions : step;
 }
 
 std::vector<std::vector<Measurement>> measure(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options) {
@@ -237,12 +257,12 @@ std::vector<double> measure_models(const fs::path& library, size_t count, const 
 }
 
 void emit_trials(const std::vector<Trial>& trials, const Target& target, const MeasureOptions& options, const fs::path& folder) {
-  const Sources sources = emit(trials, target, options.space, 8);
+  const Sources sources = emit(trials, target, options.space, target.is_gpu() ? 16 : 8);
   write_source_folder(sources.emitted, target, folder, options.build);
-  write_file(folder / "job.txt", job_text(trials, sources.inputs, options.space.threads, options.seconds));
+  write_file(folder / "job.txt", job_text(trials, target, sources.inputs, options.space.threads, options.seconds));
   nlohmann::json models = nlohmann::json::array();
   for (const Trial& trial : trials)
-    for (const schedule::ProductConfig& config : trial.configs) {
+    for (const schedule::KernelConfig& config : trial.configs) {
       const KernelKey key = key_of(trial.subject->space);
       models.push_back({{"signature", key.signature},
                         {"shape", key.shape},
@@ -256,9 +276,9 @@ void emit_trials(const std::vector<Trial>& trials, const Target& target, const M
   write_file(folder / "trials.json", header.dump() + "\n");
   write_file(folder / "measure.sh",
              "#!/bin/sh\n# Builds the candidates, measures them, and writes results.txt, which `tilewright tune --ingest results.txt` takes.\nset -e\n"
-             "cd \"$(dirname \"$0\")\"\nmake -j\n${CXX:-g++} -std=c++20 -O2 -Iinclude src/tune/runner/measure.cpp -o measure -ldl\n"
-             "{ cat trials.json; echo \"compiler $(${CXX:-g++} --version | head -n 1)\"; ./measure ./model.so job.txt; } > results.part\n"
-             "mv results.part results.txt\n");
+             "cd \"$(dirname \"$0\")\"\nmake -j\n${CXX:-g++} -std=c++20 -O2 -Iinclude src/tune/runner/measure.cpp -o measure -ldl\n" +
+                 fmt::format("{{ cat trials.json; echo \"compiler $({})\"; ./measure ./model.so job.txt; }} > results.part\n", version_command(target)) +
+                 "mv results.part results.txt\n");
 }
 
 Ingested ingest(const fs::path& results, Database& database) {
@@ -285,7 +305,7 @@ Ingested ingest(const fs::path& results, Database& database) {
     threads = header.at("threads");
     target_name = header.at("target");
     for (const nlohmann::json& model : header.at("models")) {
-      schedule::parse_product_config(model.at("config").get<std::string>());
+      schedule::parse_kernel_config(model.at("config").get<std::string>());
       models.push_back({{model.at("signature"), model.at("shape"), model.at("form")}, model.at("config"), model.at("features")});
       promised.push_back(model.at("promised"));
     }

@@ -15,7 +15,7 @@ namespace tilewright::tune {
 /// Configurations of one kernel that run interleaved; the first is what the others are compared with.
 struct Trial {
   const Subject* subject = nullptr;
-  std::vector<schedule::ProductConfig> configs;
+  std::vector<schedule::KernelConfig> configs;
 };
 
 struct MeasureOptions {
@@ -41,7 +41,8 @@ struct Ingested {
 };
 Ingested ingest(const std::filesystem::path& results, Database& database);
 
-/// How far a relative RMS difference may come from the order of roundings alone: sums of `k` products, results of `dtype`.
-double promised_error(int64_t k, DType dtype);
+/// How far a relative RMS difference may come from the order of roundings alone: sums of `k` products, results of `dtype`. `truncates`: sums may be those
+/// of matrix instructions, which cut off what does not fit, always towards zero.
+double promised_error(int64_t k, DType dtype, bool truncates = false);
 
 }  // namespace tilewright::tune

@@ -132,6 +132,59 @@ TEST_F(Measuring, ResultsFromElsewhereAreTakenAndWrongOnesRefused) {
   }
 }
 
+/// What kernels for GPUs go through, here in their emulator.
+TEST(MeasuringSimt, CandidatesRunInTheEmulatorAndAgree) {
+  const Target& target = find_target("emulator:warp32");
+  MeasureOptions options;
+  options.seconds = 0.05;
+  const Layer layer{"layer", 40, 48, 64, 0, 1, 1, 1, DType::f16};
+  const auto all = find_subjects(std::make_shared<schedule::Block>(schedule::schedule(testing::program_of(layer), {})), target, options.space);
+  ASSERT_EQ(all.size(), 1U);
+  const auto& configs = all[0].space.configs;
+  const auto results = measure({{&all[0], {configs[0], configs[1], configs.back()}}}, target, options);
+  for (const Measurement& m : results.at(0)) {
+    EXPECT_EQ(m.status, Measurement::Status::good) << m.config;
+    EXPECT_GE(m.rounds, 3);
+    EXPECT_EQ(m.features.size(), feature_count);
+  }
+  EXPECT_EQ(results[0][2].config, schedule::print(configs.back()));
+}
+
+/// The folder for a GPU's machine, results as its runner would write them, and where they are found again.
+TEST(MeasuringSimt, AGpusResultsComeFromElsewhere) {
+  const Target& target = find_target("cuda:sm_80");
+  const ScratchFolder folder(fs::temp_directory_path());
+  const Layer layer{"layer", 256, 512, 512, 0, 1, 1, 1, DType::f16};
+  TuneOptions options;
+  options.measure.space.threads = 2;
+  const auto all = find_subjects(std::make_shared<schedule::Block>(schedule::schedule(testing::program_of(layer), {})), target, options.measure.space);
+  ASSERT_EQ(all.size(), 1U);
+  Database database(folder.path() / "tuning.sqlite");
+  const std::vector<Trial> trials = trials_for(all, target, this_place(target, 2, {}), database, options, 2);
+  ASSERT_EQ(trials.at(0).configs.size(), 3U);
+  emit_trials(trials, target, options.measure, folder.path() / "away");
+  EXPECT_THAT(read_file(folder.path() / "away/Makefile"), HasSubstr("nvcc"));
+  EXPECT_THAT(read_file(folder.path() / "away/job.txt"), HasSubstr("device cuda\n"));
+  EXPECT_THAT(read_file(folder.path() / "away/measure.sh"), HasSubstr("nvcc --version"));
+
+  const std::string header = read_file(folder.path() / "away/trials.json");
+  const std::string results =
+      "compiler release 12\nmachine NVIDIA A100, 108 multiprocessors, 1410 MHz, driver 12040\n"
+      "result 0 1.00000 0.000010 9 0 0 .\nresult 1 0.80000 0.000008 9 1e-5 1e-3 .\nresult 2 1.20000 0.000012 9 1e-5 1e-3 .\n";
+  write_file(folder.path() / "results.txt", header + results);
+  const Ingested taken = ingest(folder.path() / "results.txt", database);
+  EXPECT_EQ(taken.count, 3);
+  EXPECT_EQ(taken.place.machine, "NVIDIA A100, 108 multiprocessors, 1410 MHz, driver 12040, cuda:sm_80");
+  choose_best(all, taken.place, database);
+  const auto choice = database.choice(taken.place, key_of(all[0].space));
+  ASSERT_TRUE(choice);
+  EXPECT_EQ(choice->config, schedule::print(trials[0].configs[1]));
+  if (device_is_here(target)) GTEST_SKIP() << "a machine with such a GPU is its own place";
+  EXPECT_EQ(place_of_choices(database, target, 2, {}).machine, taken.place.machine);
+  EXPECT_EQ(place_of_choices(database, target, 7, {}).machine, taken.place.machine) << "a GPU's kernels do not depend on the host's threads";
+  EXPECT_EQ(place_of_choices(database, find_target("cuda:sm_90a"), 2, {}).machine, "no GPU, cuda:sm_90a") << "another target's measurements are none of its";
+}
+
 TEST(Fingerprint, NamesMachineTargetAndThreads) {
   const std::string text = machine_fingerprint("some CPU, caches 48K 2M 32M", find_target("cpu:x86-64-v3"), 4);
   EXPECT_EQ(text, "some CPU, caches 48K 2M 32M, cpu:x86-64-v3, 4 threads");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 namespace tilewright::tune {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 constexpr double least_deviation = 0.03;
 /// Before anything is known, what an estimate is off by.
 constexpr double prior_deviation = 0.2;
-/// Of one batch, so many may share a register block: they teach much the same.
+/// Of one batch, so many may share a register block or a tile: they teach much the same.
 constexpr int of_a_block = 2;
 
 /// E[max(best - X, 0)] for X normal.
@@ -18,6 +19,13 @@ double expected_improvement(double best, const Prediction& prediction) {
   const double z = (best - prediction.mean) / prediction.deviation;
   const double density = std::exp(-z * z / 2) / std::sqrt(2 * 3.14159265358979), below = 0.5 * std::erfc(-z / std::sqrt(2.0));
   return prediction.deviation * (z * below + density);
+}
+
+/// The register block, or unit and tile.
+std::tuple<int, int, int> block_of(const schedule::KernelConfig& config) {
+  if (const auto* product = std::get_if<schedule::ProductConfig>(&config)) return {0, product->block.rows, product->block.vectors};
+  const auto& tiles = std::get<schedule::TileConfig>(config);
+  return {static_cast<int>(tiles.unit), tiles.tile.m, tiles.tile.n};
 }
 
 double estimated(const KernelSpace& space, size_t config) { return std::log2(space.cycles[config] / space.cycles[0]); }
@@ -50,11 +58,10 @@ Proposal propose(const KernelSpace& space, const Measured& measured, const CostM
   }
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
   proposal.expected_gain = ranked.empty() ? 0 : 1 - std::exp2(-ranked[0].first);
-  std::map<std::pair<int, int>, int> blocks;
+  std::map<std::tuple<int, int, int>, int> blocks;
   for (const auto& [gain, config] : ranked) {
     if (proposal.configs.size() == count) break;
-    const schedule::ProductBlock& block = space.configs[config].block;
-    if (++blocks[{block.rows, block.vectors}] <= of_a_block) proposal.configs.push_back(config);
+    if (++blocks[block_of(space.configs[config])] <= of_a_block) proposal.configs.push_back(config);
   }
   return proposal;
 }

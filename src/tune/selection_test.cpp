@@ -22,13 +22,13 @@ KernelSpace made_up_space(int64_t n) {
   for (int vectors = 1; vectors <= 4; ++vectors)
     for (int rows = 1; rows * vectors + vectors <= 32; ++rows)
       for (const int64_t bytes : {128 << 10, 256 << 10, 512 << 10}) {
-        space.configs.push_back({.block = {rows, vectors}, .panel_bytes = bytes, .strip_bytes = 1 << 19});
+        space.configs.push_back(schedule::ProductConfig{.block = {rows, vectors}, .panel_bytes = bytes, .strip_bytes = 1 << 19});
         space.cycles.push_back(1e6 * (1 + 0.01 * std::abs(rows * vectors - 20)));
       }
   return space;
 }
 double made_up_time(const KernelSpace& space, size_t i) {
-  const schedule::ProductConfig& c = space.configs[i];
+  const auto& c = std::get<schedule::ProductConfig>(space.configs[i]);
   return std::log2(space.cycles[i] / space.cycles[0]) + (c.block.rows % 2 == 1 ? 0.3 : 0) - (c.panel_bytes == 256 << 10 ? 0.1 : 0) -
          (c.block.vectors == 3 ? 0.2 : 0);
 }

@@ -7,7 +7,6 @@
 #include <regex>
 
 #include "base/error.h"
-#include "tune/runner/machine.h"
 
 namespace tilewright::tune {
 namespace {
@@ -385,10 +384,6 @@ void choose_best(const std::vector<Subject>& subjects, const Place& place, Datab
       break;
     }
   }
-}
-
-Place this_place(const Target& target, int threads, const BuildOptions& build) {
-  return {machine_fingerprint(describe_machine(), target, threads), find_compiler(target, build).version, space_version};
 }
 
 double gain_of(const std::vector<KernelResult>& kernels) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tune/measure.h"
+#include "tune/place.h"
 #include "tune/selection.h"
 
 /// Searches the spaces of a model's kernels until nothing better is expected, or the time is over.
@@ -63,9 +64,6 @@ std::vector<Trial> trials_for(const std::vector<Subject>& subjects, const Target
 
 /// Chooses from what is measured, without measuring: for results that came from elsewhere.
 void choose_best(const std::vector<Subject>& subjects, const Place& place, Database& database);
-
-/// This machine, compiler and number of threads.
-Place this_place(const Target& target, int threads, const BuildOptions& build);
 
 /// Time in the kernels that their choices save, as a share of the defaults' time.
 double gain_of(const std::vector<KernelResult>& kernels);

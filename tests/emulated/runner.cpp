@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -10,6 +11,7 @@
 #include "families.h"
 #include "pattern/interpreter.h"
 #include "rounding.h"
+#include "target/kernel_space.h"
 #include "target/testing/run_blocks.h"
 
 namespace tilewright::emulated {
@@ -73,7 +75,11 @@ schedule::Block schedule_for(const Subject& subject, const Target& target) {
   if (!subject.fused) options = {false, false, false, false, false};
   options.row_bytes = target.shared_bytes;
   schedule::Block block = schedule::schedule(subject.program, {symbols.begin(), symbols.end()}, options);
-  plan_kernels(block, target);
+  // Another configuration a subject.
+  plan_kernels(block, target, {.choose = [&](const schedule::Block& whole, const schedule::Kernel& kernel) -> std::optional<schedule::KernelConfig> {
+                 const std::optional<KernelSpace> space = kernel_space(whole, kernel, target, {});
+                 return space ? std::optional(space->configs[std::hash<std::string>{}(subject.name) % space->configs.size()]) : std::nullopt;
+               }});
   return block;
 }
 

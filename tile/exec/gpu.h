@@ -116,7 +116,7 @@ inline void check(TILE_GPU(Error_t) failure, const char* what) {
 }
 
 template <class Kernel>
-__global__ void __launch_bounds__(256) entry(const Kernel kernel) {
+__global__ void __launch_bounds__(most_threads<Kernel>) entry(const Kernel kernel) {
   GpuThread thread;
   kernel(thread);
 }
@@ -127,6 +127,10 @@ __global__ void __launch_bounds__(256) entry(const Kernel kernel) {
 template <class Kernel>
 void launch(const Kernel& kernel, const Launch& l, const Args& a) {
   if (l.blocks <= 0) return;
+  if (l.shared_bytes > plain_shared_bytes)
+    detail::check(
+        TILE_GPU(FuncSetAttribute)(reinterpret_cast<const void*>(&detail::entry<Kernel>), TILE_GPU(FuncAttributeMaxDynamicSharedMemorySize), l.shared_bytes),
+        "cannot give a kernel's blocks the shared memory that they need");
   detail::entry<<<static_cast<unsigned>(l.blocks), static_cast<unsigned>(l.threads), static_cast<unsigned>(l.shared_bytes),
                   static_cast<TILE_GPU(Stream_t)>(a.queue)>>>(kernel);
   detail::check(TILE_GPU(GetLastError)(), "cannot start a kernel");

@@ -29,12 +29,20 @@
 // In the emulator they check every access; on a GPU they are T*. Elements of shared memory are read and written whole:
 // `const T x = shared[i];` (not `auto`), `shared[i] = x;`, `shared[i] += x;`.
 //
-// launch(kernel, Launch{blocks, threads, shared_bytes}, args) starts a grid.
+// launch(kernel, Launch{blocks, threads, shared_bytes}, args) starts a grid. A kernel whose blocks may have more than 256 threads, or never have so
+// many, says so: `static constexpr int most_threads`.
 
 #include <type_traits>
 
 #include "tile/exec/args.h"
 #include "tile/types.h"
+
+/// Before a loop over what a thread holds in registers, which have no addresses.
+#if defined(__CUDACC__) || defined(__HIPCC__)
+#define TILE_UNROLL_REGISTERS _Pragma("unroll")
+#else
+#define TILE_UNROLL_REGISTERS
+#endif
 
 namespace tile::simt {
 
@@ -44,6 +52,16 @@ struct Launch {
   int threads = 256;     ///< of one block
   int shared_bytes = 0;  ///< of one block
 };
+
+/// Shared memory that a block of any machine gets without being asked.
+constexpr int plain_shared_bytes = 48 << 10;
+
+/// Threads that a block of the kernel has at most: compilers give each so many registers.
+template <class Kernel>
+constexpr int most_threads = 256;
+template <class Kernel>
+requires requires { Kernel::most_threads; }
+constexpr int most_threads<Kernel> = Kernel::most_threads;
 
 /// What a kernel is called with, copied to its threads: a kernel's struct begins with it.
 template <int tensors, int sizes>

@@ -1,7 +1,7 @@
 #pragma once
 
-// Matrix products by the matrix instructions of a warp. A block of 256 threads computes 128 × 128 results from tiles of both factors in
-// shared memory; while one pair of tiles is multiplied, the next two are on their way.
+// Matrix products by the matrix instructions of a warp. A block computes a tile of the result from tiles of both factors in shared memory;
+// while one pair of tiles is multiplied, the next ones are on their way.
 
 #include "tile/atoms/mfma.h"
 #include "tile/atoms/mma.h"
@@ -31,33 +31,53 @@ TILE_DEVICE Rows<F> rows(F row) {
   return {row};
 }
 
-/// Left, Right: elements of the factors; Atom: what multiplies them.
-template <class Left, class Right, class Atom>
-struct MatrixTiles {
-  using Sum = typename Atom::Sum;
-  static constexpr int tile = 128, threads = 256, warps_m = 2, warps_n = threads / Atom::warp_size / warps_m;
-  static constexpr int atoms_m = tile / warps_m / Atom::m, atoms_n = tile / warps_n / Atom::n;
-  /// Words of a row in a tile. Pairs of tiles in shared memory: three fill the 48 KiB that every block may have.
-  static constexpr int row_words = 16, depth = row_words * Atom::per_word, stages = 3;
-  static constexpr int tile_bytes = tile * row_words * 4, shared_bytes = 2 * stages * tile_bytes;
+/// How MatrixTiles cuts a product: a type with these constants.
+struct MatrixTiling {
+  static constexpr int m = 128, n = 128;          ///< results of a block
+  static constexpr int warps_m = 2, warps_n = 4;  ///< of a block
+  static constexpr int depth = 32;                ///< elements of the sum in a stage
+  static constexpr int stages = 3;                ///< pairs of tiles in shared memory: one is multiplied while the others are on their way
+  static constexpr int group = 1;                 ///< see TileOrder
+};
 
-  /// Where a word of a tile lies: the four 16-byte pieces of a row change places from every other row to the next, so that the same piece of eight
-  /// rows, which a matrix load reads at once, is in all 32 banks.
-  static constexpr TILE_INLINE int place(int row, int word) { return row * row_words + (word ^ row / 2 % 4 * 4); }
+/// Left, Right: elements of the factors; Atom: what multiplies them.
+template <class Left, class Right, class Atom, class Tiling>
+struct MatrixTiles : TileOrder<Tiling::m, Tiling::n, Tiling::group> {
+  using Sum = typename Atom::Sum;
+  using Order = TileOrder<Tiling::m, Tiling::n, Tiling::group>;
+  static constexpr int tile_m = Tiling::m, tile_n = Tiling::n, warps_m = Tiling::warps_m, warps_n = Tiling::warps_n, depth = Tiling::depth,
+                       stages = Tiling::stages;
+  static constexpr int threads = warps_m * warps_n * Atom::warp_size;
+  static_assert(warps_m >= 1 && warps_n >= 1 && threads <= 1024, "a block has a warp or more, and 1024 threads at most");
+  static_assert(tile_m % (warps_m * Atom::m) == 0 && tile_n % (warps_n * Atom::n * Atom::b_at_once) == 0, "each warp has whole atoms of the tile");
+  static constexpr int atoms_m = tile_m / warps_m / Atom::m, atoms_n = tile_n / warps_n / Atom::n;
+  /// Words of a row in a tile.
+  static constexpr int row_words = depth / Atom::per_word;
+  static_assert(depth % Atom::per_word == 0 && (row_words == 8 || row_words == 16 || row_words == 32) && row_words % Atom::words == 0,
+                "a row of a tile has 32, 64 or 128 bytes");
+  static_assert(stages >= 2, "a pair of tiles is on its way while another is multiplied");
+  static constexpr int left_bytes = tile_m * row_words * 4, right_bytes = tile_n * row_words * 4, stage_bytes = left_bytes + right_bytes;
+  static constexpr int shared_bytes = stages * stage_bytes;
+
+  /// Where a word of a tile lies: the 16-byte pieces of a row change places from one 128 bytes of rows to the next, so that the same piece of eight rows,
+  /// which a matrix load reads at once, is in all 32 banks.
+  static constexpr TILE_INLINE int place(int row, int word) {
+    constexpr int pieces = row_words / 4, rows_of_line = 32 / row_words;
+    return row * row_words + (word ^ row / rows_of_line % pieces * 4);
+  }
 
   /// `store(batch, m, n, sum)` gets every result once.
   template <class Exec, class LeftFactor, class RightFactor, class Store>
   static TILE_DEVICE void run(Exec& ex, const Extents& e, const LeftFactor& left, const RightFactor& right, const Store& store) {
-    const i64 columns = (e.n + tile - 1) / tile, rows = (e.m + tile - 1) / tile;
-    const i64 batch = ex.block() / (rows * columns), m0 = ex.block() / columns % rows * tile, n0 = ex.block() % columns * tile;
-    const int warp_m = ex.warp() / warps_n * (tile / warps_m), warp_n = ex.warp() % warps_n * (tile / warps_n);
+    const auto at = Order::place(e, ex.block());
+    const int warp_m = ex.warp() / warps_n * (tile_m / warps_m), warp_n = ex.warp() % warps_n * (tile_n / warps_n);
     typename Atom::C sums[atoms_m][atoms_n] = {};
     const i64 steps = (e.k + depth - 1) / depth;
     const auto begin = [&](i64 step) {
-      const int stage = static_cast<int>(step % stages) * 2 * tile_bytes;
+      const int stage = static_cast<int>(step % stages) * stage_bytes;
       if (step < steps) {
-        fetch<Left>(ex, left, stage, batch, m0, e.m, step * depth, e.k);
-        fetch<Right>(ex, right, stage + tile_bytes, batch, n0, e.n, step * depth, e.k);
+        fetch<Left, tile_m>(ex, left, stage, at.batch, at.m, e.m, step * depth, e.k);
+        fetch<Right, tile_n>(ex, right, stage + left_bytes, at.batch, at.n, e.n, step * depth, e.k);
       }
       ex.commit_copies();
     };
@@ -66,37 +86,46 @@ struct MatrixTiles {
       ex.template wait_copies<stages - 2>();
       ex.sync();  // this pair is there for all, and all are done with the one that the next copies write over
       begin(step + stages - 1);
-      const int stage = static_cast<int>(step % stages) * 2 * tile_bytes;
-      multiply(ex, sums, ex.template shared<const uint32_t>(stage, tile * row_words), warp_m,
-               ex.template shared<const uint32_t>(stage + tile_bytes, tile * row_words), warp_n);
+      const int stage = static_cast<int>(step % stages) * stage_bytes;
+      multiply(ex, sums, ex.template shared<const uint32_t>(stage, tile_m * row_words), warp_m,
+               ex.template shared<const uint32_t>(stage + left_bytes, tile_n * row_words), warp_n);
     }
     ex.template wait_copies<0>();
-    for (int i = 0; i < atoms_m; ++i)
-      for (int j = 0; j < atoms_n; ++j)
+    TILE_UNROLL_REGISTERS
+    for (int i = 0; i < atoms_m; ++i) {
+      TILE_UNROLL_REGISTERS
+      for (int j = 0; j < atoms_n; ++j) {
+        TILE_UNROLL_REGISTERS
         for (int c = 0; c < 4; ++c) {
-          const i64 m = m0 + warp_m + i * Atom::m + Atom::c_row(ex.lane(), c), n = n0 + warp_n + j * Atom::n + Atom::c_column(ex.lane(), c);
-          if (m < e.m && n < e.n) store(batch, m, n, sums[i][j].value[c]);
+          const i64 m = at.m + warp_m + i * Atom::m + Atom::c_row(ex.lane(), c), n = at.n + warp_n + j * Atom::n + Atom::c_column(ex.lane(), c);
+          if (m < e.m && n < e.n) store(at.batch, m, n, sums[i][j].value[c]);
         }
+      }
+    }
   }
 
  private:
-  static_assert(atoms_n % Atom::b_at_once == 0);
-
   /// The warp's part of a pair of tiles.
   template <class Exec, class Words>
   static TILE_DEVICE void multiply(Exec& ex, typename Atom::C (&sums)[atoms_m][atoms_n], const Words& a_words, int warp_m, const Words& b_words, int warp_n) {
+    TILE_UNROLL_REGISTERS
     for (int at = 0; at < row_words; at += Atom::words) {
       typename Atom::A a[atoms_m];
       typename Atom::B b[atoms_n];
+      TILE_UNROLL_REGISTERS
       for (int i = 0; i < atoms_m; ++i) Atom::load_a(ex, a[i], [&](int row, int word) { return a_words + place(warp_m + i * Atom::m + row, at + word); });
+      TILE_UNROLL_REGISTERS
       for (int j = 0; j < atoms_n; j += Atom::b_at_once)
         Atom::load_b(ex, b + j, [&](int row, int word) { return b_words + place(warp_n + j * Atom::n + row, at + word); });
-      for (int i = 0; i < atoms_m; ++i)
+      TILE_UNROLL_REGISTERS
+      for (int i = 0; i < atoms_m; ++i) {
+        TILE_UNROLL_REGISTERS
         for (int j = 0; j < atoms_n; ++j) Atom::run(ex, sums[i][j], a[i], b[j]);
+      }
     }
   }
 
-  template <class T, class Exec, bool along_k, class F>
+  template <class T, int tile, class Exec, bool along_k, class F>
   static TILE_DEVICE void fetch(Exec& ex, const Elements<along_k, F>& from, int byte, i64 batch, i64 i0, i64 count, i64 k0, i64 k_count) {
     const auto to = ex.template shared<T>(byte, tile * depth);
     for (int at = ex.thread(); at < tile * depth; at += threads) {
@@ -105,7 +134,7 @@ struct MatrixTiles {
     }
   }
 
-  template <class T, class Exec, class F>
+  template <class T, int tile, class Exec, class F>
   static TILE_DEVICE void fetch(Exec& ex, const Rows<F>& from, int byte, i64 batch, i64 i0, i64 count, i64 k0, i64 k_count) {
     constexpr int chunk = 16 / static_cast<int>(sizeof(T)), row_chunks = depth / chunk;
     const auto words = ex.template shared<uint32_t>(byte, tile * row_words);
@@ -121,9 +150,9 @@ struct MatrixTiles {
   }
 };
 
-template <class Left, class Right = Left>
-using MmaTiles = MatrixTiles<Left, Right, Mma<Left, Right>>;
-template <class Element>
-using MfmaTiles = MatrixTiles<Element, Element, Mfma<Element>>;
+template <class Left, class Right = Left, class Tiling = MatrixTiling>
+using MmaTiles = MatrixTiles<Left, Right, Mma<Left, Right>, Tiling>;
+template <class Element, class Tiling = MatrixTiling>
+using MfmaTiles = MatrixTiles<Element, Element, Mfma<Element>, Tiling>;
 
 }  // namespace tile::simt

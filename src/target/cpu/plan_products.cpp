@@ -65,21 +65,18 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
   if (!nest || kernel.stages.size() > 1) return;
   const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
   if (!product) return;
-  std::optional<schedule::ProductConfig> config = options.choose ? options.choose(block, kernel) : std::nullopt;
-  if (!config || !can_compute(*product, *config, target) || (!options.winograd && config->method == schedule::ProductConfig::Method::winograd))
-    config = choose_method(*product, target, options.winograd);
-  pack(block, kernel, *nest, *product, *config, target);
+  const std::optional<schedule::KernelConfig> chosen = options.choose ? options.choose(block, kernel) : std::nullopt;
+  const auto* config = chosen ? std::get_if<schedule::ProductConfig>(&*chosen) : nullptr;
+  const bool usable = config && can_compute(*product, *config, target) && (options.winograd || config->method != schedule::ProductConfig::Method::winograd);
+  pack(block, kernel, *nest, *product, usable ? *config : choose_method(*product, target, options.winograd), target);
 }
 
 }  // namespace
 
 void plan_products(schedule::Block& block, const Target& target, const PlanOptions& options) {
-  for (schedule::Kernel& kernel : block.kernels) plan(block, kernel, target, options);
-  for (schedule::Step& step : block.steps) {
-    if (auto* call = std::get_if<schedule::CallIf>(&step))
-      for (const auto& branch : {call->then_block, call->else_block}) plan_products(*branch, target, options);
-    if (auto* call = std::get_if<schedule::CallLoop>(&step)) plan_products(*call->body, target, options);
-  }
+  schedule::for_each_block(block, [&](schedule::Block& one) {
+    for (schedule::Kernel& kernel : one.kernels) plan(one, kernel, target, options);
+  });
 }
 
 }  // namespace tilewright::cpu

@@ -153,19 +153,6 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
   return all;
 }
 
-/// The expression DAG, accesses' types and stores, without sizes.
-std::string epilogue_text(const pattern::Nest& nest, const pattern::Program& program) {
-  std::string text;
-  for (const pattern::ExprNode& node : nest.nodes) {
-    text += fmt::format("{}:{}(", static_cast<int>(node.op), tilewright::name(node.dtype));
-    for (const pattern::ExprId arg : node.args) text += fmt::format("{},", arg);
-    text += ")";
-  }
-  for (const pattern::Access& access : nest.accesses) text += fmt::format("|{}", tilewright::name(program.tensor(access.tensor).type.dtype));
-  for (const pattern::Store& store : nest.outputs) text += fmt::format(">{}", tilewright::name(program.tensor(store.tensor).type.dtype));
-  return text;
-}
-
 std::string signature_of(const RowsProduct& product, const pattern::Nest& nest, const pattern::Program& program) {
   std::string text = product.depthwise ? "depthwise" : product.matrix ? "matrix" : "windows";
   if (product.windows) {

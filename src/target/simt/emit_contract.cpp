@@ -1,43 +1,40 @@
 // Matrix products: the factors as functions of their indices, what follows the sum as another, and one call of the library.
 
-#include <cmath>
-
 #include "base/error.h"
 #include "target/simt/kernel_emitters.h"
-#include "target/source/contract_shape.h"
+#include "target/simt/tile_product.h"
 
 namespace tilewright::simt {
 namespace {
 
-/// A product with fewer rows or columns wastes most of a tile.
-constexpr int64_t least_extent = 8;
+using schedule::TileConfig;
+using Unit = TileConfig::Unit;
 
 class ContractEmitter {
  public:
-  ContractEmitter(const KernelText& kernel, const pattern::Nest& nest, ContractShape shape) : kernel_(kernel), source_(nest), shape_(std::move(shape)) {}
+  ContractEmitter(const KernelText& kernel, const pattern::Nest& nest, const TileProduct& product, const TileConfig& config)
+      : kernel_(kernel), source_(nest), shape_(product.shape), config_(config) {}
 
   void emit(Function& function) {
     Writer out(Function::body_depth);
-    out.line(fmt::format("const tile::simt::Extents extents{{.batch = {}, .m = {}, .n = {}, .k = {}}};", text(shape_.batch.extent()), text(shape_.m.extent()),
-                         text(shape_.n.extent()), text(shape_.k.extent())));
-    const bool by_matrix = fits_matrix_unit();
-    const std::string tiles = by_matrix ? matrix_tiles() : fmt::format("tile::simt::FmaTiles<{}>", value_type(shape_.sum));
-    if (by_matrix) {
-      elements("left", shape_.left, shape_.m, "m", out);
-      elements("right", shape_.right, shape_.n, "n", out);
-    } else {
-      values("left", shape_.left, shape_.m, "m", out);
-      values("right", shape_.right, shape_.n, "n", out);
+    const std::string extents = fmt::format("tile::simt::Extents{{.batch = {}, .m = {}, .n = {}, .k = {}}}", text(shape_.batch.extent()),
+                                            text(shape_.m.extent()), text(shape_.n.extent()), text(shape_.k.extent()));
+    switch (config_.unit) {
+      case Unit::fma:
+        values("left", shape_.left, shape_.m, "m", out);
+        values("right", shape_.right, shape_.n, "n", out);
+        store(out);
+        out.line(fmt::format("Tiles::template run<{}, {}>(ex, {}, left, right, store);", runs_along(shape_.left, shape_.k), runs_along(shape_.right, shape_.k),
+                             extents));
+        break;
+      case Unit::mma:
+        elements("left", shape_.left, shape_.m, "m", out);
+        elements("right", shape_.right, shape_.n, "n", out);
+        store(out);
+        out.line(fmt::format("Tiles::run(ex, {}, left, right, store);", extents));
+        break;
     }
-    store(out);
-    if (by_matrix)
-      out.line(tiles + "::run(ex, extents, left, right, store);");
-    else
-      out.line(fmt::format("{}::template run<{}, {}>(ex, extents, left, right, store);", tiles, runs_along(shape_.left, shape_.k),
-                           runs_along(shape_.right, shape_.k)));
-    const auto covering = [&](const LoopGroup& group) { return fmt::format("(({}) + {}::tile - 1) / {}::tile", text(group.extent()), tiles, tiles); };
-    function.launch(out, {fmt::format("({}) * ({}) * ({})", text(shape_.batch.extent()), covering(shape_.m), covering(shape_.n)), tiles + "::threads",
-                          tiles + "::shared_bytes"});
+    function.launch_tiles(out, tiling(), tiles(), extents);
   }
 
  private:
@@ -45,29 +42,24 @@ class ContractEmitter {
   const Address& address(const Factor& factor) const { return shape_.nest.loads[static_cast<size_t>(factor.access)]; }
   std::string stored_type(const Factor& factor) const { return storage_type(address(factor).dtype); }
 
-  /// Elements that lanes of a matrix instruction can take as they lie in memory.
-  bool as_stored(const Factor& factor) const {
-    if (!factor.direct || factor.zero >= 0 || factor.access < 0) return false;
-    if (address(factor).guards.empty()) return true;
-    const ExprNode& fill = shape_.nest.nodes[static_cast<size_t>(address(factor).fill)];
-    return fill.op == ExprOp::constant && fill.real == 0 && fill.integer == 0 && !std::signbit(fill.real);
+  /// The constants of Tiling, as the kernels of tile/kernels read them.
+  std::string tiling() const {
+    const TileConfig& c = config_;
+    const bool fma = c.unit == Unit::fma;
+    const schedule::Pair& parts = fma ? c.each : c.warps;
+    return fmt::format("static constexpr int m = {}, n = {}, {}_m = {}, {}_n = {}, depth = {}, stages = {}, group = {};", c.tile.m, c.tile.n,
+                       fma ? "each" : "warps", parts.m, fma ? "each" : "warps", parts.n, c.depth, c.stages, c.group);
   }
 
-  std::string matrix_tiles() const {
-    if (kernel_.target.matrix == Target::Matrix::mfma) return fmt::format("tile::simt::MfmaTiles<{}>", stored_type(shape_.left));
-    return fmt::format("tile::simt::MmaTiles<{}, {}>", stored_type(shape_.left), stored_type(shape_.right));
-  }
-
-  bool fits_matrix_unit() const {
-    constexpr int64_t least = 16;
-    for (const LoopGroup* group : {&shape_.m, &shape_.n, &shape_.k})
-      if (group->extent().as_constant().value_or(least) < least) return false;
-    if (kernel_.target.matrix == Target::Matrix::none || !as_stored(shape_.left) || !as_stored(shape_.right)) return false;
-    const DType left = address(shape_.left).dtype, right = address(shape_.right).dtype;
-    const auto is_byte = [](DType dtype) { return dtype == DType::i8 || dtype == DType::u8; };
-    if (is_byte(left) && is_byte(right))
-      return shape_.sum == DType::i32 && (kernel_.target.matrix == Target::Matrix::mma || (left == DType::i8 && right == left));
-    return left == right && (left == DType::f16 || left == DType::bf16) && shape_.sum == DType::f32;
+  /// The kernel of tile/kernels, over Tiling.
+  std::string tiles() const {
+    switch (config_.unit) {
+      case Unit::fma: return fmt::format("tile::simt::FmaTiles<{}, Tiling>", value_type(shape_.sum));
+      case Unit::mma:
+        if (kernel_.target.matrix == Target::Matrix::mfma) return fmt::format("tile::simt::MfmaTiles<{}, Tiling>", stored_type(shape_.left));
+        return fmt::format("tile::simt::MmaTiles<{}, {}, Tiling>", stored_type(shape_.left), stored_type(shape_.right));
+    }
+    fail(ErrorKind::internal, "internal error: a unit has no tiles");
   }
 
   /// Whether neighbouring indices of `group` are neighbours in memory: then neighbouring threads read those.
@@ -84,7 +76,7 @@ class ContractEmitter {
 
   /// The factor's elements as they lie in memory: asynchronous copies of rows where those lie evenly, else one by one.
   void elements(const std::string& side, const Factor& factor, const LoopGroup& outer, const std::string& joint, Writer& out) {
-    const std::optional<DenseShape> dense = whole_rows(factor, outer);
+    const std::optional<DenseShape> dense = kernel_.aligned(address(factor).tensor) ? whole_rows(shape_, factor, outer) : std::nullopt;
     if (dense)
       out.open(fmt::format("const auto {} = tile::simt::rows([&](i64 batch, i64 {})", side, joint));
     else
@@ -102,22 +94,6 @@ class ContractEmitter {
       out.line(fmt::format("return {};", body.element_or_zero(static_cast<size_t>(factor.access))));
     }
     out.close(");");
-  }
-
-  /// The factor as rows of whole 16-byte pieces that begin at multiples of 16 bytes, if it is that for all sizes.
-  std::optional<DenseShape> whole_rows(const Factor& factor, const LoopGroup& outer) const {
-    const std::optional<DenseShape> dense = find_dense(shape_, factor, outer);
-    if (!dense || !(dense->k_stride == Dim(1)) || !kernel_.aligned(address(factor).tensor)) return std::nullopt;
-    const int64_t piece = 16 / static_cast<int64_t>(size_of(address(factor).dtype));
-    const auto whole = [&](const Dim& e) { return e.as_constant() && e.constant() % piece == 0; };
-    if (!whole(shape_.k.extent()) || !whole(dense->outer_stride)) return std::nullopt;
-    Dim rest = dense->start;
-    for (const Loop& loop : shape_.batch.loops) {
-      const auto affine = schedule::affine_in(rest, loop.symbol);
-      if (!affine || !whole(affine->slope)) return std::nullopt;
-      rest = affine->at_zero;
-    }
-    return whole(rest) ? dense : std::nullopt;
   }
 
   void values(const std::string& side, const Factor& factor, const LoopGroup& outer, const std::string& joint, Writer& out) {
@@ -150,17 +126,17 @@ class ContractEmitter {
 
   const KernelText& kernel_;
   const pattern::Nest& source_;
-  ContractShape shape_;
+  const ContractShape& shape_;
+  const TileConfig& config_;
 };
 
 }  // namespace
 
 bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Function& function) {
-  std::optional<ContractShape> shape = find_contract(nest, kernel.program());
-  if (!shape) return false;
-  for (const LoopGroup* group : {&shape->m, &shape->n})
-    if (group->extent().as_constant().value_or(least_extent) < least_extent) return false;
-  ContractEmitter(kernel, nest, std::move(*shape)).emit(function);
+  const std::optional<TileProduct> product = find_tile_product(nest, kernel.program(), kernel.target);
+  if (!product) return false;
+  const TileConfig config = kernel.kernel.tiles ? *kernel.kernel.tiles : choose_tiles(*product, kernel.target);
+  ContractEmitter(kernel, nest, *product, config).emit(function);
   return true;
 }
 

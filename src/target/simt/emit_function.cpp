@@ -22,21 +22,37 @@ void Function::declare_views(Writer& out) const {
   }
 }
 
-void Function::launch(const Writer& body, const Launch& launch, const std::string& when) {
-  const std::string name = fmt::format("{}_threads{}", kernel_.kernel.name, count_ == 0 ? "" : std::to_string(count_));
+std::string Function::add_struct(const Writer& body, const std::vector<std::string>& declarations) {
+  std::string name = fmt::format("{}_threads{}", kernel_.kernel.name, count_ == 0 ? "" : std::to_string(count_));
   ++count_;
   const std::string base = fmt::format("tile::simt::Arguments<{}, {}>", kernel_.kernel.tensors.size(), kernel_.kernel.sizes.size());
   Writer out;
   out.open(fmt::format("struct {} : {}", name, base));
   out.line(fmt::format("using {}::Arguments;", base));
+  for (const std::string& declaration : declarations) out.line(declaration);
   out.line("template <class Exec>");
   out.open("TILE_DEVICE void operator()(Exec& ex) const");
   declare_views(out);
   structs_ += out.text() + body.text() + "  }\n};\n";
+  return name;
+}
+
+void Function::launch(const Writer& body, const Launch& launch, const std::string& when) {
+  const std::string name = add_struct(body, {});
   Writer host(when.empty() ? 1 : 2);
   host.line(fmt::format("tile::simt::launch({}(a), {{.blocks = {}, .threads = {}, .shared_bytes = {}}}, a);", name, launch.blocks, launch.threads,
                         launch.shared_bytes));
   host_ += when.empty() ? host.text() : fmt::format("  if ({}) {{\n{}  }}\n", when, host.text());
+}
+
+void Function::launch_tiles(const Writer& body, const std::string& tiling, const std::string& tiles, const std::string& extents) {
+  const std::string name = add_struct(
+      body, {"struct Tiling {", "  " + tiling, "};", fmt::format("using Tiles = {};", tiles), "static constexpr int most_threads = Tiles::threads;"});
+  Writer host(1);
+  host.line(fmt::format("using Tiles = {}::Tiles;", name));
+  host.line(fmt::format("tile::simt::launch({}(a), {{.blocks = Tiles::blocks({}), .threads = Tiles::threads, .shared_bytes = Tiles::shared_bytes}}, a);", name,
+                        extents));
+  host_ += host.text();
 }
 
 std::string Function::text() const {

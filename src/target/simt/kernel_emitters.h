@@ -3,6 +3,8 @@
 #include <span>
 #include <string_view>
 
+#include "target/emit_kernel.h"
+#include "target/kernel_space.h"
 #include "target/source/kernel_text.h"
 #include "target/source/nest_body.h"
 
@@ -10,6 +12,13 @@
 namespace tilewright::simt {
 
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
+
+/// Chooses how products are cut into tiles, in the blocks of branches and loops, too.
+void plan_products(schedule::Block& block, const Target& target, const PlanOptions& options);
+
+/// What can be chosen for a product; `form` and `cold` are left open.
+std::optional<KernelSpace> tile_space(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options);
+std::vector<float> tile_features(const KernelSpace& space, const schedule::TileConfig& config, const Target& target);
 
 /// The C++ function that runs the kernel's stages: a struct that every thread of a grid runs, and its launch.
 std::string emit_function(const KernelText& text);
@@ -26,6 +35,9 @@ class Function {
   };
   /// `body`: what a thread does; the tensors and sizes are declared before it. `when`: a condition on the arguments, or "".
   void launch(const Writer& body, const Launch& launch, const std::string& when = "");
+  /// The same for a kernel of tile/kernels that `body` calls as Tiles: `tiles` is the type, which says how many threads and how much shared memory a block
+  /// has, and how many blocks a product of these extents; `tiling`: what Tiling, which it may mention, declares.
+  void launch_tiles(const Writer& body, const std::string& tiling, const std::string& tiles, const std::string& extents);
   /// Lines that run on the host between launches.
   void on_host(const Writer& lines) { host_ += lines.text(); }
   std::string text() const;
@@ -34,6 +46,8 @@ class Function {
 
  private:
   void declare_views(Writer& out) const;
+  /// The next kernel, with `declarations` in its struct; returns what the struct is called.
+  std::string add_struct(const Writer& body, const std::vector<std::string>& declarations);
 
   const KernelText& kernel_;
   std::string structs_, host_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "target/source/cpp_text.h"
 
 namespace tilewright::source {
@@ -293,6 +294,18 @@ std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor
     if (!known) return std::nullopt;
   }
   return windows;
+}
+
+std::string epilogue_text(const pattern::Nest& nest, const pattern::Program& program) {
+  std::string text;
+  for (const pattern::ExprNode& node : nest.nodes) {
+    text += fmt::format("{}:{}(", static_cast<int>(node.op), tilewright::name(node.dtype));
+    for (const pattern::ExprId arg : node.args) text += fmt::format("{},", arg);
+    text += ")";
+  }
+  for (const pattern::Access& access : nest.accesses) text += fmt::format("|{}", tilewright::name(program.tensor(access.tensor).type.dtype));
+  for (const pattern::Store& store : nest.outputs) text += fmt::format(">{}", tilewright::name(program.tensor(store.tensor).type.dtype));
+  return text;
 }
 
 }  // namespace tilewright::source

@@ -43,6 +43,9 @@ struct DenseShape {
 };
 std::optional<DenseShape> find_dense(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);
 
+/// The expression DAG, accesses' types and stores, without sizes.
+std::string epilogue_text(const pattern::Nest& nest, const pattern::Program& program);
+
 /// Whether the guard says no more than 0 <= coordinate < extent.
 bool is_inside(const Guard& guard, const Dim& coordinate, const Dim& extent, const std::vector<Loop>& loops);
 /// Whether what the access gives outside its tensor adds nothing to the product: zero, or the zero point.

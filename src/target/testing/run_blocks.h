@@ -20,8 +20,9 @@ namespace tilewright::testing {
 
 class CompiledBlocks {
  public:
-  /// Kernel k of block b becomes `b<b>_k<k>`.
-  explicit CompiledBlocks(std::vector<schedule::Block> blocks, const std::string& target_name = "native") : blocks_(std::move(blocks)) {
+  /// Kernel k of block b becomes `b<b>_k<k>`. `optimisation`: of many kernels that run once, most of the time is the compiler's.
+  explicit CompiledBlocks(std::vector<schedule::Block> blocks, const std::string& target_name = "native", const std::string& optimisation = "-O2")
+      : blocks_(std::move(blocks)) {
     const Target& target = find_target(target_name);
     std::string text = kernel_includes(target) + "namespace kernels {\n", entries;
     for (size_t b = 0; b < blocks_.size(); ++b)
@@ -39,8 +40,8 @@ class CompiledBlocks {
     const std::filesystem::path source = folder / "kernels.cpp", library = folder / "kernels.so";
     write_file(source, text);
     std::vector<std::string> command = {
-        "g++",     "-std=c++20", "-O2", "-ftree-vectorize",    "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-        "-shared", "-fPIC",      "-w",  "-I" TILEWRIGHT_SOURCE};
+        "g++",     "-std=c++20", optimisation, "-ftree-vectorize",    "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+        "-shared", "-fPIC",      "-w",         "-I" TILEWRIGHT_SOURCE};
     command.insert(command.end(), target.compile_flags.begin(), target.compile_flags.end());
     command.insert(command.end(), {"-o", library.string(), source.string()});
     command.insert(command.end(), target.link_flags.begin(), target.link_flags.end());

@@ -2,6 +2,7 @@
 // where there is no compiler of models.
 //
 // A job is lines of words:
+//   device NAME                cuda, hip or cpu: what the machine is called by
 //   threads N
 //   seconds S                  to spend on a group, at most
 //   group FIRST COUNT          models of the library that compute the same kernel; the first is what others are compared with
@@ -48,6 +49,7 @@ struct Group {
 };
 
 struct Job {
+  std::string device;
   int threads = 1;
   double seconds = 1;
   std::vector<Group> groups;
@@ -61,6 +63,7 @@ Job read_job(const char* path) {
     std::istringstream words(line);
     std::string kind;
     words >> kind;
+    if (kind == "device") words >> job.device;
     if (kind == "threads") words >> job.threads;
     if (kind == "seconds") words >> job.seconds;
     if (kind == "group") {
@@ -336,7 +339,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   const Job job = read_job(argv[2]);
-  std::printf("machine %s\n", tilewright::tune::describe_machine().c_str());
+  std::printf("machine %s\n", tilewright::tune::describe_machine(job.device).c_str());
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   for (const Group& group : job.groups) {
     alarm(static_cast<unsigned>(60 + 20 * job.seconds));

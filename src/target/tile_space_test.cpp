@@ -1,0 +1,160 @@
+#include <gmock/gmock.h>
+
+#include <set>
+
+#include "base/error.h"
+#include "pattern/interpreter.h"
+#include "target/emit_kernel.h"
+#include "target/kernel_space.h"
+#include "target/testing/layers.h"
+#include "target/testing/run_blocks.h"
+
+namespace tilewright {
+namespace {
+
+using schedule::TileConfig;
+using testing::Layer;
+
+/// Layers of ResNet-50, BERT-base, GPT-2, Llama and ViT-B/16 as GPUs run them: batches, half precision.
+std::vector<Layer> real_layers(DType dtype) {
+  std::vector<Layer> layers = {{"ResNet first", 8, 3, 64, 224, 7, 2},     {"ResNet 3x3, 56", 8, 64, 64, 56, 3},     {"ResNet 3x3, 14", 32, 256, 256, 14, 3},
+                               {"ResNet 1x1 in", 6272, 1024, 256, 0},     {"ResNet classifier", 32, 2048, 1000, 0}, {"BERT projection", 4096, 768, 768, 0},
+                               {"BERT feed forward", 4096, 768, 3072, 0}, {"GPT-2 token", 16, 768, 2304, 0},        {"Llama feed back", 2048, 11008, 4096, 0},
+                               {"ViT patches", 1576, 768, 768, 0},        {"square", 8192, 4096, 8192, 0}};
+  for (Layer& layer : layers) layer.dtype = dtype;
+  return layers;
+}
+
+schedule::Block gpu_block(const Layer& layer) { return schedule::schedule(testing::program_of(layer), {}); }
+
+/// Of the block's only product.
+std::optional<KernelSpace> space_of(const schedule::Block& block, const char* target) {
+  for (const schedule::Kernel& kernel : block.kernels)
+    if (auto space = kernel_space(block, kernel, find_target(target), {})) return space;
+  return std::nullopt;
+}
+
+std::vector<TileConfig> configs_of(const Layer& layer, const char* target) {
+  const std::optional<KernelSpace> space = space_of(gpu_block(layer), target);
+  std::vector<TileConfig> configs;
+  for (const schedule::KernelConfig& config : space.value().configs) configs.push_back(std::get<TileConfig>(config));
+  return configs;
+}
+
+constexpr const char* gpu_targets[] = {"cuda:sm_80", "cuda:sm_90a", "hip:gfx90a"};
+
+TEST(TileSpace, RealLayersHaveTensToAFewHundredConfigurationsTheGuessFirst) {
+  for (const DType dtype : {DType::f16, DType::f32})
+    for (const Layer& layer : real_layers(dtype)) {
+      const schedule::Block block = gpu_block(layer);
+      for (const char* name : gpu_targets) {
+        const Target& target = find_target(name);
+        const auto space = space_of(block, name);
+        ASSERT_TRUE(space) << layer.name;
+        std::printf("%-18s %-4s %-12s %4zu configurations, %8.0f cycles by %s\n", layer.name.c_str(), dtype == DType::f16 ? "f16" : "f32", name,
+                    space->configs.size(), space->cycles[0], schedule::print(space->configs[0]).c_str());
+        EXPECT_GE(space->configs.size(), 10U) << layer.name << " " << name;
+        EXPECT_LE(space->configs.size(), 400U) << layer.name << " " << name;
+        ASSERT_EQ(space->configs.size(), space->cycles.size());
+        std::set<std::string> texts;
+        for (size_t i = 0; i < space->configs.size(); ++i) {
+          EXPECT_TRUE(texts.insert(schedule::print(space->configs[i])).second) << "listed twice: " << schedule::print(space->configs[i]);
+          EXPECT_EQ(schedule::parse_kernel_config(schedule::print(space->configs[i])), space->configs[i]);
+          EXPECT_GE(space->cycles[i] * 1.001, space->cycles[0]) << "the guess is the best estimate";
+          EXPECT_EQ(features(*space, i, target, 1).size(), feature_count);
+        }
+        schedule::Block planned = block;
+        plan_kernels(planned, target);
+        int decided = 0;
+        for (const schedule::Kernel& kernel : planned.kernels)
+          if (kernel.tiles && ++decided) {
+            EXPECT_EQ(schedule::decided(kernel), space->configs[0]) << "the default is what is compiled without a tuner";
+          }
+        EXPECT_EQ(decided, 1);
+      }
+    }
+}
+
+TEST(TileSpace, HalvesGoToMatrixInstructionsAndFloatsDoNot) {
+  for (const char* name : gpu_targets) {
+    for (const TileConfig& config : configs_of(real_layers(DType::f16)[5], name)) EXPECT_EQ(config.unit, TileConfig::Unit::mma) << schedule::print(config);
+    for (const TileConfig& config : configs_of(real_layers(DType::f32)[5], name)) EXPECT_EQ(config.unit, TileConfig::Unit::fma) << schedule::print(config);
+  }
+}
+
+TEST(TileSpace, BlocksFitTheMachineAndLargeOnesNeedMostOfIt) {
+  for (const char* name : gpu_targets) {
+    const Multiprocessors& has = find_target(name).multiprocessors;
+    int64_t most_shared = 0;
+    for (const TileConfig& c : configs_of(real_layers(DType::f16)[10], name)) {
+      const int64_t shared = int64_t{c.stages} * (c.tile.m + c.tile.n) * c.depth * 2;
+      EXPECT_LE(shared, has.block_shared_bytes) << schedule::print(c);
+      EXPECT_LT(c.tile.count() / (c.warps.count() * find_target(name).warp_size), has.thread_registers) << schedule::print(c);
+      most_shared = std::max(most_shared, shared);
+    }
+    EXPECT_GT(most_shared, 48 << 10) << name << ": more than every block may have";
+  }
+}
+
+TEST(TileSpace, FewResultsAreCutIntoSmallTiles) {
+  // 16 × 2304 results: large tiles would leave most multiprocessors without one.
+  EXPECT_LE(configs_of(real_layers(DType::f16)[7], "cuda:sm_80")[0].tile.count(), 64 * 64);
+  EXPECT_GE(configs_of(real_layers(DType::f16)[10], "cuda:sm_80")[0].tile.count(), 128 * 128);
+}
+
+TEST(TileSpace, AChoiceThatTheKernelCannotDoFallsBackToTheRules) {
+  const schedule::Block block = gpu_block({"rows", 64, 96, 128, 0, 1, 1, 1, DType::f32});
+  const Target& target = find_target("cuda:sm_80");
+  const auto expected = space_of(block, "cuda:sm_80")->configs[0];
+  for (const char* text : {"unit=mma tile=64x64 warps=2x2 depth=32 stages=3 group=1", "unit=fma tile=64x64 each=3x4 depth=16 stages=1 group=1",
+                           "unit=fma tile=256x256 each=8x8 depth=128 stages=2 group=1", "unit=fma tile=64x64 each=4x4 depth=16 stages=3 group=1",
+                           "method=rows block=14x2 panels=512K strips=512K"}) {
+    schedule::Block planned = block;
+    plan_kernels(planned, target, {.choose = [&](const auto&, const auto&) { return schedule::parse_kernel_config(text); }});
+    EXPECT_EQ(schedule::decided(planned.kernels.back()), expected) << text;
+  }
+}
+
+/// Configurations of the layer's product, `step` apart, compiled for the emulator of the target's kind of machine and run.
+void expect_right(const Layer& layer, const char* name, const char* emulator, size_t step) {
+  const schedule::Block block = gpu_block(layer);
+  const auto space = space_of(block, name);
+  ASSERT_TRUE(space) << layer.name;
+  std::vector<schedule::Block> blocks;
+  for (size_t i = 0; i < space->configs.size(); i += step) {
+    blocks.push_back(block);
+    plan_kernels(blocks.back(), find_target(emulator), {.choose = [&](const auto&, const auto&) { return space->configs[i]; }});
+    ASSERT_EQ(schedule::decided(blocks.back().kernels.back()), space->configs[i]);
+  }
+  std::printf("%-8s %-12s %4zu of %4zu configurations\n", layer.name.c_str(), name, blocks.size(), space->configs.size());
+  const size_t count = blocks.size();
+  const testing::CompiledBlocks compiled(std::move(blocks), emulator, "-O0");
+  std::vector<int64_t> dims = {layer.images, layer.channels};
+  if (layer.size > 0) dims.insert(dims.begin() + 1, 2, layer.size);
+  const std::vector<Tensor> inputs = {testing::random_floats(dims, 7, layer.dtype)};
+  const Tensor expected = pattern::interpret(testing::program_of(layer), inputs).at(0);
+  // Of halves: one step of the largest results, which the order of roundings may tip.
+  const double unit = layer.dtype == DType::f16 ? 0x1p-10 : 2e-5;
+  for (size_t i = 0; i < count; ++i) {
+    const Tensor actual = compiled.run(i, inputs).at(0);
+    for (int64_t e = 0; e < expected.element_count(); ++e)
+      ASSERT_NEAR(actual.float_at(e), expected.float_at(e), unit * std::max(1.0, std::abs(expected.float_at(e))))
+          << layer.name << ": " << schedule::print(space->configs[i * step]);
+  }
+}
+
+constexpr std::pair<const char*, const char*> emulated[] = {{"cuda:sm_80", "emulator:warp32"}, {"hip:gfx90a", "emulator:warp64"}};
+
+TEST(TileSpace, EveryConfigurationOfSmallProductsIsRight) {
+  for (const Layer& layer :
+       {Layer{"rows", 33, 40, 24, 0, 1, 1, 1, DType::f16}, Layer{"3x3", 1, 16, 24, 5, 3, 1, 1, DType::f16}, Layer{"floats", 20, 33, 28, 0}})
+    for (const auto& [name, emulator] : emulated) expect_right(layer, name, emulator, 1);
+}
+
+TEST(TileSpace, SomeConfigurationsOfLargerProductsAreRight) {
+  for (const DType dtype : {DType::f16, DType::f32})
+    for (const auto& [name, emulator] : emulated) expect_right({"larger", 150, 72, 140, 0, 1, 1, 1, dtype}, name, emulator, 40);
+}
+
+}  // namespace
+}  // namespace tilewright
