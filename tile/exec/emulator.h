@@ -3,8 +3,8 @@
 // A SIMT machine on the CPU: runs a kernel's threads as fibers in a random order and checks what a GPU would not.
 //
 // It is for tests: the same kernels that run on GPUs, with every access in bounds and aligned, every barrier reached by all, and
-// no shared memory read before it was written and synchronised. Asynchronous copies land late and out of order. Equal seeds run
-// the threads of a block in equal orders.
+// no shared memory read before it was written and synchronised. Asynchronous copies land late and out of order, products of warpgroups are done late.
+// Equal seeds run the threads of a block in equal orders.
 
 #include <algorithm>
 #include <atomic>
@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "tile/exec/emulated_async.h"
 #include "tile/exec/emulated_memory.h"
 #include "tile/exec/fibers.h"
 #include "tile/exec/simt.h"
@@ -76,6 +77,7 @@ class BlockRunner {
         kernel_(kernel),
         run_(run),
         memory_(launch.shared_bytes, launch.threads, warp_size),
+        units_(memory_, launch.threads, [this](int barrier) { phase_completed(barrier); }),
         threads_(static_cast<size_t>(launch.threads)),
         warps_((threads_.size() - 1) / static_cast<size_t>(warp_size) + 1),
         fibers_(launch.threads, [this] { return run_threads(); }) {
@@ -87,11 +89,17 @@ class BlockRunner {
     block_ = block;
     random_ = Random(seed ^ Random(static_cast<uint64_t>(block))());
     memory_.begin_block();
+    units_.begin_block();
+    patience_ = size_t{1} << random_.below(8);
+    registers_left_ = most_registers - launch_.threads * registers_at_start();
     runnable_.resize(threads_.size());
     std::iota(runnable_.begin(), runnable_.end(), 0);
     finished_ = 0;
     fibers_.go(pick());
-    if (finished_ == launch_.threads) return;
+    if (finished_ == launch_.threads && !fault_) {
+      if (units_.loads_left()) throw EmulationError(block_text() + ": ends with bulk copies under way that no thread has waited for");
+      return;
+    }
     if (!fault_) fault_ = std::make_exception_ptr(EmulationError(block_text() + ": threads wait for one another: " + waiting_text()));
     for (int thread = 0; thread < launch_.threads; ++thread) {
       if (fibers_.waits(thread)) fibers_.go(thread);
@@ -102,20 +110,45 @@ class BlockRunner {
   const Launch& launch() const { return launch_; }
   i64 block() const { return block_; }
   SharedMemory& memory() { return memory_; }
+  AsyncUnits& units() { return units_; }
   int lanes_of(int warp) const { return std::min(warp_size_, launch_.threads - warp * warp_size_); }
 
   void sync(int thread, Site site) {
     if (arrive(block_barrier_, launch_.threads, thread, Wait::sync, site)) {
-      memory_.block_synced();
+      memory_.order().block_synced();
       release(block_barrier_, 0, launch_.threads);
     }
     switch_away();
   }
-  void sync_warp(int thread, Site site) {
+  /// `last()` is called by the last lane that comes, before the others go on.
+  template <class Last>
+  void sync_warp(int thread, Site site, Last last) {
     Warp& warp = warp_of(thread);
     if (arrive(warp.barrier, lanes_of(thread / warp_size_), thread, Wait::sync_warp, site)) {
-      memory_.warp_synced(thread / warp_size_);
+      last();
+      memory_.order().warp_synced(thread / warp_size_);
       release_warp(thread);
+    }
+    switch_away();
+  }
+  void sync_some(int thread, int id, int count, Site site) {
+    if (id < 1 || id > 15) throw EmulationError("comes to barrier " + std::to_string(id) + "; there are 1 to 15");
+    if (count < 1 || count > launch_.threads || count % warp_size_ != 0)
+      throw EmulationError("comes to a barrier of " + std::to_string(count) + " threads; needs whole warps of the block");
+    NamedBarrier& barrier = named_[id];
+    if (!barrier.threads.empty() && barrier.count != count)
+      throw EmulationError("comes to barrier " + std::to_string(id) + " of " + std::to_string(count) + " threads, where others wait for " +
+                           std::to_string(barrier.count));
+    barrier.count = count;
+    barrier.threads.push_back(thread);
+    memory_.order().release(thread, barrier.clock);
+    wait_at(thread, Wait::sync_some, site);
+    if (static_cast<int>(barrier.threads.size()) == count) {
+      for (const int other : barrier.threads) {
+        memory_.order().acquire(other, barrier.clock);
+        wake(other);
+      }
+      barrier = {};
     }
     switch_away();
   }
@@ -145,6 +178,41 @@ class BlockRunner {
     for (int lane = 0; lane < lanes_of(thread / warp_size_); ++lane) std::memcpy(static_cast<void*>(all + lane), slots[lane].bytes, sizeof(T));
   }
 
+  void wait_barrier(int thread, int byte, int parity, Site site) {
+    const int barrier = units_.barrier(thread, byte);
+    yield();
+    if (units_.is_complete(barrier, parity)) return units_.passed(thread, barrier);
+    Thread& t = at(thread);
+    t.barrier = barrier;
+    t.parity = parity;
+    wait_at(thread, Wait::mbarrier, site);
+    switch_away();
+  }
+  bool try_barrier(int thread, int byte, int parity) {
+    const int barrier = units_.barrier(thread, byte);
+    yield();
+    if (!units_.is_complete(barrier, parity)) return false;
+    units_.passed(thread, barrier);
+    return true;
+  }
+
+  void give_registers(int thread, int count) {
+    Thread& t = at(thread);
+    if (count > t.registers) throw EmulationError("gives registers up to have " + std::to_string(count) + ", but has " + std::to_string(t.registers));
+    registers_left_ += std::exchange(t.registers, count) - count;
+    for (int other = 0; other < launch_.threads; ++other)
+      if (at(other).waits_at == Wait::registers) wake(other);
+  }
+  void take_registers(int thread, int count, Site site) {
+    Thread& t = at(thread);
+    if (count < t.registers) throw EmulationError("takes registers to have " + std::to_string(count) + ", but has " + std::to_string(t.registers));
+    while (registers_left_ < count - t.registers) {
+      wait_at(thread, Wait::registers, site);
+      switch_away();
+    }
+    registers_left_ -= count - std::exchange(t.registers, count);
+  }
+
   void copy_async(int thread, int to, const void* from, int bytes) {
     memory_.begin_copy(thread, to, bytes);
     Thread& t = at(thread);
@@ -164,7 +232,8 @@ class BlockRunner {
   }
 
  private:
-  enum class Wait : uint8_t { nothing, sync, sync_warp, shuffle };
+  enum class Wait : uint8_t { nothing, sync, sync_warp, shuffle, sync_some, mbarrier, registers };
+  static constexpr int most_registers = 64 << 10;
   struct Copy {
     int to;
     const void* from;
@@ -178,10 +247,17 @@ class BlockRunner {
     Site site;
     int groups = 0;  ///< committed
     std::vector<Copy> copies;
+    int barrier = 0, parity = 0;  ///< what it waits for
+    int registers = 0;
   };
   struct Barrier {
     int arrived = 0;
     int first = 0;  ///< thread
+  };
+  struct NamedBarrier {
+    int count = 0;
+    std::vector<int> threads;
+    Order::Clock clock;
   };
   struct Slot {
     unsigned char bytes[16];
@@ -200,9 +276,8 @@ class BlockRunner {
   /// Whether `thread` is the last of `count` to come.
   bool arrive(Barrier& barrier, int count, int thread, Wait wait, Site site) {
     if (barrier.arrived == 0) barrier.first = thread;
-    Thread& t = at(thread);
-    t.waits_at = wait;
-    t.site = site;
+    wait_at(thread, wait, site);
+    const Thread& t = at(thread);
     const Thread& first = at(barrier.first);
     if (site != first.site)
       throw EmulationError("comes to " + wait_text(t) + ", but thread " + std::to_string(barrier.first) + " waits at " + wait_text(first));
@@ -210,9 +285,22 @@ class BlockRunner {
   }
   void release(Barrier& barrier, int first, int count) {
     barrier.arrived = 0;
-    for (int thread = first; thread < first + count; ++thread) {
-      at(thread).waits_at = Wait::nothing;
-      runnable_.push_back(thread);
+    for (int thread = first; thread < first + count; ++thread) wake(thread);
+  }
+  void wait_at(int thread, Wait wait, Site site) {
+    at(thread).waits_at = wait;
+    at(thread).site = site;
+  }
+  void wake(int thread) {
+    at(thread).waits_at = Wait::nothing;
+    runnable_.push_back(thread);
+  }
+  void phase_completed(int barrier) {
+    for (int thread = 0; thread < launch_.threads; ++thread) {
+      const Thread& t = at(thread);
+      if (t.waits_at != Wait::mbarrier || t.barrier != barrier || !units_.is_complete(barrier, t.parity)) continue;
+      units_.passed(thread, barrier);
+      wake(thread);
     }
   }
   void release_warp(int thread) {
@@ -228,7 +316,8 @@ class BlockRunner {
 
   /// Takes a random runnable thread; run_block's own place when there is none.
   int pick() {
-    if (runnable_.empty()) return fibers_.caller();
+    while (runnable_.empty() && units_.busy() && !fault_) step_units();
+    if (fault_ || runnable_.empty()) return fibers_.caller();
     const size_t i = random_.below(runnable_.size());
     const int thread = runnable_[i];
     runnable_[i] = runnable_.back();
@@ -239,6 +328,7 @@ class BlockRunner {
   /// Goes on with another thread until this one is picked again.
   void switch_away() {
     if (flying_ > 0) land_some_copy();
+    if (units_.busy() && random_.below(patience_) == 0) step_units();
     const int next = pick();
     if (next == fibers_.current()) return;
     fibers_.go(next);
@@ -260,8 +350,10 @@ class BlockRunner {
       Thread& t = at(thread);
       t.finished = false;
       t.groups = 0;
+      t.registers = registers_at_start();
       run_(kernel_, *this, thread);
       if (!t.copies.empty()) throw EmulationError("ends with " + std::to_string(t.copies.size()) + " asynchronous copies that it has not waited for");
+      if (const std::string left = units_.left_by(thread); !left.empty()) throw EmulationError("ends with " + left + " that it has not waited for");
       t.finished = true;
       ++finished_;
     } catch (const Abandoned&) {
@@ -283,14 +375,26 @@ class BlockRunner {
     if (!t.copies.empty()) land(t.copies[random_.below(t.copies.size())]);
   }
 
+  void step_units() {
+    try {
+      units_.step([this](size_t n) { return random_.below(n); });
+    } catch (const std::exception& error) {
+      fault_ = std::make_exception_ptr(EmulationError(block_text() + ": " + error.what()));
+    }
+  }
+
+  /// Of a thread, when the launch leaves none of the block's unused.
+  int registers_at_start() const { return std::min(most_registers / launch_.threads / 8 * 8, 248); }
+
   // ---- messages
 
   std::string block_text() const { return "block " + std::to_string(block_); }
-  static std::string wait_text(const Thread& thread) {
+  std::string wait_text(const Thread& thread) const {
     if (thread.waits_at == Wait::nothing) return thread.finished ? "the kernel's end" : "nothing";
-    const std::string name = thread.waits_at == Wait::sync ? "sync()" : thread.waits_at == Wait::sync_warp ? "sync_warp()" : "shuffle()";
+    static constexpr const char* names[] = {"", "sync()", "sync_warp()", "shuffle()", "sync_some()", "wait()", "take_registers()"};
     const std::string file = thread.site.file;
-    return name + " in " + file.substr(file.rfind('/') + 1) + ":" + std::to_string(thread.site.line);
+    const std::string place = names[static_cast<int>(thread.waits_at)] + (" in " + file.substr(file.rfind('/') + 1)) + ":" + std::to_string(thread.site.line);
+    return thread.waits_at == Wait::mbarrier ? place + " for parity " + std::to_string(thread.parity) + " while " + units_.lacks(thread.barrier) : place;
   }
   /// Which threads stand where, neighbours at the same place together.
   std::string waiting_text() const {
@@ -310,13 +414,17 @@ class BlockRunner {
   const void* const kernel_;
   void (*const run_)(const void*, BlockRunner&, int);
   SharedMemory memory_;
+  AsyncUnits units_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   Barrier block_barrier_;
+  NamedBarrier named_[16];
   Fibers fibers_;              ///< by thread
   std::vector<int> runnable_;  ///< threads that have not begun, or need not wait any longer
   int finished_ = 0;
-  int flying_ = 0;  ///< copies that have not landed
+  int flying_ = 0;       ///< copies that have not landed
+  size_t patience_ = 1;  ///< how many switches it takes until a unit does something
+  int registers_left_ = 0;
   i64 block_ = 0;
   Random random_{0};
   std::exception_ptr fault_;
@@ -344,7 +452,9 @@ class EmulatedThread {
   int warp() const { return thread_ / warp_size; }
 
   void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { runner_.sync(thread_, {file, line}); }
-  void sync_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { runner_.sync_warp(thread_, {file, line}); }
+  void sync_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_warp(thread_, {file, line}, [] {});
+  }
   template <class T>
   T shuffle(const T& value, int lane, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
     static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16, "a shuffle moves trivially copyable values of up to 16 bytes");
@@ -393,10 +503,95 @@ class EmulatedThread {
     runner_.wait_copies(thread_, youngest);
   }
 
+  // ---- tile/exec/bulk.h
+
+  void init_barrier(SharedPointer<uint64_t> barrier, int count) { runner_.units().init_barrier(thread_, barrier.span(8), count); }
+  void arrive(SharedPointer<uint64_t> barrier) { arrive_expecting(barrier, 0); }
+  void arrive_expecting(SharedPointer<uint64_t> barrier, int bytes) {
+    runner_.units().arrive(thread_, runner_.units().barrier(thread_, barrier.span(8)), bytes);
+  }
+  void wait(SharedPointer<uint64_t> barrier, int parity, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.wait_barrier(thread_, barrier.span(8), parity, {file, line});
+  }
+  bool try_wait(SharedPointer<uint64_t> barrier, int parity) { return runner_.try_barrier(thread_, barrier.span(8), parity); }
+  void sync_some(int id, int threads, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_some(thread_, id, threads, {file, line});
+  }
+  void fence_async() { runner_.memory().order().fence(thread_); }
+
+  template <class T>
+  void load_box(SharedPointer<T> to, const TensorMap& map, const BoxAt& from, SharedPointer<uint64_t> barrier) {
+    detail::AsyncUnits& units = runner_.units();
+    units.load(thread_, map, from, to.span(map.box_bytes(), 128), units.barrier(thread_, barrier.span(8)));
+  }
+  template <class T>
+  void store_box(const TensorMap& map, const BoxAt& to, SharedPointer<T> from) {
+    runner_.units().store(thread_, map, to, from.span(map.box_bytes(), 128));
+  }
+  void commit_stores() { runner_.units().commit_stores(thread_); }
+  template <int youngest>
+  void wait_stores() {
+    runner_.units().wait_stores(thread_, youngest);
+  }
+
+  template <class T, int count>
+  using Sums = EmulatedSums<T, count>;
+  const unsigned* product_fences() { return runner_.units().fences(warp()); }
+  template <class T, int count>
+  void fence_products(EmulatedSums<T, count>&, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_warp(thread_, {file, line}, [&] { ++*runner_.units().fences(warp()); });
+  }
+  void commit_products(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_warp(thread_, {file, line}, [&] { runner_.units().commit_products(warp()); });
+  }
+  template <int youngest>
+  void wait_products(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_warp(thread_, {file, line}, [&] { runner_.units().wait_products(thread_, youngest); });
+  }
+  template <class T, int count>
+  void settle(EmulatedSums<T, count>&) {}
+  /// Begins this warp's share of a product of its warpgroup: the same descriptors in all its lanes.
+  void begin_product(detail::Product product, detail::ProductSums& sums, const char* file = __builtin_FILE(), int line = __builtin_LINE());
+
+  template <int count>
+  void give_registers() {
+    static_assert(count >= 24 && count <= 256 && count % 8 == 0, "a thread has 24 to 256 registers, a multiple of 8");
+    runner_.give_registers(thread_, count);
+  }
+  template <int count>
+  void take_registers(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    static_assert(count >= 24 && count <= 256 && count % 8 == 0, "a thread has 24 to 256 registers, a multiple of 8");
+    runner_.take_registers(thread_, count, {file, line});
+  }
+
  private:
   detail::BlockRunner& runner_;
   const int thread_;
 };
+
+template <int warp_threads>
+void EmulatedThread<warp_threads>::begin_product(detail::Product product, detail::ProductSums& sums, const char* file, int line) {
+  struct Descriptors {
+    uint64_t a, b;
+    bool operator==(const Descriptors&) const = default;
+  } all[warp_size];
+  struct Lane {
+    detail::ProductSums* sums;
+    bool accumulate;
+  } lanes[warp_size];
+  if (sums.under_way == 0 && sums.touched_at == *product_fences()) throw EmulationError("begins a product with no fence_products since its sums were accessed");
+  runner_.exchange(thread_, Descriptors{product.a, product.b}, all, {file, line});
+  runner_.exchange(thread_, Lane{&sums, product.accumulate}, lanes, {file, line});
+  ++sums.under_way;
+  if (lane() != 0) return;
+  product.warp = warp();
+  product.lanes = runner_.lanes_of(warp());
+  for (int i = 0; i < product.lanes; ++i) {
+    if (all[i] != all[0] || lanes[i].accumulate != lanes[0].accumulate) throw EmulationError("begins a product that differs from lane to lane");
+    product.sums[i] = lanes[i].sums;
+  }
+  runner_.units().begin_product(thread_, std::move(product));
+}
 
 /// Runs the grid's blocks in an order that depends on `seed`, spread over `team`. Throws EmulationError for the first fault.
 template <int warp = 32, class Kernel>
