@@ -13,6 +13,8 @@
 //   ex.fence_async()                    what this thread wrote to shared memory may be read by the engine and units below, once a barrier
 //                                       orders them
 //
+//   ex.address(shared)                  where a pointer to shared memory points, as descriptors of factors say it
+//
 //   ex.load_box(to, map, {i0, i1, i2}, barrier)     begins to copy the box of a tensor whose first element has these coordinates, by one thread. Elements
 //                                       outside of the tensor are zero. Lands at any time, as map.box_bytes() bytes of the barrier's phase
 //   ex.store_box(map, {i0, i1, i2}, from)           begins to copy the other way; elements outside of the tensor are left out
@@ -34,12 +36,20 @@
 
 namespace tile::simt {
 
+/// A tensor and its boxes, as kernels have it: the machine's own.
+struct TensorMap;
+
 /// A tensor of three axes, neighbours along the first, and the boxes that are copied from it. Data and strides are multiples of 16 bytes, and so
 /// are the bytes of a box's first axis. A box has at most 256 elements an axis.
 struct TensorShape {
   i64 size[3];
   i64 stride[3];  ///< in elements; the first is 1
   int box[3];
+};
+
+/// Coordinates of a box's first element.
+struct BoxAt {
+  i64 index[3];
 };
 
 /// How a box lies in shared memory: row after row, or, with rows of 128 bytes and from a multiple of 1024 bytes on, the 16-byte pieces of each row

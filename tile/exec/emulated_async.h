@@ -37,11 +37,6 @@ TensorMap tensor_map(T* data, i64 count, const TensorShape& shape, Swizzle swizz
   return {static_cast<unsigned char*>(bytes), shape, static_cast<int>(sizeof(T)), swizzle};
 }
 
-/// Coordinates of a box's first element.
-struct BoxAt {
-  i64 index[3];
-};
-
 namespace detail {
 
 /// A thread's accumulators, as the matrix units see them.

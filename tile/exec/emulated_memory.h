@@ -183,7 +183,7 @@ class SharedMemory {
     for_cells(byte, bytes, [&](Cell& cell) {
       --cell.readers_under_way;
       note_reader(cell, thread);
-      if (reader == Reader::warp) cell.reader_warps |= bit_of_warp(thread);
+      if (reader == Reader::warp) note_warp(cell, thread, order_.now());
     });
   }
   /// What copy engine and matrix units read.
@@ -193,7 +193,8 @@ class SharedMemory {
   enum class Use : uint8_t { plain, copied, barrier };  ///< copied: a copy to it is under way
   struct Cell {
     Order::Time write_time = 0, read_time = 0;
-    uint32_t reader_warps = 0;  ///< of the reads that nothing orders, when `reader` is not the only one
+    uint32_t reader_warps = 0;  ///< of the reads that nothing orders, when `reader` is not the only one: since read_time of each warp
+    int warp_times = -1;        ///< the first of those in warp_times_, once there were any
     int16_t writer = 0, reader = 0;
     Use use = Use::plain;
     uint8_t readers_under_way = 0;
@@ -203,7 +204,6 @@ class SharedMemory {
   };
 
   unsigned char* at(int byte) { return memory_.data()->bytes + byte; }
-  uint32_t bit_of_warp(int thread) const { return uint32_t{1} << order_.warp_of(thread); }
 
   template <class F>
   void for_cells(int byte, int bytes, F&& f) {
@@ -213,7 +213,12 @@ class SharedMemory {
   }
   void halve_granule() {
     std::vector<Cell> halves;
-    for (const Cell& cell : cells_) halves.insert(halves.end(), 2, cell);
+    for (const Cell& cell : cells_) {
+      halves.insert(halves.end(), 2, cell);
+      if (cell.warp_times < 0) continue;
+      halves.back().warp_times = static_cast<int>(warp_times_.size());
+      for (int warp = 0; warp < order_.warps(); ++warp) warp_times_.push_back(warp_times_[static_cast<size_t>(cell.warp_times + warp)]);
+    }
     cells_ = std::move(halves);
     --shift_;
   }
@@ -222,7 +227,7 @@ class SharedMemory {
     if (cell.read_time < order_.block_synced_at()) return true;
     if (cell.reader_warps == 0) return order_.before(thread, cell.reader, cell.read_time);
     for (int warp = 0; warp < order_.warps(); ++warp)
-      if ((cell.reader_warps >> warp & 1) != 0 && !order_.before_of_warp(thread, warp, cell.read_time)) return false;
+      if ((cell.reader_warps >> warp & 1) != 0 && !order_.before_of_warp(thread, warp, warp_times_[static_cast<size_t>(cell.warp_times + warp)])) return false;
     return true;
   }
 
@@ -253,15 +258,28 @@ class SharedMemory {
   }
   void note_reader(Cell& cell, int thread) {
     if (cell.read_time >= order_.block_synced_at() && (cell.reader_warps != 0 || cell.reader != thread)) {
-      if (reads_before(cell, thread))
+      if (reads_before(cell, thread)) {
         cell.reader_warps = 0;
-      else
-        cell.reader_warps |= bit_of_warp(cell.reader) | bit_of_warp(thread);
+      } else {
+        if (cell.reader_warps == 0) note_warp(cell, cell.reader, cell.read_time);
+        note_warp(cell, thread, order_.now());
+      }
     } else {
       cell.reader_warps = 0;
     }
     cell.read_time = order_.now();
     cell.reader = static_cast<int16_t>(thread);
+  }
+
+  /// The thread's warp is one of several readers.
+  void note_warp(Cell& cell, int thread, Order::Time time) {
+    if (cell.warp_times < 0) {
+      cell.warp_times = static_cast<int>(warp_times_.size());
+      warp_times_.resize(warp_times_.size() + static_cast<size_t>(order_.warps()));
+    }
+    const int warp = order_.warp_of(thread);
+    cell.reader_warps |= uint32_t{1} << warp;
+    warp_times_[static_cast<size_t>(cell.warp_times + warp)] = time;
   }
 
   [[noreturn]] TILE_NOINLINE static void fault(const char* does, int byte, int bytes, const std::string& which) {
@@ -280,6 +298,7 @@ class SharedMemory {
   int shift_ = 2;  ///< log2 of the granule's bytes
   std::vector<Line> memory_;
   std::vector<Cell> cells_;
+  std::vector<Order::Time> warp_times_;
 };
 
 /// An element of shared memory: reading and writing it is what SharedMemory checks. Lives no longer than the expression.

@@ -534,6 +534,11 @@ class EmulatedThread {
     runner_.units().wait_stores(thread_, youngest);
   }
 
+  using Product = detail::Product;
+  template <class T>
+  uint32_t address(SharedPointer<T> shared) {
+    return static_cast<uint32_t>(shared.span(1));
+  }
   template <class T, int count>
   using Sums = EmulatedSums<T, count>;
   const unsigned* product_fences() { return runner_.units().fences(warp()); }
@@ -626,6 +631,9 @@ void launch_emulated(const Kernel& kernel, const Launch& launch, Team& team, uin
   });
   if (fault) std::rethrow_exception(fault);
 }
+
+/// Multiprocessors: few, so that a block of a grid of so many has several tiles.
+inline int processors() { return 3; }
 
 /// The launch() of tile/exec/simt.h. Its order differs from launch to launch; TILEWRIGHT_EMULATOR_SEED in the environment, 1 by
 /// default, chooses which orders these are.
