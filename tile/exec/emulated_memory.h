@@ -223,7 +223,7 @@ class SharedMemory {
     --shift_;
   }
 
-  bool reads_before(const Cell& cell, int thread) const {
+  bool reads_before(const Cell& cell, int thread) {
     if (cell.read_time < order_.block_synced_at()) return true;
     if (cell.reader_warps == 0) return order_.before(thread, cell.reader, cell.read_time);
     for (int warp = 0; warp < order_.warps(); ++warp)
@@ -240,7 +240,7 @@ class SharedMemory {
     if (cell.write_time < order_.block_start()) fault("reads", byte, bytes, "never written");
     if (!order_.before(thread, cell.writer, cell.write_time)) fault_race(cell.writer, "reads", "wrote", byte, bytes);
   }
-  void check_write(const Cell& cell, int thread, int byte, int bytes) const {
+  void check_write(const Cell& cell, int thread, int byte, int bytes) {
     check_use(cell, "writes", byte, bytes);
     if (cell.readers_under_way > 0) fault("writes", byte, bytes, "a bulk store or a product reads them, which has not been waited for");
     if (cell.write_time >= order_.block_start() && !order_.before(thread, cell.writer, cell.write_time))
@@ -258,10 +258,10 @@ class SharedMemory {
   }
   void note_reader(Cell& cell, int thread) {
     if (cell.read_time >= order_.block_synced_at() && (cell.reader_warps != 0 || cell.reader != thread)) {
-      if (reads_before(cell, thread)) {
-        cell.reader_warps = 0;
-      } else {
-        if (cell.reader_warps == 0) note_warp(cell, cell.reader, cell.read_time);
+      if (cell.reader_warps != 0) {
+        note_warp(cell, thread, order_.now());
+      } else if (!order_.before(thread, cell.reader, cell.read_time)) {
+        note_warp(cell, cell.reader, cell.read_time);
         note_warp(cell, thread, order_.now());
       }
     } else {

@@ -36,12 +36,14 @@ class Order {
   Time block_synced_at() const { return synced_; }
 
   void begin_block() {
+    ++changes_;
     block_start_ = synced_ = ++time_;
     std::fill(seen_by_all_.begin(), seen_by_all_.end(), 0);
     std::fill(clocks_.begin(), clocks_.end(), 0);
     for (std::vector<Time>& fences : fences_) fences.clear();
   }
   void block_synced() {
+    ++changes_;
     synced_ = ++time_;
     for (size_t at = 0; at < clocks_.size(); ++at) {
       const auto agent = static_cast<int>(at % agents());
@@ -51,6 +53,7 @@ class Order {
   void warp_synced(int warp) {
     Warp& w = warps_[static_cast<size_t>(warp)];
     w.synced = ++time_;
+    ++changes_;
     if (!w.learned) return;
     w.learned = false;
     const int first = warp * warp_size_, end = std::min(first + warp_size_, threads_);
@@ -67,10 +70,16 @@ class Order {
     return seen(thread, agent) > then;
   }
   /// The same of all threads of a warp.
-  bool before_of_warp(int thread, int warp, Time then) const {
-    for (int other = warp * warp_size_; other < std::min((warp + 1) * warp_size_, threads_); ++other)
-      if (!before(thread, other, then)) return false;
-    return true;
+  bool before_of_warp(int thread, int warp, Time then) {
+    Warp& w = warps_[static_cast<size_t>(warp)];
+    if (w.asked_by != thread || w.asked_at != changes_) {
+      w.asked_by = thread;
+      w.asked_at = changes_;
+      w.least_seen = never;
+      for (int other = warp * warp_size_; other < std::min((warp + 1) * warp_size_, threads_); ++other)
+        if (other != thread) w.least_seen = std::min(w.least_seen, std::max({synced_, warp == warp_of(thread) ? w.synced : 0, seen(thread, other)}));
+    }
+    return w.least_seen > then;
   }
 
   /// What the thread did and saw so far is added to `to`.
@@ -89,6 +98,7 @@ class Order {
   }
   void acquire(int thread, const Clock& from) {
     if (from.empty()) return;
+    ++changes_;
     if (clocks_.empty()) clocks_.resize(static_cast<size_t>(threads_) * agents());
     join(clock(thread), from.data());
     warps_[static_cast<size_t>(warp_of(thread))].learned = true;
@@ -107,6 +117,10 @@ class Order {
   struct Warp {
     Time synced = 0;
     bool learned = false;  ///< whether its lanes' clocks may differ
+    // The last answer to before_of_warp: what `asked_by` sees of all its threads.
+    int asked_by = -1;
+    uint64_t asked_at = 0;
+    Time least_seen = 0;
   };
 
   size_t agents() const { return static_cast<size_t>(threads_ + most_barriers); }
@@ -119,6 +133,7 @@ class Order {
 
   int threads_, warp_size_;
   Time time_ = 0, block_start_ = 0, synced_ = 0;
+  uint64_t changes_ = 0;  ///< how often what is seen has changed
   std::vector<Warp> warps_;
   std::vector<Time> seen_by_all_;  ///< by barrier
   std::vector<Time> clocks_;       ///< by thread and agent
