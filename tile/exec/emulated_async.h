@@ -102,7 +102,10 @@ class AsyncUnits {
   }
   bool is_complete(int barrier, int parity) const { return (barriers_[static_cast<size_t>(barrier)].phase & 1) != parity; }
   /// What came before the last complete phase is seen by `thread` from here on.
-  void passed(int thread, int barrier) { order().acquire(thread, at(barrier).complete); }
+  void passed(int thread, int barrier) {
+    at(barrier).passed = at(barrier).phase;
+    order().acquire(thread, at(barrier).complete);
+  }
   std::string name(int barrier) const { return "the mbarrier at byte " + std::to_string(barriers_[static_cast<size_t>(barrier)].byte); }
   /// What a phase waits for.
   std::string lacks(int barrier) const {
@@ -119,6 +122,7 @@ class AsyncUnits {
     check_place(map, to);
     memory_.begin_load(thread, barrier, to, map.box_bytes());
     ++b.flying;
+    b.loading = b.phase + 1;
     loads_.push_back({map, from, to, barrier});
     ++under_way_;
   }
@@ -184,9 +188,9 @@ class AsyncUnits {
     if (!stores_[static_cast<size_t>(thread)].begun.empty()) return "bulk stores";
     return warps_[static_cast<size_t>(memory_.order().warp_of(thread))].products.empty() ? "" : "products";
   }
-  /// Bulk copies of the block that nobody waited for, when all threads have ended.
+  /// Whether the block, whose threads have ended, began bulk copies that none of them waited for.
   bool loads_left() const {
-    return std::any_of(barriers_.begin(), barriers_.end(), [](const Barrier& b) { return b.flying > 0; });
+    return std::any_of(barriers_.begin(), barriers_.end(), [](const Barrier& b) { return b.passed < b.loading; });
   }
 
  private:
@@ -195,7 +199,8 @@ class AsyncUnits {
     int maker;
     Order::Time made;
     int phase = 0, flying = 0;
-    i64 bytes = 0;  ///< expected and not landed
+    int loading = 0, passed = 0;  ///< so many phases had to complete before all copies were there; so many were waited for
+    i64 bytes = 0;                ///< expected and not landed
     Order::Clock arriving = {}, complete = {};
   };
   struct Load {

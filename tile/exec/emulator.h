@@ -97,7 +97,7 @@ class BlockRunner {
     finished_ = 0;
     fibers_.go(pick());
     if (finished_ == launch_.threads && !fault_) {
-      if (units_.loads_left()) throw EmulationError(block_text() + ": ends with bulk copies under way that no thread has waited for");
+      if (units_.loads_left()) throw EmulationError(block_text() + ": ends with bulk copies that no thread has waited for");
       return;
     }
     if (!fault_) fault_ = std::make_exception_ptr(EmulationError(block_text() + ": threads wait for one another: " + waiting_text()));
