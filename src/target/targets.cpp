@@ -97,7 +97,7 @@ const std::vector<Target>& table() {
       {.name = "cuda:sm_90a",
        .kind = TargetKind::cuda,
        .architecture = "x86_64",
-       .compile_flags = {"-arch=sm_90a"},
+       .compile_flags = {"-gencode=arch=compute_90a,code=sm_90a"},  // -arch=sm_90a compiles for sm_90, too
        .features = {},
        .shared_bytes = 48 << 10,
        .matrix = Target::Matrix::mma,
