@@ -18,13 +18,10 @@
 #define TILE_INLINE __host__ __device__ inline __attribute__((always_inline))
 /// Whether the compiler sees the value while optimising.
 #define TILE_IS_CONSTANT(value) false
-/// Before a loop over what must stay in registers.
-#define TILE_UNROLL _Pragma("unroll")
 #else
 #define TILE_DEVICE
 #define TILE_INLINE inline __attribute__((always_inline))
 #define TILE_IS_CONSTANT(value) __builtin_constant_p(value)
-#define TILE_UNROLL
 #endif
 /// Large ones that are called from several places and seldom: one copy keeps compiling quick.
 #define TILE_NOINLINE __attribute__((noinline))

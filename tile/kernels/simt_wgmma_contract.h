@@ -1,7 +1,7 @@
 #pragma once
 
 // Matrix products by the matrix instructions of a warpgroup (sm_90a). One thread of a block keeps four pairs of the factors' tiles on their way to shared
-// memory by the copy engine; two warpgroups multiply the pairs that have come, 64 × `columns` results each.
+// memory by the copy engine; two warpgroups multiply the pairs that have come, 64 rows of results each.
 
 #include "tile/atoms/wgmma.h"
 #include "tile/exec/bulk.h"
@@ -23,36 +23,32 @@ struct FactorPlace {
   i64 count, batch, batch_stride, rows, k, stride;
 };
 
+/// How WgmmaTiles cuts a product: a type with these constants. The tile has 64 rows for each consumer warpgroup.
+struct WgmmaTiling {
+  static constexpr int m = 128, n = 128;  ///< results of a tile
+  static constexpr int stages = 4;        ///< pairs of tiles in shared memory
+  static constexpr int group = 8;         ///< see TileOrder
+};
+
 /// Left, Right: elements of the factors, which lie along k or along their rows.
-template <class Left, class Right = Left, int columns = 128, Along along_left = Along::k, Along along_right = Along::k>
-struct WgmmaTiles {
-  using Atom = Wgmma<Left, Right, columns, along_left, along_right>;
+template <class Left, class Right = Left, class Tiling = WgmmaTiling, Along along_left = Along::k, Along along_right = Along::k>
+struct WgmmaTiles : TileOrder<Tiling::m, Tiling::n, Tiling::group> {
+  using Atom = Wgmma<Left, Right, Tiling::n, along_left, along_right>;
+  using Order = TileOrder<Tiling::m, Tiling::n, Tiling::group>;
   using Sum = typename Atom::Sum;
+  static constexpr int tile_m = Tiling::m, tile_n = Tiling::n, stages = Tiling::stages;
   static constexpr int row_bytes = 128, depth = row_bytes / static_cast<int>(sizeof(Left));
-  static constexpr int stages = 4, consumers = 2, warpgroup = Atom::threads, threads = warpgroup * (consumers + 1);
-  static constexpr int tile_m = Atom::m * consumers, tile_n = columns;
+  static constexpr int consumers = tile_m / Atom::m, warpgroup = Atom::threads, threads = warpgroup * (consumers + 1);
+  static_assert(tile_m == 64 || tile_m == 128, "one or two warpgroups multiply");
+  static_assert(stages >= 2, "a pair of tiles is on its way while another is multiplied");
   static constexpr int left_bytes = tile_m * row_bytes, right_bytes = tile_n * row_bytes, stage_bytes = left_bytes + right_bytes;
   static constexpr int shared_bytes = stages * (stage_bytes + 2 * static_cast<int>(sizeof(uint64_t)));
-  /// Tiles of so many rows follow one another column by column: what runs at the same time shares factors that the second-level cache holds.
-  static constexpr int rows_together = 8;
 
   static auto left_map(const FactorPlace<Left>& place) { return map_of<along_left, tile_m>(place); }
   static auto right_map(const FactorPlace<Right>& place) { return map_of<along_right, tile_n>(place); }
 
-  static constexpr TILE_INLINE i64 tiles(const Extents& e) { return e.batch * ((e.m + tile_m - 1) / tile_m) * ((e.n + tile_n - 1) / tile_n); }
   /// Blocks of a grid on so many multiprocessors: each computes one tile after another.
-  static constexpr i64 blocks(const Extents& e, int processors) { return tiles(e) < processors ? tiles(e) : processors; }
-
-  /// A tile's first results.
-  struct Tile {
-    i64 batch, m, n;
-  };
-  static constexpr TILE_INLINE Tile tile_at(const Extents& e, i64 index) {
-    const i64 rows = (e.m + tile_m - 1) / tile_m, width = (e.n + tile_n - 1) / tile_n, at = index % (rows * width);
-    const i64 first = at / (rows_together * width) * rows_together, left = rows - first, height = left < rows_together ? left : rows_together;
-    const i64 inside = at - first * width;
-    return {index / (rows * width), (first + inside % height) * tile_m, inside / height * tile_n};
-  }
+  static constexpr i64 blocks(const Extents& e, int processors) { return Order::blocks(e) < processors ? Order::blocks(e) : processors; }
 
   /// `store(batch, m, n, sum)` gets every result once.
   template <class Exec, class Store>
@@ -67,10 +63,10 @@ struct WgmmaTiles {
     }
     ex.sync();
     if (ex.thread() < consumers * warpgroup) {
-      ex.template take_registers<232>();
+      if constexpr (consumers > 1) ex.template take_registers<232>();  // one warpgroup of two has all that a thread can have
       consume(ex, e, full, free, store);
     } else {
-      ex.template give_registers<40>();
+      if constexpr (consumers > 1) ex.template give_registers<40>();
       if (ex.thread() == consumers * warpgroup) produce(ex, e, left, right, full, free);
     }
   }
@@ -89,8 +85,9 @@ struct WgmmaTiles {
   template <class Exec, class Barriers>
   static TILE_DEVICE void produce(Exec& ex, const Extents& e, const Boxes& left, const Boxes& right, const Barriers& full, const Barriers& free) {
     Ring ring;
-    for (i64 index = ex.block(); index < tiles(e); index += ex.blocks()) {
-      const Tile tile = tile_at(e, index);
+    const i64 tiles = Order::blocks(e);
+    for (i64 index = ex.block(); index < tiles; index += ex.blocks()) {
+      const auto tile = Order::place(e, index);
       for (i64 k = 0; k < e.k; k += depth, ring.advance()) {
         ex.wait(free + ring.stage, ring.parity ^ 1);
         ex.arrive_expecting(full + ring.stage, stage_bytes);
@@ -106,7 +103,8 @@ struct WgmmaTiles {
     const uint32_t memory = ex.address(ex.template shared<const unsigned char>(0, stages * stage_bytes));
     typename Exec::template Sums<Sum, Atom::values> sums(ex);
     Ring ring;
-    for (i64 index = ex.block(); index < tiles(e); index += ex.blocks()) {
+    const i64 tiles = Order::blocks(e);
+    for (i64 index = ex.block(); index < tiles; index += ex.blocks()) {
       int before = -1;
       const auto free_stage_before = [&] {
         if (before >= 0 && ex.lane() == 0) ex.arrive(free + before);
@@ -122,8 +120,8 @@ struct WgmmaTiles {
       ex.template wait_products<0>();
       ex.settle(sums);
       free_stage_before();
-      const Tile tile = tile_at(e, index);
-      TILE_UNROLL
+      const auto tile = Order::place(e, index);
+      TILE_UNROLL_REGISTERS
       for (int i = 0; i < Atom::values; ++i) {
         const i64 m = tile.m + group * Atom::m + Atom::row(thread, i), n = tile.n + Atom::column(thread, i);
         if (m < e.m && n < e.n) store(tile.batch, m, n, sums[i]);
@@ -145,7 +143,7 @@ struct WgmmaTiles {
 
   template <class Sums>
   static TILE_DEVICE void clear(Sums& sums) {
-    TILE_UNROLL
+    TILE_UNROLL_REGISTERS
     for (int i = 0; i < Atom::values; ++i) sums[i] = 0;
   }
 

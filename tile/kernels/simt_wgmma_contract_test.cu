@@ -26,9 +26,14 @@ FactorPlace<T> place(void* data, i64 rows, i64 k) {
   return {static_cast<const T*>(data), rows * k, 1, 0, rows, k, along == Along::k ? k : rows};
 }
 
-template <class T, int columns, Along left = Along::k, Along right = Along::k>
+template <int columns, int rows>
+struct Tiling : WgmmaTiling {
+  static constexpr int m = rows, n = columns;
+};
+
+template <class T, int columns, Along left = Along::k, Along right = Along::k, int rows = 128>
 void start(const Args& a) {
-  using Tiles = WgmmaTiles<T, T, columns, left, right>;
+  using Tiles = WgmmaTiles<T, T, Tiling<columns, rows>, left, right>;
   const i64 m = a.size[0], n = a.size[1], k = a.size[2];
   Product<T, Tiles> product(a);
   product.left = Tiles::left_map(place<T, left>(a.tensor[0], m, k));
@@ -40,6 +45,8 @@ void start_all(const Args& a) {
   start<float16, 128>(a);
   start<float16, 256>(a);
   start<bfloat16, 256>(a);
+  start<float16, 64, Along::k, Along::k, 64>(a);
+  start<float16, 256, Along::k, Along::k, 64>(a);
   start<int8_t, 128>(a);
   start<int8_t, 256>(a);
   start<float16, 256, Along::rows, Along::rows>(a);
