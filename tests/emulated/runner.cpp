@@ -1,5 +1,6 @@
 #include "runner.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <functional>
@@ -67,6 +68,15 @@ Subject make_subject(const Family& family, DType dtype, Sizes sizes, uint64_t se
   return subject;
 }
 
+/// Leaves products by warpgroups alone, if there are any: the others are tested on machines that have no warpgroups.
+void prefer_warpgroups(std::vector<schedule::KernelConfig>& configs) {
+  const auto by_warpgroups = [](const schedule::KernelConfig& config) {
+    const auto* tiles = std::get_if<schedule::TileConfig>(&config);
+    return tiles && tiles->unit == schedule::TileConfig::Unit::wgmma;
+  };
+  if (std::any_of(configs.begin(), configs.end(), by_warpgroups)) std::erase_if(configs, [&](const auto& config) { return !by_warpgroups(config); });
+}
+
 schedule::Block schedule_for(const Subject& subject, const Target& target) {
   std::set<std::string> symbols;
   for (const int id : subject.program.inputs)
@@ -77,7 +87,8 @@ schedule::Block schedule_for(const Subject& subject, const Target& target) {
   schedule::Block block = schedule::schedule(subject.program, {symbols.begin(), symbols.end()}, options);
   // Another configuration a subject.
   plan_kernels(block, target, {.choose = [&](const schedule::Block& whole, const schedule::Kernel& kernel) -> std::optional<schedule::KernelConfig> {
-                 const std::optional<KernelSpace> space = kernel_space(whole, kernel, target, {});
+                 std::optional<KernelSpace> space = kernel_space(whole, kernel, target, {});
+                 if (space && target.warpgroups) prefer_warpgroups(space->configs);
                  return space ? std::optional(space->configs[std::hash<std::string>{}(subject.name) % space->configs.size()]) : std::nullopt;
                }});
   return block;
@@ -167,10 +178,15 @@ class Runner {
 
 void run_cases(const RunOptions& options, const std::function<void(const Verdict&)>& report) {
   const std::vector<Family> all = families();
+  const std::span<const Family> products = product_families();
   std::vector<Library> libraries;
   for (int round = 0; round < options.rounds; ++round)
     for (const Family& family : all)
-      for (const std::string& target : options.targets) libraries.push_back({&family, target, round});
+      for (const std::string& target : options.targets) {
+        // Machines with warpgroups differ from those without in their products.
+        if (find_target(target).warpgroups && std::none_of(products.begin(), products.end(), [&](const Family& f) { return f.name == family.name; })) continue;
+        libraries.push_back({&family, target, round});
+      }
   Runner runner(options, report);
   std::atomic<size_t> next{0};
   std::exception_ptr failure;
