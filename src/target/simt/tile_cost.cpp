@@ -88,6 +88,8 @@ class Estimate {
 
   /// Cycles from a step of a block to its next one, with nothing else on the multiprocessor.
   double alone(double busy) const {
+    // Who copies runs ahead of who multiplies: they never all meet.
+    if (config_.unit == Unit::wgmma) return std::max(busy, memory_latency / (config_.stages - 1));
     const bool past_registers = config_.unit != Unit::fma && has_.copies_asynchronously;
     if (past_registers) return together({busy, memory_latency / (config_.stages - 1)}) + meeting;
     // Two stages of multiply-adds ask first and multiply while they wait; copies that go through registers are waited for.
