@@ -86,7 +86,7 @@ TEST(TileSpace, WarpgroupsMultiplyWhatBoxesCanBeCopiedFrom) {
   for (const Layer& layer : real_layers(DType::f16)) {
     EXPECT_EQ(configs_of(layer, "cuda:sm_80")[0].unit, TileConfig::Unit::mma) << layer.name;
     const TileConfig::Unit guess = configs_of(layer, "cuda:sm_90a")[0].unit;
-    if (layer.size == 0 && layer.images >= 1000) {
+    if (layer.size == 0 && layer.images * layer.channels * layer.filters >= 2'000'000'000) {
       EXPECT_EQ(guess, TileConfig::Unit::wgmma) << layer.name;
     }
     if (layer.kernel > 1) {
