@@ -68,13 +68,19 @@ Subject make_subject(const Family& family, DType dtype, Sizes sizes, uint64_t se
   return subject;
 }
 
-/// Leaves products by warpgroups alone, if there are any: the others are tested on machines that have no warpgroups.
-void prefer_warpgroups(std::vector<schedule::KernelConfig>& configs) {
-  const auto by_warpgroups = [](const schedule::KernelConfig& config) {
-    const auto* tiles = std::get_if<schedule::TileConfig>(&config);
-    return tiles && tiles->unit == schedule::TileConfig::Unit::wgmma;
-  };
-  if (std::any_of(configs.begin(), configs.end(), by_warpgroups)) std::erase_if(configs, [&](const auto& config) { return !by_warpgroups(config); });
+/// A product by warpgroups, where it can be one: the space leaves them out of small products, which are better done otherwise.
+std::optional<schedule::KernelConfig> by_warpgroups(const pattern::Program& program, const schedule::Kernel& kernel, size_t variant) {
+  const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
+  if (!nest || nest->accesses.empty()) return std::nullopt;
+  static constexpr struct { int m, n, stages; } cuts[] = {{64, 64, 2}, {64, 128, 3}, {128, 64, 4}, {128, 128, 3}, {64, 256, 2}, {128, 256, 3}};
+  const auto& cut = cuts[variant % std::size(cuts)];
+  const int depth = 128 / static_cast<int>(size_of(program.tensor(nest->accesses[0].tensor).type.dtype));
+  return schedule::TileConfig{.unit = schedule::TileConfig::Unit::wgmma,
+                              .tile = {cut.m, cut.n},
+                              .warps = {cut.m / 16, 1},
+                              .depth = depth,
+                              .stages = cut.stages,
+                              .group = variant % 2 == 0 ? 1 : 8};
 }
 
 schedule::Block schedule_for(const Subject& subject, const Target& target) {
@@ -87,9 +93,10 @@ schedule::Block schedule_for(const Subject& subject, const Target& target) {
   schedule::Block block = schedule::schedule(subject.program, {symbols.begin(), symbols.end()}, options);
   // Another configuration a subject.
   plan_kernels(block, target, {.choose = [&](const schedule::Block& whole, const schedule::Kernel& kernel) -> std::optional<schedule::KernelConfig> {
-                 std::optional<KernelSpace> space = kernel_space(whole, kernel, target, {});
-                 if (space && target.warpgroups) prefer_warpgroups(space->configs);
-                 return space ? std::optional(space->configs[std::hash<std::string>{}(subject.name) % space->configs.size()]) : std::nullopt;
+                 const size_t variant = std::hash<std::string>{}(subject.name);
+                 if (target.warpgroups) return by_warpgroups(whole.program, kernel, variant);
+                 const std::optional<KernelSpace> space = kernel_space(whole, kernel, target, {});
+                 return space ? std::optional(space->configs[variant % space->configs.size()]) : std::nullopt;
                }});
   return block;
 }
