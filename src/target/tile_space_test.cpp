@@ -159,7 +159,8 @@ void expect_right(const Layer& layer, const char* name, const char* emulator, si
   }
 }
 
-constexpr std::pair<const char*, const char*> emulated[] = {{"cuda:sm_80", "emulator:warp32"}, {"hip:gfx90a", "emulator:warp64"}, {"cuda:sm_90a", "emulator:hopper"}};
+constexpr std::pair<const char*, const char*> emulated[] = {
+    {"cuda:sm_80", "emulator:warp32"}, {"hip:gfx90a", "emulator:warp64"}, {"cuda:sm_90a", "emulator:hopper"}};
 
 TEST(TileSpace, EveryConfigurationOfSmallProductsIsRight) {
   for (const Layer& layer :
