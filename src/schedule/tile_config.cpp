@@ -13,7 +13,8 @@ struct UnitWords {
   const char* parts;  ///< what the tile is divided into
   Pair TileConfig::*value;
 };
-constexpr UnitWords units[] = {{Unit::fma, "fma", "each", &TileConfig::each}, {Unit::mma, "mma", "warps", &TileConfig::warps}};
+constexpr UnitWords units[] = {
+    {Unit::fma, "fma", "each", &TileConfig::each}, {Unit::mma, "mma", "warps", &TileConfig::warps}, {Unit::wgmma, "wgmma", "warps", &TileConfig::warps}};
 
 const UnitWords& words_of(Unit unit) {
   for (const UnitWords& words : units)

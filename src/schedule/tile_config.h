@@ -15,12 +15,13 @@ struct Pair {
 /// How a product is cut for blocks of threads: a value that can be listed, printed, stored and replaced.
 struct TileConfig {
   enum class Unit {
-    fma,  ///< multiply-adds of single values
-    mma,  ///< matrix instructions of a warp
+    fma,    ///< multiply-adds of single values
+    mma,    ///< matrix instructions of a warp
+    wgmma,  ///< of four warps, which factors come to by bulk copies
   } unit = Unit::fma;
   Pair tile = {};   ///< results of a block
   Pair each = {};   ///< fma: results of a thread
-  Pair warps = {};  ///< mma: warps of a block
+  Pair warps = {};  ///< mma, wgmma: warps of a block, those that multiply
   int depth = 0;    ///< elements of the sum in a stage
   int stages = 1;   ///< pairs of the factors' tiles that shared memory holds
   int group = 1;    ///< rows of tiles that blocks which run together share out column by column

@@ -29,6 +29,7 @@ struct Multiprocessors {
   double multiply_adds = 0;              ///< of floats
   double matrix_multiply_adds = 0;       ///< of 16-bit elements by matrix instructions of a warp
   double byte_matrix_multiply_adds = 0;  ///< of 8-bit ones
+  double warpgroup_multiply_adds = 0;    ///< of 16-bit elements by matrix instructions of four warps; of 8-bit ones twice as many
   double shared_rate = 0;                ///< bytes from and to shared memory
   double l2_rate = 0, memory_rate = 0;   ///< its share of what the second level cache and the memory give, in bytes
 };
@@ -45,6 +46,7 @@ struct Target {
   bool broadcasts_loads = false;                                ///< a multiply-add takes an element of memory as all lanes of an operand
   int64_t shared_bytes = 0;                                     ///< memory that the threads of a block share; 0: the machine has none
   enum class Matrix { none, mma, mfma } matrix = Matrix::none;  ///< matrix instructions of a warp: tile/atoms/mma.h, mfma.h
+  bool warpgroups = false;                                      ///< those of four warps, and bulk copies: tile/atoms/wgmma.h, tile/exec/bulk.h
   int warp_size = 1;                                            ///< threads that run in lockstep
   std::vector<std::string> link_flags = {};                     ///< what its kernels need beside the C library
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;

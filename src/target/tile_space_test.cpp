@@ -77,9 +77,25 @@ TEST(TileSpace, RealLayersHaveTensToAFewHundredConfigurationsTheGuessFirst) {
 
 TEST(TileSpace, HalvesGoToMatrixInstructionsAndFloatsDoNot) {
   for (const char* name : gpu_targets) {
-    for (const TileConfig& config : configs_of(real_layers(DType::f16)[5], name)) EXPECT_EQ(config.unit, TileConfig::Unit::mma) << schedule::print(config);
+    for (const TileConfig& config : configs_of(real_layers(DType::f16)[5], name)) EXPECT_NE(config.unit, TileConfig::Unit::fma) << schedule::print(config);
     for (const TileConfig& config : configs_of(real_layers(DType::f32)[5], name)) EXPECT_EQ(config.unit, TileConfig::Unit::fma) << schedule::print(config);
   }
+}
+
+TEST(TileSpace, WarpgroupsMultiplyWhatBoxesCanBeCopiedFrom) {
+  for (const Layer& layer : real_layers(DType::f16)) {
+    EXPECT_EQ(configs_of(layer, "cuda:sm_80")[0].unit, TileConfig::Unit::mma) << layer.name;
+    const TileConfig::Unit guess = configs_of(layer, "cuda:sm_90a")[0].unit;
+    if (layer.size == 0 && layer.images * layer.channels * layer.filters >= 2'000'000'000) {
+      EXPECT_EQ(guess, TileConfig::Unit::wgmma) << layer.name;
+    }
+    if (layer.kernel > 1) {
+      EXPECT_EQ(guess, TileConfig::Unit::mma) << layer.name;
+    }
+  }
+  // 75 columns of halves: rows of 150 bytes, which begin at no multiples of 16.
+  for (const TileConfig& config : configs_of({"odd", 256, 256, 75, 0, 1, 1, 1, DType::f16}, "cuda:sm_90a"))
+    EXPECT_EQ(config.unit, TileConfig::Unit::mma) << schedule::print(config);
 }
 
 TEST(TileSpace, BlocksFitTheMachineAndLargeOnesNeedMostOfIt) {
@@ -106,9 +122,9 @@ TEST(TileSpace, AChoiceThatTheKernelCannotDoFallsBackToTheRules) {
   const schedule::Block block = gpu_block({"rows", 64, 96, 128, 0, 1, 1, 1, DType::f32});
   const Target& target = find_target("cuda:sm_80");
   const auto expected = space_of(block, "cuda:sm_80")->configs[0];
-  for (const char* text : {"unit=mma tile=64x64 warps=2x2 depth=32 stages=3 group=1", "unit=fma tile=64x64 each=3x4 depth=16 stages=1 group=1",
-                           "unit=fma tile=256x256 each=8x8 depth=128 stages=2 group=1", "unit=fma tile=64x64 each=4x4 depth=16 stages=3 group=1",
-                           "method=rows block=14x2 panels=512K strips=512K"}) {
+  for (const char* text : {"unit=mma tile=64x64 warps=2x2 depth=32 stages=3 group=1", "unit=wgmma tile=128x128 warps=8x1 depth=64 stages=4 group=8",
+                           "unit=fma tile=64x64 each=3x4 depth=16 stages=1 group=1", "unit=fma tile=256x256 each=8x8 depth=128 stages=2 group=1",
+                           "unit=fma tile=64x64 each=4x4 depth=16 stages=3 group=1", "method=rows block=14x2 panels=512K strips=512K"}) {
     schedule::Block planned = block;
     plan_kernels(planned, target, {.choose = [&](const auto&, const auto&) { return schedule::parse_kernel_config(text); }});
     EXPECT_EQ(schedule::decided(planned.kernels.back()), expected) << text;
@@ -143,7 +159,8 @@ void expect_right(const Layer& layer, const char* name, const char* emulator, si
   }
 }
 
-constexpr std::pair<const char*, const char*> emulated[] = {{"cuda:sm_80", "emulator:warp32"}, {"hip:gfx90a", "emulator:warp64"}};
+constexpr std::pair<const char*, const char*> emulated[] = {
+    {"cuda:sm_80", "emulator:warp32"}, {"hip:gfx90a", "emulator:warp64"}, {"cuda:sm_90a", "emulator:hopper"}};
 
 TEST(TileSpace, EveryConfigurationOfSmallProductsIsRight) {
   for (const Layer& layer :

@@ -125,6 +125,33 @@ void batched(Draft& d, DType dtype) {
   multiply(d, dtype, left, right, rows, columns, d.size(k));
 }
 
+/// Factors that a copy engine takes: one axis in memory is whole 16-byte pieces, which must be known; the sum may end anywhere.
+void boxes(Draft& d, DType dtype) {
+  Builder& b = d.build;
+  const int64_t piece = 16 / static_cast<int64_t>(size_of(dtype)), known[] = {2 * piece, 9 * piece, 16 * piece, 20 * piece};
+  const DType right = is_byte(dtype) && d.chance() ? DType::i8 : dtype;
+  const bool whole_k = is_byte(dtype) || d.chance(), batched = d.chance(), shared = d.chance();
+  const Dim k = whole_k ? Dim(d.one_of<int64_t>({known[0], known[1], known[2], known[3]})) : d.size({16, 37, 72, 130});
+  // What lies with m or n as its last axis has whole pieces of those.
+  const auto factor = [&](DType of, bool along_k, const Dim& rows, Dims dims) {
+    const auto rank = static_cast<int64_t>(dims.size());
+    dims.insert(dims.end(), along_k ? std::initializer_list<Dim>{rows, k} : std::initializer_list<Dim>{k, rows});
+    const ValueId x = d.input(of, dims);
+    std::vector<int64_t> order = rank == 1 ? std::vector<int64_t>{0, 2, 1} : std::vector<int64_t>{1, 0};
+    return std::pair(x, along_k ? std::vector<int64_t>() : order);
+  };
+  const auto rows_of = [&](bool along_k) { return along_k ? d.size({16, 17, 65, 129}) : Dim(d.one_of<int64_t>({2 * piece, 9 * piece, 17 * piece})); };
+  const bool left_along_k = whole_k && d.chance(), right_along_k = whole_k && d.chance();
+  const bool byte = is_byte(dtype);
+  const Dim batch = batched ? d.size({1, 2, 3}) : Dim(1);
+  const Dims left_dims = batched ? Dims{batch} : Dims{}, right_dims = batched && !shared ? Dims{batch} : Dims{};
+  auto [x, turn_x] = factor(dtype, byte || left_along_k, rows_of(byte || left_along_k), left_dims);
+  auto [y, turn_y] = factor(right, byte || right_along_k, rows_of(byte || right_along_k), right_dims);
+  if (!turn_x.empty()) x = b.transpose(x, turn_x);
+  if (turn_y.empty()) y = b.transpose(y, right_dims.empty() ? std::vector<int64_t>{1, 0} : std::vector<int64_t>{0, 2, 1});
+  epilogue(d, b.one("matmul", {x, y}, {{"dtype", sum_of(dtype)}}), batched ? 2 : 1);
+}
+
 /// Convolution over `rank` spatial axes, of `groups` groups with `in` and `out` channels each.
 void convolve(Draft& d, DType dtype, int rank, int64_t groups, int64_t in, int64_t out) {
   Builder& b = d.build;
@@ -179,6 +206,7 @@ std::span<const Family> product_families() {
                                  {"large_k", factors, large_k},
                                  {"matrix_elements", short_factors, matrix_elements},
                                  {"matrix_rows", short_factors, matrix_rows},
+                                 {"boxes", short_factors, boxes},
                                  {"batched", factors, batched},
                                  {"convolution", factors, convolution},
                                  {"grouped", factors, grouped},

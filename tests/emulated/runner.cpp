@@ -1,5 +1,6 @@
 #include "runner.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <functional>
@@ -67,6 +68,21 @@ Subject make_subject(const Family& family, DType dtype, Sizes sizes, uint64_t se
   return subject;
 }
 
+/// A product by warpgroups, where it can be one: the space leaves them out of small products, which are better done otherwise.
+std::optional<schedule::KernelConfig> by_warpgroups(const pattern::Program& program, const schedule::Kernel& kernel, size_t variant) {
+  const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
+  if (!nest || nest->accesses.empty()) return std::nullopt;
+  static constexpr struct { int m, n, stages; } cuts[] = {{64, 64, 2}, {64, 128, 3}, {128, 64, 4}, {128, 128, 3}, {64, 256, 2}, {128, 256, 3}};
+  const auto& cut = cuts[variant % std::size(cuts)];
+  const int depth = 128 / static_cast<int>(size_of(program.tensor(nest->accesses[0].tensor).type.dtype));
+  return schedule::TileConfig{.unit = schedule::TileConfig::Unit::wgmma,
+                              .tile = {cut.m, cut.n},
+                              .warps = {cut.m / 16, 1},
+                              .depth = depth,
+                              .stages = cut.stages,
+                              .group = variant % 2 == 0 ? 1 : 8};
+}
+
 schedule::Block schedule_for(const Subject& subject, const Target& target) {
   std::set<std::string> symbols;
   for (const int id : subject.program.inputs)
@@ -77,8 +93,10 @@ schedule::Block schedule_for(const Subject& subject, const Target& target) {
   schedule::Block block = schedule::schedule(subject.program, {symbols.begin(), symbols.end()}, options);
   // Another configuration a subject.
   plan_kernels(block, target, {.choose = [&](const schedule::Block& whole, const schedule::Kernel& kernel) -> std::optional<schedule::KernelConfig> {
+                 const size_t variant = std::hash<std::string>{}(subject.name);
+                 if (target.warpgroups) return by_warpgroups(whole.program, kernel, variant);
                  const std::optional<KernelSpace> space = kernel_space(whole, kernel, target, {});
-                 return space ? std::optional(space->configs[std::hash<std::string>{}(subject.name) % space->configs.size()]) : std::nullopt;
+                 return space ? std::optional(space->configs[variant % space->configs.size()]) : std::nullopt;
                }});
   return block;
 }
@@ -167,10 +185,15 @@ class Runner {
 
 void run_cases(const RunOptions& options, const std::function<void(const Verdict&)>& report) {
   const std::vector<Family> all = families();
+  const std::span<const Family> products = product_families();
   std::vector<Library> libraries;
   for (int round = 0; round < options.rounds; ++round)
     for (const Family& family : all)
-      for (const std::string& target : options.targets) libraries.push_back({&family, target, round});
+      for (const std::string& target : options.targets) {
+        // Machines with warpgroups differ from those without in their products.
+        if (find_target(target).warpgroups && std::none_of(products.begin(), products.end(), [&](const Family& f) { return f.name == family.name; })) continue;
+        libraries.push_back({&family, target, round});
+      }
   Runner runner(options, report);
   std::atomic<size_t> next{0};
   std::exception_ptr failure;

@@ -7,7 +7,7 @@
 namespace tilewright::emulated {
 
 struct RunOptions {
-  std::vector<std::string> targets = {"emulator:warp32", "emulator:warp64"};
+  std::vector<std::string> targets = {"emulator:warp32", "emulator:warp64", "emulator:hopper"};
   uint64_t seed = 1;
   int rounds = 1;
   int interleavings = 20;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "tile/exec/emulated_order.h"
 #include "tile/exec/simt.h"
 
 namespace tile::simt {
@@ -88,32 +89,35 @@ class Pointer : public detail::PointerArithmetic<Pointer<T>, T> {
 
 namespace detail {
 
-/// The shared memory of the block that a worker runs, and who touched which of its bytes since when.
+/// The shared memory of the block that a worker runs, and who touched which of its bytes when.
 ///
-/// Two accesses by different threads, one of them a write, are in order if a sync() lies between them, or, within a warp, a
-/// sync_warp(). Barriers are counted (epochs), so accesses are in order if and only if their epochs differ. A cell keeps the last
-/// write and the reads since that no barrier orders; it stands for a granule of bytes: words, until something smaller is accessed.
+/// Two accesses, one of them a write, are a fault unless Order knows which comes first. A cell keeps the last write and the reads since that
+/// nothing orders; it stands for a granule of bytes: words, until something smaller is accessed. Copy engine and matrix units
+/// ("asynchronous" here) see what threads wrote after a fence alone.
 class SharedMemory {
  public:
-  SharedMemory(int bytes, int threads, int warp_size) : bytes_(bytes), warp_size_(warp_size) {
+  SharedMemory(int bytes, int threads, int warp_size) : order_(threads, warp_size), bytes_(bytes) {
     memory_.resize((static_cast<size_t>(bytes) + sizeof(Line) - 1) / sizeof(Line));
     cells_.resize((static_cast<size_t>(bytes) + 3) / 4);
-    warp_epochs_.resize(static_cast<size_t>((threads - 1) / warp_size + 1));
   }
 
   int bytes() const { return bytes_; }
+  Order& order() { return order_; }
 
   /// All bytes become NaN and count as never written.
   void begin_block() {
-    first_epoch_ = ++epoch_;
-    if (bytes_ > 0) std::memset(memory_.data(), 0xFF, memory_.size() * sizeof(Line));
+    order_.begin_block();
+    if (bytes_ == 0) return;
+    std::memset(memory_.data(), 0xFF, memory_.size() * sizeof(Line));
+    for (Cell& cell : cells_) cell.use = Use::plain, cell.readers_under_way = 0;
   }
-  void block_synced() { ++epoch_; }
-  void warp_synced(int warp) { ++warp_epochs_[static_cast<size_t>(warp)]; }
 
   template <class T>
   T read(int thread, int byte) {
-    for_cells(byte, sizeof(T), [&](Cell& cell) { check_read(cell, thread, byte, sizeof(T)); });
+    for_cells(byte, sizeof(T), [&](Cell& cell) {
+      check_read(cell, thread, byte, sizeof(T));
+      note_reader(cell, thread);
+    });
     T value;
     std::memcpy(static_cast<void*>(&value), at(byte), sizeof(T));
     return value;
@@ -132,33 +136,74 @@ class SharedMemory {
     for_cells(byte, bytes, [&](Cell& cell) {
       check_write(cell, thread, byte, bytes);
       set_writer(cell, thread);
-      cell.copied = true;
+      cell.use = Use::copied;
     });
   }
   void land_copy(int byte, const void* from, int bytes) { std::memcpy(at(byte), from, static_cast<size_t>(bytes)); }
   void end_copy(int thread, int byte, int bytes) {
     for_cells(byte, bytes, [&](Cell& cell) {
       set_writer(cell, thread);
-      cell.copied = false;
+      cell.use = Use::plain;
     });
   }
 
+  /// The bytes become an mbarrier, which no other access may touch.
+  void make_barrier(int thread, int byte, int bytes) {
+    for_cells(byte, bytes, [&](Cell& cell) {
+      check_write(cell, thread, byte, bytes);
+      set_writer(cell, thread);
+      cell.use = Use::barrier;
+    });
+  }
+
+  /// A bulk copy that completes on a barrier, begun by `thread`: what it wrote is seen by those that have waited for the barrier.
+  void begin_load(int thread, int barrier, int byte, int bytes) {
+    for_cells(byte, bytes, [&](Cell& cell) {
+      check_write(cell, thread, byte, bytes);
+      if (cell.write_time >= order_.block_start()) check_fence(cell, thread, "a bulk copy writes", byte, bytes);
+      cell.writer = static_cast<int16_t>(order_.threads() + barrier);
+      cell.write_time = Order::never;
+    });
+  }
+  void land_load(int byte, const unsigned char* from, int bytes) {
+    for_cells(byte, bytes, [&](Cell& cell) { cell.write_time = order_.now(); });
+    std::memcpy(at(byte), from, static_cast<size_t>(bytes));
+  }
+
+  /// An asynchronous read on behalf of `thread`, or of its warp: until its end nobody may write the bytes.
+  void begin_async_read(int thread, int byte, int bytes) {
+    for_cells(byte, bytes, [&](Cell& cell) {
+      check_read(cell, thread, byte, bytes);
+      check_fence(cell, thread, "asynchronously reads", byte, bytes);
+      ++cell.readers_under_way;
+    });
+  }
+  enum class Reader { thread, warp };
+  void end_async_read(int thread, Reader reader, int byte, int bytes) {
+    for_cells(byte, bytes, [&](Cell& cell) {
+      --cell.readers_under_way;
+      note_reader(cell, thread);
+      if (reader == Reader::warp) note_warp(cell, thread, order_.now());
+    });
+  }
+  /// What copy engine and matrix units read.
+  const unsigned char* raw(int byte) { return at(byte); }
+
  private:
-  enum class Readers : uint8_t { one, warp, block };  ///< who read in the epoch: a thread, several of its warp, several warps
+  enum class Use : uint8_t { plain, copied, barrier };  ///< copied: a copy to it is under way
   struct Cell {
-    uint32_t write_epoch = 0, write_warp_epoch = 0;
-    uint32_t read_epoch = 0, read_warp_epoch = 0;
+    Order::Time write_time = 0, read_time = 0;
+    uint32_t reader_warps = 0;  ///< of the reads that nothing orders, when `reader` is not the only one: since read_time of each warp
+    int warp_times = -1;        ///< the first of those in warp_times_, once there were any
     int16_t writer = 0, reader = 0;
-    Readers readers = Readers::one;
-    bool copied = false;  ///< a copy to it is under way
+    Use use = Use::plain;
+    uint8_t readers_under_way = 0;
   };
   struct alignas(128) Line {
     unsigned char bytes[128];
   };
 
   unsigned char* at(int byte) { return memory_.data()->bytes + byte; }
-  int warp_of(int thread) const { return thread / warp_size_; }
-  uint32_t warp_epoch(int thread) const { return warp_epochs_[static_cast<size_t>(warp_of(thread))]; }
 
   template <class F>
   void for_cells(int byte, int bytes, F&& f) {
@@ -168,49 +213,73 @@ class SharedMemory {
   }
   void halve_granule() {
     std::vector<Cell> halves;
-    for (const Cell& cell : cells_) halves.insert(halves.end(), 2, cell);
+    for (const Cell& cell : cells_) {
+      halves.insert(halves.end(), 2, cell);
+      if (cell.warp_times < 0) continue;
+      halves.back().warp_times = static_cast<int>(warp_times_.size());
+      for (int warp = 0; warp < order_.warps(); ++warp) warp_times_.push_back(warp_times_[static_cast<size_t>(cell.warp_times + warp)]);
+    }
     cells_ = std::move(halves);
     --shift_;
   }
 
-  /// Whether no barrier lies between an access by `other` in these epochs and one by `thread` now.
-  bool unordered(int thread, int other, uint32_t epoch, uint32_t warp_epoch_then) const {
-    return epoch == epoch_ && thread != other && (warp_of(thread) != warp_of(other) || warp_epoch_then == warp_epoch(thread));
+  bool reads_before(const Cell& cell, int thread) {
+    if (cell.read_time < order_.block_synced_at()) return true;
+    if (cell.reader_warps == 0) return order_.before(thread, cell.reader, cell.read_time);
+    for (int warp = 0; warp < order_.warps(); ++warp)
+      if ((cell.reader_warps >> warp & 1) != 0 && !order_.before_of_warp(thread, warp, warp_times_[static_cast<size_t>(cell.warp_times + warp)])) return false;
+    return true;
   }
 
-  void check_read(Cell& cell, int thread, int byte, int bytes) {
-    if (cell.copied) fault_copied(cell, "reads", byte, bytes);
-    if (cell.write_epoch < first_epoch_) fault("reads", byte, bytes, "never written");
-    if (unordered(thread, cell.writer, cell.write_epoch, cell.write_warp_epoch)) fault_race(cell.writer, "reads", "wrote", byte, bytes);
-    note_reader(cell, thread);
+  void check_use(const Cell& cell, const char* does, int byte, int bytes) const {
+    if (cell.use == Use::copied) fault_copied(cell, does, byte, bytes);
+    if (cell.use == Use::barrier) fault(does, byte, bytes, "an mbarrier lies there");
   }
-  void check_write(const Cell& cell, int thread, int byte, int bytes) const {
-    if (cell.copied) fault_copied(cell, "writes", byte, bytes);
-    if (unordered(thread, cell.writer, cell.write_epoch, cell.write_warp_epoch)) fault_race(cell.writer, "writes", "wrote", byte, bytes);
-    if (cell.read_epoch != epoch_) return;
-    if (cell.readers == Readers::one ? unordered(thread, cell.reader, cell.read_epoch, cell.read_warp_epoch)
-                                     : cell.readers == Readers::block || warp_of(cell.reader) != warp_of(thread) || cell.read_warp_epoch == warp_epoch(thread))
-      fault_race(cell.reader, "writes", "read", byte, bytes);
+  void check_read(const Cell& cell, int thread, int byte, int bytes) const {
+    check_use(cell, "reads", byte, bytes);
+    if (cell.write_time < order_.block_start()) fault("reads", byte, bytes, "never written");
+    if (!order_.before(thread, cell.writer, cell.write_time)) fault_race(cell.writer, "reads", "wrote", byte, bytes);
+  }
+  void check_write(const Cell& cell, int thread, int byte, int bytes) {
+    check_use(cell, "writes", byte, bytes);
+    if (cell.readers_under_way > 0) fault("writes", byte, bytes, "a bulk store or a product reads them, which has not been waited for");
+    if (cell.write_time >= order_.block_start() && !order_.before(thread, cell.writer, cell.write_time))
+      fault_race(cell.writer, "writes", "wrote", byte, bytes);
+    if (!reads_before(cell, thread)) fault_race(cell.reader, "writes", "read", byte, bytes);
+  }
+  /// Asynchronous accesses by `thread` need a fence of the thread that wrote.
+  void check_fence(const Cell& cell, int thread, const char* does, int byte, int bytes) const {
+    if (cell.writer < order_.threads() && !order_.fenced(thread, cell.writer, cell.write_time))
+      fault(does, byte, bytes, "thread " + std::to_string(cell.writer) + " wrote them with no fence_async since");
   }
   void set_writer(Cell& cell, int thread) {
-    cell.write_epoch = epoch_;
-    cell.write_warp_epoch = warp_epoch(thread);
+    cell.write_time = order_.now();
     cell.writer = static_cast<int16_t>(thread);
   }
   void note_reader(Cell& cell, int thread) {
-    Readers readers = Readers::one;
-    if (cell.read_epoch == epoch_) {
-      if (cell.readers == Readers::block) return;
-      if (warp_of(cell.reader) != warp_of(thread)) {
-        cell.readers = Readers::block;
-        return;
+    if (cell.read_time >= order_.block_synced_at() && (cell.reader_warps != 0 || cell.reader != thread)) {
+      if (cell.reader_warps != 0) {
+        note_warp(cell, thread, order_.now());
+      } else if (!order_.before(thread, cell.reader, cell.read_time)) {
+        note_warp(cell, cell.reader, cell.read_time);
+        note_warp(cell, thread, order_.now());
       }
-      if (cell.read_warp_epoch == warp_epoch(thread) && (cell.readers == Readers::warp || cell.reader != thread)) readers = Readers::warp;
+    } else {
+      cell.reader_warps = 0;
     }
-    cell.readers = readers;
-    cell.read_epoch = epoch_;
-    cell.read_warp_epoch = warp_epoch(thread);
+    cell.read_time = order_.now();
     cell.reader = static_cast<int16_t>(thread);
+  }
+
+  /// The thread's warp is one of several readers.
+  void note_warp(Cell& cell, int thread, Order::Time time) {
+    if (cell.warp_times < 0) {
+      cell.warp_times = static_cast<int>(warp_times_.size());
+      warp_times_.resize(warp_times_.size() + static_cast<size_t>(order_.warps()));
+    }
+    const int warp = order_.warp_of(thread);
+    cell.reader_warps |= uint32_t{1} << warp;
+    warp_times_[static_cast<size_t>(cell.warp_times + warp)] = time;
   }
 
   [[noreturn]] TILE_NOINLINE static void fault(const char* does, int byte, int bytes, const std::string& which) {
@@ -219,16 +288,17 @@ class SharedMemory {
   [[noreturn]] TILE_NOINLINE static void fault_copied(const Cell& cell, const char* does, int byte, int bytes) {
     fault(does, byte, bytes, "a copy to them by thread " + std::to_string(cell.writer) + " is under way, which has not waited for it");
   }
-  [[noreturn]] TILE_NOINLINE static void fault_race(int other, const char* does, const char* did, int byte, int bytes) {
+  [[noreturn]] TILE_NOINLINE void fault_race(int other, const char* does, const char* did, int byte, int bytes) const {
+    if (other >= order_.threads()) fault(does, byte, bytes, "a bulk copy writes them, and its mbarrier has not been waited for");
     fault(does, byte, bytes, "thread " + std::to_string(other) + " " + did + " them with no sync in between");
   }
 
-  int bytes_, warp_size_;
+  Order order_;
+  int bytes_;
   int shift_ = 2;  ///< log2 of the granule's bytes
-  uint32_t epoch_ = 0, first_epoch_ = 0;
-  std::vector<uint32_t> warp_epochs_;
   std::vector<Line> memory_;
   std::vector<Cell> cells_;
+  std::vector<Order::Time> warp_times_;
 };
 
 /// An element of shared memory: reading and writing it is what SharedMemory checks. Lives no longer than the expression.
@@ -279,7 +349,8 @@ class SharedPointer : public detail::PointerArithmetic<SharedPointer<T>, T> {
   }
   decltype(auto) operator*() const { return (*this)[0]; }
   /// The position of the next `bytes` bytes, which must lie inside and be aligned to `bytes`.
-  int span(int bytes) const { return checked(byte_, bytes, bytes); }
+  int span(int bytes) const { return span(bytes, bytes); }
+  int span(int bytes, int alignment) const { return checked(byte_, bytes, alignment); }
 
   SharedPointer moved(i64 n) const { return {memory_, thread_, byte_ + n * static_cast<i64>(sizeof(T)), begin_, end_}; }
   i64 position() const { return byte_; }

@@ -3,8 +3,8 @@
 // A SIMT machine on the CPU: runs a kernel's threads as fibers in a random order and checks what a GPU would not.
 //
 // It is for tests: the same kernels that run on GPUs, with every access in bounds and aligned, every barrier reached by all, and
-// no shared memory read before it was written and synchronised. Asynchronous copies land late and out of order. Equal seeds run
-// the threads of a block in equal orders.
+// no shared memory read before it was written and synchronised. Asynchronous copies land late and out of order, products of warpgroups are done late.
+// Equal seeds run the threads of a block in equal orders.
 
 #include <algorithm>
 #include <atomic>
@@ -20,8 +20,7 @@
 #include <utility>
 #include <vector>
 
-#include "tile/exec/emulated_memory.h"
-#include "tile/exec/fibers.h"
+#include "tile/exec/emulated_block.h"
 #include "tile/exec/simt.h"
 
 /// Threads of a warp in launch().
@@ -35,292 +34,6 @@ namespace detail {
 
 /// How many launches this process has made.
 inline std::atomic<uint64_t> launches{0};
-
-/// SplitMix64.
-class Random {
- public:
-  using result_type = uint64_t;
-  explicit Random(uint64_t seed) : state_(seed) {}
-  static constexpr uint64_t min() { return 0; }
-  static constexpr uint64_t max() { return ~uint64_t{0}; }
-  uint64_t operator()() {
-    uint64_t z = state_ += 0x9E3779B97F4A7C15;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return z ^ (z >> 31);
-  }
-  /// In [0, n); n below 2^32.
-  size_t below(size_t n) { return static_cast<size_t>(((*this)() >> 32) * n >> 32); }
-
- private:
-  uint64_t state_;
-};
-
-/// Where a kernel calls a barrier.
-struct Site {
-  const char* file = "";
-  int line = 0;
-  bool operator==(const Site&) const = default;
-};
-
-/// Unwinds a thread of a block that has failed.
-struct Abandoned {};
-
-/// Runs the blocks of one launch, one after the other.
-class BlockRunner {
- public:
-  /// `run(kernel, runner, thread)` runs the kernel as one thread.
-  BlockRunner(const Launch& launch, int warp_size, const void* kernel, void (*run)(const void* kernel, BlockRunner& runner, int thread))
-      : launch_(launch),
-        warp_size_(warp_size),
-        kernel_(kernel),
-        run_(run),
-        memory_(launch.shared_bytes, launch.threads, warp_size),
-        threads_(static_cast<size_t>(launch.threads)),
-        warps_((threads_.size() - 1) / static_cast<size_t>(warp_size) + 1),
-        fibers_(launch.threads, [this] { return run_threads(); }) {
-    runnable_.reserve(threads_.size());
-  }
-
-  /// Throws the fault of a thread, and EmulationError when the threads wait for one another. Not to be used after that.
-  void run_block(i64 block, uint64_t seed) {
-    block_ = block;
-    random_ = Random(seed ^ Random(static_cast<uint64_t>(block))());
-    memory_.begin_block();
-    runnable_.resize(threads_.size());
-    std::iota(runnable_.begin(), runnable_.end(), 0);
-    finished_ = 0;
-    fibers_.go(pick());
-    if (finished_ == launch_.threads) return;
-    if (!fault_) fault_ = std::make_exception_ptr(EmulationError(block_text() + ": threads wait for one another: " + waiting_text()));
-    for (int thread = 0; thread < launch_.threads; ++thread) {
-      if (fibers_.waits(thread)) fibers_.go(thread);
-    }
-    std::rethrow_exception(fault_);
-  }
-
-  const Launch& launch() const { return launch_; }
-  i64 block() const { return block_; }
-  SharedMemory& memory() { return memory_; }
-  int lanes_of(int warp) const { return std::min(warp_size_, launch_.threads - warp * warp_size_); }
-
-  void sync(int thread, Site site) {
-    if (arrive(block_barrier_, launch_.threads, thread, Wait::sync, site)) {
-      memory_.block_synced();
-      release(block_barrier_, 0, launch_.threads);
-    }
-    switch_away();
-  }
-  void sync_warp(int thread, Site site) {
-    Warp& warp = warp_of(thread);
-    if (arrive(warp.barrier, lanes_of(thread / warp_size_), thread, Wait::sync_warp, site)) {
-      memory_.warp_synced(thread / warp_size_);
-      release_warp(thread);
-    }
-    switch_away();
-  }
-  template <class T>
-  T shuffle(int thread, const T& value, int lane, Site site) {
-    Warp& warp = warp_of(thread);
-    const int lanes = lanes_of(thread / warp_size_);
-    if (lane < 0 || lane >= lanes) throw EmulationError("shuffles from lane " + std::to_string(lane) + " of a warp of " + std::to_string(lanes) + " threads");
-    auto& slots = warp.slots[warp.shuffles % 2];  // those of the shuffle before may not have been read by all
-    std::memcpy(slots[thread % warp_size_].bytes, &value, sizeof(T));
-    if (arrive(warp.barrier, lanes, thread, Wait::shuffle, site)) {
-      ++warp.shuffles;
-      release_warp(thread);
-    }
-    switch_away();
-    T result;
-    std::memcpy(static_cast<void*>(&result), slots[lane].bytes, sizeof(T));
-    return result;
-  }
-
-  /// What every lane of the warp gave.
-  template <class T>
-  void exchange(int thread, const T& value, T* all, const Site& site) {
-    Warp& warp = warp_of(thread);
-    auto& slots = warp.slots[warp.shuffles % 2];
-    shuffle(thread, value, thread % warp_size_, site);
-    for (int lane = 0; lane < lanes_of(thread / warp_size_); ++lane) std::memcpy(static_cast<void*>(all + lane), slots[lane].bytes, sizeof(T));
-  }
-
-  void copy_async(int thread, int to, const void* from, int bytes) {
-    memory_.begin_copy(thread, to, bytes);
-    Thread& t = at(thread);
-    t.copies.push_back({to, from, bytes, t.groups, false});
-    ++flying_;
-  }
-  void commit_copies(int thread) { ++at(thread).groups; }
-  void wait_copies(int thread, int youngest) {
-    yield();
-    Thread& t = at(thread);
-    std::erase_if(t.copies, [&](Copy& copy) {
-      if (copy.group >= t.groups - youngest) return false;
-      land(copy);
-      memory_.end_copy(thread, copy.to, copy.bytes);
-      return true;
-    });
-  }
-
- private:
-  enum class Wait : uint8_t { nothing, sync, sync_warp, shuffle };
-  struct Copy {
-    int to;
-    const void* from;
-    int bytes;
-    int group;
-    bool landed;
-  };
-  struct Thread {
-    Wait waits_at = Wait::nothing;
-    bool finished = false;
-    Site site;
-    int groups = 0;  ///< committed
-    std::vector<Copy> copies;
-  };
-  struct Barrier {
-    int arrived = 0;
-    int first = 0;  ///< thread
-  };
-  struct Slot {
-    unsigned char bytes[16];
-  };
-  struct Warp {
-    Barrier barrier;
-    unsigned shuffles = 0;
-    Slot slots[2][64];
-  };
-
-  Thread& at(int thread) { return threads_[static_cast<size_t>(thread)]; }
-  Warp& warp_of(int thread) { return warps_[static_cast<size_t>(thread / warp_size_)]; }
-
-  // ---- barriers
-
-  /// Whether `thread` is the last of `count` to come.
-  bool arrive(Barrier& barrier, int count, int thread, Wait wait, Site site) {
-    if (barrier.arrived == 0) barrier.first = thread;
-    Thread& t = at(thread);
-    t.waits_at = wait;
-    t.site = site;
-    const Thread& first = at(barrier.first);
-    if (site != first.site)
-      throw EmulationError("comes to " + wait_text(t) + ", but thread " + std::to_string(barrier.first) + " waits at " + wait_text(first));
-    return ++barrier.arrived == count;
-  }
-  void release(Barrier& barrier, int first, int count) {
-    barrier.arrived = 0;
-    for (int thread = first; thread < first + count; ++thread) {
-      at(thread).waits_at = Wait::nothing;
-      runnable_.push_back(thread);
-    }
-  }
-  void release_warp(int thread) {
-    const int warp = thread / warp_size_;
-    release(warp_of(thread).barrier, warp * warp_size_, lanes_of(warp));
-  }
-  void yield() {
-    runnable_.push_back(fibers_.current());
-    switch_away();
-  }
-
-  // ---- fibers: one for each thread that waits and one that runs; a thread that ends leaves its fiber to one that begins
-
-  /// Takes a random runnable thread; run_block's own place when there is none.
-  int pick() {
-    if (runnable_.empty()) return fibers_.caller();
-    const size_t i = random_.below(runnable_.size());
-    const int thread = runnable_[i];
-    runnable_[i] = runnable_.back();
-    runnable_.pop_back();
-    return thread;
-  }
-
-  /// Goes on with another thread until this one is picked again.
-  void switch_away() {
-    if (flying_ > 0) land_some_copy();
-    const int next = pick();
-    if (next == fibers_.current()) return;
-    fibers_.go(next);
-    if (fault_) throw Abandoned();
-  }
-
-  /// Runs threads until the next one to run has a fiber of its own; returns that.
-  int run_threads() {
-    for (;;) {
-      run_thread(fibers_.current());
-      const int next = fault_ ? fibers_.caller() : pick();
-      if (fibers_.waits(next)) return next;
-      fibers_.move_to(next);
-    }
-  }
-
-  void run_thread(int thread) {
-    try {
-      Thread& t = at(thread);
-      t.finished = false;
-      t.groups = 0;
-      run_(kernel_, *this, thread);
-      if (!t.copies.empty()) throw EmulationError("ends with " + std::to_string(t.copies.size()) + " asynchronous copies that it has not waited for");
-      t.finished = true;
-      ++finished_;
-    } catch (const Abandoned&) {
-    } catch (const std::exception& error) {
-      fault_ = std::make_exception_ptr(EmulationError(block_text() + ", thread " + std::to_string(thread) + ": " + error.what()));
-    }
-  }
-
-  // ---- copies
-
-  void land(Copy& copy) {
-    if (copy.landed) return;
-    memory_.land_copy(copy.to, copy.from, copy.bytes);
-    copy.landed = true;
-    --flying_;
-  }
-  void land_some_copy() {
-    Thread& t = threads_[random_.below(threads_.size())];
-    if (!t.copies.empty()) land(t.copies[random_.below(t.copies.size())]);
-  }
-
-  // ---- messages
-
-  std::string block_text() const { return "block " + std::to_string(block_); }
-  static std::string wait_text(const Thread& thread) {
-    if (thread.waits_at == Wait::nothing) return thread.finished ? "the kernel's end" : "nothing";
-    const std::string name = thread.waits_at == Wait::sync ? "sync()" : thread.waits_at == Wait::sync_warp ? "sync_warp()" : "shuffle()";
-    const std::string file = thread.site.file;
-    return name + " in " + file.substr(file.rfind('/') + 1) + ":" + std::to_string(thread.site.line);
-  }
-  /// Which threads stand where, neighbours at the same place together.
-  std::string waiting_text() const {
-    std::string text;
-    for (size_t first = 0, end = 0, groups = 0; first < threads_.size(); first = end) {
-      const std::string place = wait_text(threads_[first]);
-      for (end = first + 1; end < threads_.size() && wait_text(threads_[end]) == place; ++end) {
-      }
-      if (++groups > 8) return text + ", …";
-      text += (groups > 1 ? ", " : "") + std::to_string(first) + (end - first > 1 ? " to " + std::to_string(end - 1) : "") + " at " + place;
-    }
-    return text;
-  }
-
-  const Launch launch_;
-  const int warp_size_;
-  const void* const kernel_;
-  void (*const run_)(const void*, BlockRunner&, int);
-  SharedMemory memory_;
-  std::vector<Thread> threads_;
-  std::vector<Warp> warps_;
-  Barrier block_barrier_;
-  Fibers fibers_;              ///< by thread
-  std::vector<int> runnable_;  ///< threads that have not begun, or need not wait any longer
-  int finished_ = 0;
-  int flying_ = 0;  ///< copies that have not landed
-  i64 block_ = 0;
-  Random random_{0};
-  std::exception_ptr fault_;
-};
 
 }  // namespace detail
 
@@ -344,7 +57,9 @@ class EmulatedThread {
   int warp() const { return thread_ / warp_size; }
 
   void sync(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { runner_.sync(thread_, {file, line}); }
-  void sync_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { runner_.sync_warp(thread_, {file, line}); }
+  void sync_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_warp(thread_, {file, line}, [] {});
+  }
   template <class T>
   T shuffle(const T& value, int lane, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
     static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16, "a shuffle moves trivially copyable values of up to 16 bytes");
@@ -393,10 +108,100 @@ class EmulatedThread {
     runner_.wait_copies(thread_, youngest);
   }
 
+  // ---- tile/exec/bulk.h
+
+  void init_barrier(SharedPointer<uint64_t> barrier, int count) { runner_.units().init_barrier(thread_, barrier.span(8), count); }
+  void arrive(SharedPointer<uint64_t> barrier) { arrive_expecting(barrier, 0); }
+  void arrive_expecting(SharedPointer<uint64_t> barrier, int bytes) {
+    runner_.units().arrive(thread_, runner_.units().barrier(thread_, barrier.span(8)), bytes);
+  }
+  void wait(SharedPointer<uint64_t> barrier, int parity, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.wait_barrier(thread_, barrier.span(8), parity, {file, line});
+  }
+  bool try_wait(SharedPointer<uint64_t> barrier, int parity) { return runner_.try_barrier(thread_, barrier.span(8), parity); }
+  void sync_some(int id, int threads, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_some(thread_, id, threads, {file, line});
+  }
+  void fence_async() { runner_.memory().order().fence(thread_); }
+
+  template <class T>
+  void load_box(SharedPointer<T> to, const TensorMap& map, const BoxAt& from, SharedPointer<uint64_t> barrier) {
+    detail::AsyncUnits& units = runner_.units();
+    units.load(thread_, map, from, to.span(map.box_bytes(), 128), units.barrier(thread_, barrier.span(8)));
+  }
+  template <class T>
+  void store_box(const TensorMap& map, const BoxAt& to, SharedPointer<T> from) {
+    runner_.units().store(thread_, map, to, from.span(map.box_bytes(), 128));
+  }
+  void commit_stores() { runner_.units().commit_stores(thread_); }
+  template <int youngest>
+  void wait_stores() {
+    runner_.units().wait_stores(thread_, youngest);
+  }
+
+  using Product = detail::Product;
+  template <class T>
+  uint32_t address(SharedPointer<T> shared) {
+    return static_cast<uint32_t>(shared.span(1));
+  }
+  template <class T, int count>
+  using Sums = EmulatedSums<T, count>;
+  const unsigned* product_fences() { return runner_.units().fences(warp()); }
+  template <class T, int count>
+  void fence_products(EmulatedSums<T, count>&, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_warp(thread_, {file, line}, [&] { ++*runner_.units().fences(warp()); });
+  }
+  void commit_products(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_warp(thread_, {file, line}, [&] { runner_.units().commit_products(warp()); });
+  }
+  template <int youngest>
+  void wait_products(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    runner_.sync_warp(thread_, {file, line}, [&] { runner_.units().wait_products(thread_, youngest); });
+  }
+  template <class T, int count>
+  void settle(EmulatedSums<T, count>&) {}
+  /// Begins this warp's share of a product of its warpgroup: the same descriptors in all its lanes.
+  void begin_product(detail::Product product, detail::ProductSums& sums, const char* file = __builtin_FILE(), int line = __builtin_LINE());
+
+  template <int count>
+  void give_registers() {
+    static_assert(count >= 24 && count <= 256 && count % 8 == 0, "a thread has 24 to 256 registers, a multiple of 8");
+    runner_.give_registers(thread_, count);
+  }
+  template <int count>
+  void take_registers(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    static_assert(count >= 24 && count <= 256 && count % 8 == 0, "a thread has 24 to 256 registers, a multiple of 8");
+    runner_.take_registers(thread_, count, {file, line});
+  }
+
  private:
   detail::BlockRunner& runner_;
   const int thread_;
 };
+
+template <int warp_threads>
+void EmulatedThread<warp_threads>::begin_product(detail::Product product, detail::ProductSums& sums, const char* file, int line) {
+  struct Descriptors {
+    uint64_t a, b;
+    bool operator==(const Descriptors&) const = default;
+  } all[warp_size];
+  struct Lane {
+    detail::ProductSums* sums;
+    bool accumulate;
+  } lanes[warp_size];
+  if (sums.under_way == 0 && sums.touched_at == *product_fences()) throw EmulationError("begins a product with no fence_products since its sums were accessed");
+  runner_.exchange(thread_, Descriptors{product.a, product.b}, all, {file, line});
+  runner_.exchange(thread_, Lane{&sums, product.accumulate}, lanes, {file, line});
+  ++sums.under_way;
+  if (lane() != 0) return;
+  product.warp = warp();
+  product.lanes = runner_.lanes_of(warp());
+  for (int i = 0; i < product.lanes; ++i) {
+    if (all[i] != all[0] || lanes[i].accumulate != lanes[0].accumulate) throw EmulationError("begins a product that differs from lane to lane");
+    product.sums[i] = lanes[i].sums;
+  }
+  runner_.units().begin_product(thread_, std::move(product));
+}
 
 /// Runs the grid's blocks in an order that depends on `seed`, spread over `team`. Throws EmulationError for the first fault.
 template <int warp = 32, class Kernel>
@@ -431,6 +236,9 @@ void launch_emulated(const Kernel& kernel, const Launch& launch, Team& team, uin
   });
   if (fault) std::rethrow_exception(fault);
 }
+
+/// Multiprocessors: few, so that a block of a grid of so many has several tiles.
+inline int processors() { return 3; }
 
 /// The launch() of tile/exec/simt.h. Its order differs from launch to launch; TILEWRIGHT_EMULATOR_SEED in the environment, 1 by
 /// default, chooses which orders these are.

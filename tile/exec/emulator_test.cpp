@@ -3,58 +3,18 @@
 #include <gtest/gtest.h>
 
 #include <set>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "tile/testing/teams.h"
+#include "tile/testing/emulation.h"
 
 namespace tile::simt {
 namespace {
 
-/// A kernel of what it captures.
-template <class Body>
-struct Kernel {
-  Body body;
-  template <class Exec>
-  void operator()(Exec& ex) const {
-    body(ex);
-  }
-};
-
-template <int warp = 32, class Body>
-void run(const Launch& launch, Body body, uint64_t seed = 1) {
-  testing::TestTeam threads(1);
-  launch_emulated<warp>(Kernel<Body>{body}, launch, threads.team(), seed);
-}
-
-/// The texts of the faults that the kernel has in 20 orders; "" if it has none. Faults do not depend on luck: all or none.
-template <class Body>
-std::string fault(const Launch& launch, Body body) {
-  std::set<std::string> texts;
-  int faults = 0;
-  for (uint64_t seed = 0; seed < 20; ++seed) {
-    try {
-      run(launch, body, seed);
-    } catch (const EmulationError& error) {
-      texts.insert(error.what());
-      ++faults;
-    }
-  }
-  EXPECT_TRUE(faults == 0 || faults == 20) << faults << " of 20 orders";
-  std::string joined;
-  for (const std::string& text : texts) joined += text + "\n";
-  return joined;
-}
-
-/// Whether one of the faults' texts has both parts.
-::testing::AssertionResult says(const std::string& texts, const std::string& who, const std::string& what) {
-  std::istringstream lines(texts);
-  for (std::string text; std::getline(lines, text);) {
-    if (text.find(who) != std::string::npos && text.find(what) != std::string::npos) return ::testing::AssertionSuccess();
-  }
-  return ::testing::AssertionFailure() << "the faults are '" << texts << "', not '" << who << " … " << what << "'";
-}
+using testing::fault;
+using testing::Kernel;
+using testing::run;
+using testing::says;
 
 template <class T>
 T read(const SharedPointer<T>& values, i64 i = 0) {

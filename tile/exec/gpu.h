@@ -17,11 +17,19 @@
 #include <vector>
 
 #include "tile/exec/simt.h"
+#if !defined(__HIPCC__) && !defined(__HIP__)
+#include "tile/exec/gpu_async.h"
+#define TILE_LAUNCHED __grid_constant__
+#define TILE_GPU_ASYNC : public GpuAsync
+#else
+#define TILE_LAUNCHED
+#define TILE_GPU_ASYNC
+#endif
 
 namespace tile::simt {
 
 /// One thread of a grid.
-class GpuThread {
+class GpuThread TILE_GPU_ASYNC {
  public:
 #if defined(__HIPCC__) || defined(__HIP__)
   static constexpr int warp_size = 64;  // of the gfx9 family
@@ -116,7 +124,7 @@ inline void check(TILE_GPU(Error_t) failure, const char* what) {
 }
 
 template <class Kernel>
-__global__ void __launch_bounds__(most_threads<Kernel>) entry(const Kernel kernel) {
+__global__ void __launch_bounds__(most_threads<Kernel>) entry(const TILE_LAUNCHED Kernel kernel) {
   GpuThread thread;
   kernel(thread);
 }
@@ -134,6 +142,18 @@ void launch(const Kernel& kernel, const Launch& l, const Args& a) {
   detail::entry<<<static_cast<unsigned>(l.blocks), static_cast<unsigned>(l.threads), static_cast<unsigned>(l.shared_bytes),
                   static_cast<TILE_GPU(Stream_t)>(a.queue)>>>(kernel);
   detail::check(TILE_GPU(GetLastError)(), "cannot start a kernel");
+}
+
+/// Multiprocessors of the GPU.
+inline int processors() {
+  int device = 0, count = 0;
+  detail::check(TILE_GPU(GetDevice)(&device), "no GPU");
+#if defined(__HIPCC__) || defined(__HIP__)
+  detail::check(hipDeviceGetAttribute(&count, hipDeviceAttributeMultiprocessorCount, device), "no GPU");
+#else
+  detail::check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "no GPU");
+#endif
+  return count;
 }
 
 /// f(args) with copies of the tensors, of so many bytes each, in the host's memory. The first `reads` are read, the others written:

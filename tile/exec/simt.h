@@ -31,6 +31,7 @@
 //
 // launch(kernel, Launch{blocks, threads, shared_bytes}, args) starts a grid. A kernel whose blocks may have more than 256 threads, or never have so
 // many, says so: `static constexpr int most_threads`.
+// processors() tells how many multiprocessors run blocks at the same time. What sm_90a has beyond this is in tile/exec/bulk.h.
 
 #include <type_traits>
 

@@ -1,5 +1,7 @@
 // Matrix products: the factors as functions of their indices, what follows the sum as another, and one call of the library.
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "target/simt/kernel_emitters.h"
 #include "target/simt/tile_product.h"
@@ -15,10 +17,12 @@ class ContractEmitter {
   ContractEmitter(const KernelText& kernel, const pattern::Nest& nest, const TileProduct& product, const TileConfig& config)
       : kernel_(kernel), source_(nest), shape_(product.shape), config_(config) {}
 
-  void emit(Function& function) {
+  /// `when`: a condition on the arguments, or "".
+  void emit(Function& function, const std::string& when) {
     Writer out(Function::body_depth);
     const std::string extents = fmt::format("tile::simt::Extents{{.batch = {}, .m = {}, .n = {}, .k = {}}}", text(shape_.batch.extent()),
                                             text(shape_.m.extent()), text(shape_.n.extent()), text(shape_.k.extent()));
+    Function::TileLaunch launch{.tiles = tiles(), .tiling = tiling(), .blocks = fmt::format("Tiles::blocks({})", extents), .maps = {}, .when = when};
     switch (config_.unit) {
       case Unit::fma:
         values("left", shape_.left, shape_.m, "m", out);
@@ -33,14 +37,54 @@ class ContractEmitter {
         store(out);
         out.line(fmt::format("Tiles::run(ex, {}, left, right, store);", extents));
         break;
+      case Unit::wgmma: {
+        const BoxFactor left = boxes(shape_.left, shape_.m), right = boxes(shape_.right, shape_.n);
+        launch.maps = {{"left", map("left", left, shape_.left, shape_.m)}, {"right", map("right", right, shape_.right, shape_.n)}};
+        launch.blocks = fmt::format("Tiles::blocks({}, tile::simt::processors())", extents);
+        store(out);
+        const auto step = [](const BoxFactor& factor) { return factor.batch_stride == Dim(0) ? 0 : 1; };
+        out.line(fmt::format("Tiles::run(ex, {}, tile::simt::Boxes{{&left, {}}}, tile::simt::Boxes{{&right, {}}}, store);", extents, step(left), step(right)));
+        break;
+      }
     }
-    function.launch_tiles(out, tiling(), tiles(), extents);
+    function.launch_tiles(out, launch);
+  }
+
+  /// What must hold of the arguments for the copy engine to take the factors; "" when it always does.
+  std::string boxes_are_possible() const {
+    std::string text_of_all;
+    const auto also = [&](const std::string& condition) { text_of_all += (text_of_all.empty() ? "" : " && ") + condition; };
+    for (const Factor* factor : {&shape_.left, &shape_.right})
+      if (!kernel_.aligned(address(*factor).tensor)) also(fmt::format("reinterpret_cast<uintptr_t>(a.tensor[{}]) % 16 == 0", argument(*factor)));
+    for (const LoopGroup* group : {&shape_.batch, &shape_.m, &shape_.n, &shape_.k})
+      if (!group->extent().as_constant()) also(fmt::format("({}) > 0", text(group->extent())));
+    return text_of_all;
   }
 
  private:
   std::string text(const Dim& e) const { return print_index(e, kernel_.sizes, shape_.nest.bounds); }
   const Address& address(const Factor& factor) const { return shape_.nest.loads[static_cast<size_t>(factor.access)]; }
   std::string stored_type(const Factor& factor) const { return storage_type(address(factor).dtype); }
+
+  /// The number of the factor's tensor among the arguments.
+  size_t argument(const Factor& factor) const {
+    const std::vector<TensorId>& tensors = kernel_.kernel.tensors;
+    return static_cast<size_t>(std::find(tensors.begin(), tensors.end(), address(factor).tensor) - tensors.begin());
+  }
+
+  BoxFactor boxes(const Factor& factor, const LoopGroup& outer) const {
+    const std::optional<BoxFactor> found = box_factor(shape_, factor, outer);
+    if (!found) fail(ErrorKind::internal, "internal error: {} multiplies by warpgroups what does not lie in boxes", kernel_.kernel.name);
+    return *found;
+  }
+
+  /// The tensor map of a factor, on the host.
+  std::string map(const std::string& side, const BoxFactor& box, const Factor& factor, const LoopGroup& outer) const {
+    const Dim count = product(kernel_.program().tensor(address(factor).tensor).type.dims);
+    return fmt::format("Tiles::{}_map({{a.at<const {}>({}) + {}, {}, {}, {}, {}, {}, {}}})", side, stored_type(factor), argument(factor), text(box.start),
+                       text(count - box.start), text(shape_.batch.extent()), text(box.batch_stride), text(outer.extent()), text(shape_.k.extent()),
+                       text(box.stride));
+  }
 
   /// The constants of Tiling, as the kernels of tile/kernels read them.
   std::string tiling() const {
@@ -58,6 +102,11 @@ class ContractEmitter {
       case Unit::mma:
         if (kernel_.target.matrix == Target::Matrix::mfma) return fmt::format("tile::simt::MfmaTiles<{}, Tiling>", stored_type(shape_.left));
         return fmt::format("tile::simt::MmaTiles<{}, {}, Tiling>", stored_type(shape_.left), stored_type(shape_.right));
+      case Unit::wgmma: {
+        const auto along = [&](const Factor& factor, const LoopGroup& outer) { return boxes(factor, outer).along_rows ? "rows" : "k"; };
+        return fmt::format("tile::simt::WgmmaTiles<{}, {}, Tiling, tile::simt::Along::{}, tile::simt::Along::{}>", stored_type(shape_.left),
+                           stored_type(shape_.right), along(shape_.left, shape_.m), along(shape_.right, shape_.n));
+      }
     }
     fail(ErrorKind::internal, "internal error: a unit has no tiles");
   }
@@ -136,7 +185,15 @@ bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Function
   const std::optional<TileProduct> product = find_tile_product(nest, kernel.program(), kernel.target);
   if (!product) return false;
   const TileConfig config = kernel.kernel.tiles ? *kernel.kernel.tiles : choose_tiles(*product, kernel.target);
-  ContractEmitter(kernel, nest, *product, config).emit(function);
+  ContractEmitter emitter(kernel, nest, *product, config);
+  const std::string possible = config.unit == Unit::wgmma ? emitter.boxes_are_possible() : "";
+  emitter.emit(function, possible);
+  if (!possible.empty()) {
+    TileProduct by_threads = *product;
+    std::erase(by_threads.units, Unit::wgmma);
+    const TileConfig otherwise = choose_tiles(by_threads, kernel.target);
+    ContractEmitter(kernel, nest, by_threads, otherwise).emit(function, "!(" + possible + ")");
+  }
   return true;
 }
 

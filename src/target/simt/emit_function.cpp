@@ -4,12 +4,19 @@
 namespace tilewright::simt {
 
 std::span<const std::string_view> headers(const Target& target) {
-  static constexpr std::string_view emulated[] = {
-      "cast", "exec/emulator", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress", "math"};
-  static constexpr std::string_view gpu[] = {"cast", "exec/gpu", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress",
-                                             "math"};
-  if (target.is_gpu()) return gpu;
-  return emulated;
+  // The last are for machines that have warpgroups.
+  static constexpr std::string_view emulated[] = {"cast",
+                                                  "exec/emulator",
+                                                  "kernels/select",
+                                                  "kernels/simt_contract",
+                                                  "kernels/simt_mma_contract",
+                                                  "kernels/suppress",
+                                                  "math",
+                                                  "kernels/simt_wgmma_contract"};
+  static constexpr std::string_view gpu[] = {
+      "cast", "exec/gpu", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress", "math", "kernels/simt_wgmma_contract"};
+  const std::span<const std::string_view> all = target.is_gpu() ? gpu : emulated;
+  return target.warpgroups ? all : all.first(all.size() - 1);
 }
 
 void Function::declare_views(Writer& out) const {
@@ -45,13 +52,18 @@ void Function::launch(const Writer& body, const Launch& launch, const std::strin
   host_ += when.empty() ? host.text() : fmt::format("  if ({}) {{\n{}  }}\n", when, host.text());
 }
 
-void Function::launch_tiles(const Writer& body, const std::string& tiling, const std::string& tiles, const std::string& extents) {
-  const std::string name = add_struct(
-      body, {"struct Tiling {", "  " + tiling, "};", fmt::format("using Tiles = {};", tiles), "static constexpr int most_threads = Tiles::threads;"});
+void Function::launch_tiles(const Writer& body, const TileLaunch& launch) {
+  std::vector<std::string> declarations = {"struct Tiling {", "  " + launch.tiling, "};", fmt::format("using Tiles = {};", launch.tiles),
+                                           "static constexpr int most_threads = Tiles::threads;"};
+  for (const auto& [name, map] : launch.maps) declarations.push_back(fmt::format("tile::simt::TensorMap {};", name));
+  const std::string name = add_struct(body, declarations);
   Writer host(1);
+  if (!launch.when.empty()) host.open("if (" + launch.when + ")");
   host.line(fmt::format("using Tiles = {}::Tiles;", name));
-  host.line(fmt::format("tile::simt::launch({}(a), {{.blocks = Tiles::blocks({}), .threads = Tiles::threads, .shared_bytes = Tiles::shared_bytes}}, a);", name,
-                        extents));
+  host.line(fmt::format("{} grid(a);", name));
+  for (const auto& [member, map] : launch.maps) host.line(fmt::format("grid.{} = {};", member, map));
+  host.line(fmt::format("tile::simt::launch(grid, {{.blocks = {}, .threads = Tiles::threads, .shared_bytes = Tiles::shared_bytes}}, a);", launch.blocks));
+  if (!launch.when.empty()) host.close();
   host_ += host.text();
 }
 

@@ -35,9 +35,15 @@ class Function {
   };
   /// `body`: what a thread does; the tensors and sizes are declared before it. `when`: a condition on the arguments, or "".
   void launch(const Writer& body, const Launch& launch, const std::string& when = "");
-  /// The same for a kernel of tile/kernels that `body` calls as Tiles: `tiles` is the type, which says how many threads and how much shared memory a block
-  /// has, and how many blocks a product of these extents; `tiling`: what Tiling, which it may mention, declares.
-  void launch_tiles(const Writer& body, const std::string& tiling, const std::string& tiles, const std::string& extents);
+  /// A kernel of tile/kernels that `body` calls as Tiles.
+  struct TileLaunch {
+    std::string tiles;   ///< the type, which says how many threads and how much shared memory a block has
+    std::string tiling;  ///< what Tiling declares, which `tiles` may mention
+    std::string blocks;
+    std::vector<std::pair<std::string, std::string>> maps;  ///< tensor maps of the kernel: name and value on the host
+    std::string when;                                       ///< a condition on the arguments, or ""
+  };
+  void launch_tiles(const Writer& body, const TileLaunch& launch);
   /// Lines that run on the host between launches.
   void on_host(const Writer& lines) { host_ += lines.text(); }
   std::string text() const;

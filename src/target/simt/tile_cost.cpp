@@ -53,12 +53,14 @@ class Estimate {
   double right_bytes() const { return static_cast<double>(product_.right.bytes()); }
 
   double multiply_adds() const {
+    if (config_.unit == Unit::wgmma) return has_.warpgroup_multiply_adds * (product_.left.bytes() == 1 ? 2 : 1);
     if (config_.unit == Unit::mma) return product_.left.bytes() == 1 ? has_.byte_matrix_multiply_adds : has_.matrix_multiply_adds;
     return size_of(product_.shape.sum) == 8 ? has_.multiply_adds / 2 : has_.multiply_adds;
   }
 
   /// Instructions of a step that find and move elements, counted by lanes.
   double instructions_to_fetch() const {
+    if (config_.unit == Unit::wgmma) return 0;  // the copy engine's work
     const auto of = [&](const Source& source, int rows) {
       const double elements = static_cast<double>(rows) * config_.depth;
       if (config_.unit != Unit::fma && source.rows) return elements * static_cast<double>(source.bytes()) / 16 * plain_address;
@@ -71,6 +73,8 @@ class Estimate {
   double shared_bytes() const {
     const double sum = static_cast<double>(size_of(product_.shape.sum)), depth = config_.depth, m = config_.tile.m, n = config_.tile.n;
     if (config_.unit == Unit::fma) return depth * sum * (m + n + demand_.threads * static_cast<double>(config_.each.m + config_.each.n));
+    // Each warpgroup of 64 rows reads all columns.
+    if (config_.unit == Unit::wgmma) return depth * left_bytes() * (2 * m + n * (1 + m / 64));
     return depth * left_bytes() * (m * (1 + config_.warps.n) + n * (1 + config_.warps.m));
   }
 
@@ -84,6 +88,8 @@ class Estimate {
 
   /// Cycles from a step of a block to its next one, with nothing else on the multiprocessor.
   double alone(double busy) const {
+    // Who copies runs ahead of who multiplies: they never all meet.
+    if (config_.unit == Unit::wgmma) return std::max(busy, memory_latency / (config_.stages - 1));
     const bool past_registers = config_.unit != Unit::fma && has_.copies_asynchronously;
     if (past_registers) return together({busy, memory_latency / (config_.stages - 1)}) + meeting;
     // Two stages of multiply-adds ask first and multiply while they wait; copies that go through registers are waited for.

@@ -36,6 +36,13 @@ bool fits_matrix_unit(const ContractShape& shape, const Target& target) {
   return left == right && (left == DType::f16 || left == DType::bf16) && shape.sum == DType::f32;
 }
 
+bool fits_warpgroups(const ContractShape& shape, const Target& target) {
+  return target.warpgroups && fits_matrix_unit(shape, target) && box_factor(shape, shape.left, shape.m) && box_factor(shape, shape.right, shape.n);
+}
+
+/// Rows of a product by a warpgroup, bytes of the sum's axis in a stage, shared memory of a stage's two mbarriers.
+constexpr int warpgroup_rows = 64, warpgroup_warps = 4, row_bytes = 128, barrier_bytes = 16;
+
 /// What a warp multiplies at once, and how many registers of a lane it takes.
 struct Atom {
   int m, n;   ///< n: as many columns as are loaded together
@@ -64,6 +71,20 @@ bool suits_matrix_unit(const TileProduct& product, const TileConfig& c, const Ta
          words % atom.words == 0 && c.warps.count() * target.warp_size <= 1024;
 }
 
+bool suits_warpgroups(const TileProduct& product, const TileConfig& c) {
+  return (c.tile.m == 64 || c.tile.m == 128) && (c.tile.n == 64 || c.tile.n == 128 || c.tile.n == 256) &&
+         c.warps == Pair{c.tile.m / warpgroup_rows * warpgroup_warps, 1} && c.depth == row_bytes / product.left.bytes() && c.stages >= 2;
+}
+
+bool suits(const TileProduct& product, const TileConfig& c, const Target& target) {
+  switch (c.unit) {
+    case Unit::fma: return suits_fma(c);
+    case Unit::mma: return suits_matrix_unit(product, c, target);
+    case Unit::wgmma: return suits_warpgroups(product, c);
+  }
+  return false;
+}
+
 }  // namespace
 
 bool TileProduct::has(Unit unit) const { return std::find(units.begin(), units.end(), unit) != units.end(); }
@@ -82,6 +103,7 @@ std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pa
   product.right = source(product.shape.right, product.shape.n);
   product.result = program.tensor(nest.outputs.at(0).tensor).type.dtype;
   if (fits_matrix_unit(product.shape, target)) product.units.push_back(Unit::mma);
+  if (fits_warpgroups(product.shape, target)) product.units.push_back(Unit::wgmma);
   return product;
 }
 
@@ -98,6 +120,20 @@ std::optional<DenseShape> whole_rows(const ContractShape& shape, const Factor& f
     rest = affine->at_zero;
   }
   return whole(rest) ? dense : std::nullopt;
+}
+
+std::optional<BoxFactor> box_factor(const ContractShape& shape, const Factor& factor, const LoopGroup& outer) {
+  const std::optional<DenseShape> dense = find_dense(shape, factor, outer);
+  if (!dense) return std::nullopt;
+  const auto bytes = static_cast<int64_t>(size_of(address_of(shape, factor).dtype));
+  const auto whole = [&](const Dim& e) { return e.as_constant() && e.constant() >= 0 && e.constant() * bytes % 16 == 0; };
+  const bool along_rows = !(dense->k_stride == Dim(1));
+  if (along_rows && (bytes != 2 || !(dense->outer_stride == Dim(1)))) return std::nullopt;
+  const auto batch = even_over(dense->start, shape.batch);
+  if (!batch) return std::nullopt;
+  BoxFactor box{along_rows, along_rows ? dense->k_stride : dense->outer_stride, batch->slope, batch->at_zero};
+  if (!whole(box.stride) || box.stride == Dim(0) || !whole(box.batch_stride) || !whole(box.start)) return std::nullopt;
+  return box;
 }
 
 Demand demand_of(const TileProduct& product, const TileConfig& c, const Target& target) {
@@ -120,13 +156,19 @@ Demand demand_of(const TileProduct& product, const TileConfig& c, const Target& 
       const int fragments = c.tile.m / c.warps.m / atom.m * atom.registers_m + c.tile.n / c.warps.n / atom.n * atom.registers_n;
       return {threads, bookkeeping(product) + c.tile.count() / threads + fragments, int64_t{c.stages} * (c.tile.m + c.tile.n) * c.depth * product.left.bytes()};
     }
+    case Unit::wgmma: {
+      // The warpgroup that copies has registers, too, until it gives them away.
+      const int threads = (c.warps.m + warpgroup_warps) * target.warp_size, sums = warpgroup_rows * c.tile.n / (warpgroup_warps * target.warp_size);
+      const int registers = c.tile.m > warpgroup_rows ? static_cast<int>(target.multiprocessors.registers / threads / 8 * 8) : 40 + sums;
+      return {threads, registers, int64_t{c.stages} * ((c.tile.m + c.tile.n) * row_bytes + barrier_bytes)};
+    }
   }
   return {};
 }
 
 bool can_compute(const TileProduct& product, const TileConfig& c, const Target& target) {
   if (!product.has(c.unit) || c.tile.m < 1 || c.tile.n < 1 || c.depth < 1 || c.group < 1) return false;
-  if (c.unit == Unit::fma ? !suits_fma(c) : !suits_matrix_unit(product, c, target)) return false;
+  if (!suits(product, c, target)) return false;
   const Demand demand = demand_of(product, c, target);
   const Multiprocessors& has = target.multiprocessors;
   return demand.registers <= has.thread_registers && int64_t{demand.registers} * demand.threads <= has.registers &&
@@ -180,6 +222,10 @@ std::vector<TileConfig> all_tiles(const TileProduct& product, const Target& targ
         if (threads >= 64 && threads <= 512)
           add({.unit = Unit::mma}, tile, &TileConfig::warps, {warps_m, warps_n}, {16 * per_word, 32 * per_word}, {2, 3, 4, 5});
       }
+  });
+  if (!product.has(Unit::wgmma)) return all;
+  each_tile({64, 128, 256}, [&](const Pair& tile) {
+    add({.unit = Unit::wgmma}, tile, &TileConfig::warps, {tile.m / warpgroup_rows * warpgroup_warps, 1}, {32 * per_word}, {3, 4, 6});
   });
   return all;
 }

@@ -5,7 +5,7 @@
 #include "target/source/contract_shape.h"
 #include "target/target.h"
 
-/// Products of matrices that tile/kernels/simt_contract.h and simt_mma_contract.h compute, how they are cut for that, and what it costs.
+/// Products of matrices that tile/kernels/simt_contract.h, simt_mma_contract.h and simt_wgmma_contract.h compute, how they are cut for that, and what it costs.
 namespace tilewright::simt {
 
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
@@ -32,6 +32,15 @@ std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pa
 
 /// The factor as rows of whole 16-byte pieces, if it is that for all sizes; they begin at multiples of 16 bytes where the tensor does.
 std::optional<DenseShape> whole_rows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);
+
+/// A factor as the copy engine takes it (tile/exec/bulk.h), if the tensor begins at a multiple of 16 bytes.
+struct BoxFactor {
+  bool along_rows = false;  ///< neighbours in memory are neighbours in m or n, not in k
+  Dim stride;               ///< of the other of the two
+  Dim batch_stride;         ///< 0: the same for all
+  Dim start;                ///< element of the first
+};
+std::optional<BoxFactor> box_factor(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);
 
 /// What a block of the configuration takes of a multiprocessor.
 struct Demand {
