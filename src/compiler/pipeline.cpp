@@ -54,7 +54,7 @@ Pipeline::Pipeline(const CompileOptions& options) : options_(options) {
   }
 }
 
-void Pipeline::run_pass(const std::string& name, void (*pass)(Graph&), Graph& graph) {
+void Pipeline::run_pass(const std::string& name, const std::function<void(Graph&)>& pass, Graph& graph) {
   if (stopped_ || !enabled(name)) return;
   pass(graph);
 #ifdef NDEBUG
