@@ -24,7 +24,7 @@ constexpr ExitCode table_of_exit_codes[] = {
     {2, ErrorKind::unsupported, "not supported"},
     {3, ErrorKind::environment, "the environment: compiler, disk, memory, machine"},
     {4, ErrorKind::internal, "our bug"},
-    {exit_differs, std::nullopt, "verify: results differ"},
+    {exit_differs, std::nullopt, "verify: results differ by more than is promised"},
 };
 
 }  // namespace

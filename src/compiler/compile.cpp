@@ -83,6 +83,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .fuse_rows = enabled("fuse_rows"),
                              .alias_views = enabled("alias_views"),
                              .write_in_place = enabled("write_in_place"),
+                             .drop_roundings = enabled("drop_roundings") && kind == TargetKind::cpu,
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,
                              .chains_depthwise = enabled("fuse_depthwise") ? chains_depthwise(kind) : nullptr,

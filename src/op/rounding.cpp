@@ -37,10 +37,9 @@ double square_of(DType dtype) {
   return dtype == DType::bf16 ? 0x1p-14 : dtype == DType::f16 ? 0x1p-20 : 0;
 }
 
-double half_squares(const Graph& graph) {
+std::vector<double> half_squares(const Graph& graph) {
   constexpr double usual_rounds = 64;  // of a loop
   std::vector<double> squares(graph.values.size(), 0.0);
-  double most = 0;
   for (const Node& node : graph.nodes) {
     double before = 0, own = 0;
     for (const ValueId id : node.inputs) {
@@ -50,15 +49,21 @@ double half_squares(const Graph& graph) {
     }
     const bool widens = node.op == "cast" && square_of(graph.type(node.inputs[0]).dtype) > 0;
     if (!node.outputs.empty() && !moves_only(node.op) && !widens) own += square_of(graph.type(node.outputs[0]).dtype);
-    for (const auto& body : node.subgraphs) own += half_squares(*body) * (node.op == "loop" ? usual_rounds : 1.0);
-    for (const ValueId id : node.outputs) most = std::max(most, squares[static_cast<size_t>(id)] = before + own);
+    double inside = 0;
+    for (const auto& body : node.subgraphs)
+      for (const double error : half_squares(*body)) inside = std::max(inside, error);
+    for (const ValueId id : node.outputs) squares[static_cast<size_t>(id)] = before + own + inside * (node.op == "loop" ? usual_rounds : 1.0);
   }
-  return most;
+  return squares;
 }
 
 }  // namespace
 
-double half_error(const Graph& graph) { return std::sqrt(half_squares(graph)); }
+std::vector<double> half_errors(const Graph& graph) {
+  std::vector<double> errors = half_squares(graph);
+  for (double& error : errors) error = std::sqrt(error);
+  return errors;
+}
 
 double rounding_steps(const Graph& graph) {
   std::vector<double> steps(graph.values.size(), 0.0);

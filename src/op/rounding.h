@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "graph/graph.h"
 
 namespace tilewright {
@@ -9,10 +11,10 @@ namespace tilewright {
 /// implementations may have.
 double rounding_steps(const Graph& graph);
 
-/// The relative error that roundings to 16 bits may leave in the graph's results: those along a path are independent of each other and
+/// By value: the relative error that roundings to 16 bits may leave in it. Those along a path are independent of each other and
 /// add up as a random walk does, ε·√n for n of them with ε the distance from 1 to the next larger value (a rounding errs by ε/√12 on average, which
 /// leaves room for networks that enlarge errors a few times). Counted are conversions to 16 bits, weights that are 16 bits
-/// already, and operators that give 16-bit results. 0 for a graph of float32 alone.
-double half_error(const Graph& graph);
+/// already, and operators that give 16-bit results. 0 in a graph of float32 alone.
+std::vector<double> half_errors(const Graph& graph);
 
 }  // namespace tilewright

@@ -27,7 +27,7 @@ bool moves(const Node& node) { return is_one_of(node.op, {"broadcast", "concat",
 
 /// Whether a relative error of an operand is about one of the result.
 bool bears_rounding(std::string_view op) {
-  return is_one_of(op, {"abs", "add", "cast", "div", "erf", "max", "min", "mul", "neg", "sigmoid", "sqrt", "tanh", "where"});
+  return is_one_of(op, {"abs", "add", "average_pool", "cast", "div", "erf", "max", "min", "mul", "neg", "sigmoid", "sqrt", "tanh", "where"});
 }
 
 bool is_arithmetic(std::string_view op) { return is_one_of(op, {"add", "cast", "div", "max", "min", "mul", "neg", "sub", "where"}); }
