@@ -16,7 +16,7 @@ namespace {
 
 /// Index of the first tensor that differs and why.
 std::optional<std::pair<size_t, std::string>> first_difference(const std::vector<Tensor>& actual, const std::vector<Tensor>& expected, double steps,
-                                                              const std::vector<double>& half) {
+                                                               const std::vector<HalfError>& half) {
   for (size_t i = 0; i < actual.size(); ++i)
     if (const Comparison result = compare(actual[i], expected[i], tolerance_for(expected[i], steps, half[i])); !result.same) return std::pair{i, result.reason};
   return std::nullopt;
@@ -33,8 +33,7 @@ std::optional<std::string> first_wrong_pass(const Prepared& model, const Compile
   for (const GraphPass& pass : graph_passes(options.precision)) {
     if (options.disabled_passes.count(std::string(pass.name))) continue;
     pass.run(graph);
-    if (const auto difference = difference_of(graph))
-      return fmt::format("pass {}: {}", pass.name, difference->second);
+    if (const auto difference = difference_of(graph)) return fmt::format("pass {}: {}", pass.name, difference->second);
   }
   return std::nullopt;
 }
@@ -77,27 +76,27 @@ std::vector<Tensor> interpret_graph(const Graph& graph, const std::vector<Tensor
   return pattern::interpret(lower(graph), inputs, options);
 }
 
-Tolerance tolerance_for(const Tensor& expected, double steps, double half) {
+Tolerance tolerance_for(const Tensor& expected, double steps, const HalfError& half) {
   double largest = 0;
   for (int64_t i = 0; i < expected.element_count(); ++i)
     if (const double value = std::abs(expected.float_at(i)); std::isfinite(value)) largest = std::max(largest, value);
   Tolerance tolerance = network_tolerance(expected.dtype(), steps, largest);
   if (!is_float(expected.dtype())) return tolerance;
-  tolerance.relative += half;
-  tolerance.absolute += half * largest;
+  tolerance.relative += half.largest;
+  tolerance.absolute += half.largest * largest;
   return tolerance;
 }
 
-std::vector<double> promised_half_errors(const Graph& compiled, const Precision& precision) {
-  if (!precision.may_lower()) return std::vector<double>(compiled.outputs.size(), 0.0);
-  const std::vector<double> all = half_errors(compiled);
-  std::vector<double> of_outputs;
+std::vector<HalfError> promised_half_errors(const Graph& compiled, const Precision& precision) {
+  if (!precision.may_lower()) return std::vector<HalfError>(compiled.outputs.size());
+  const std::vector<HalfError> all = half_errors(compiled);
+  std::vector<HalfError> of_outputs;
   for (const ValueId id : compiled.outputs) of_outputs.push_back(all[static_cast<size_t>(id)]);
   return of_outputs;
 }
 
-std::vector<TensorError> tensor_errors(const Prepared& model, const CompileOptions& options, const std::filesystem::path& path, const std::vector<Tensor>& inputs,
-                                       int threads) {
+std::vector<TensorError> tensor_errors(const Prepared& model, const CompileOptions& options, const std::filesystem::path& path,
+                                       const std::vector<Tensor>& inputs, int threads) {
   CompileOptions plain = options;
   plain.precision = {};
   plain.on_stage = nullptr;
@@ -105,7 +104,7 @@ std::vector<TensorError> tensor_errors(const Prepared& model, const CompileOptio
   const std::vector<Tensor> expected = interpret_graph(exact, inputs, true), actual = run_compiled(model, graph, options, inputs, threads);
   std::map<std::string, size_t> by_name;
   for (size_t i = 0; i < exact.outputs.size(); ++i) by_name[exact.value(exact.outputs[i]).name] = i;
-  const std::vector<double> half = promised_half_errors(graph, options.precision);
+  const std::vector<HalfError> half = promised_half_errors(graph, options.precision);
   const double steps = rounding_steps(exact);
   std::vector<TensorError> errors;
   size_t i = 0;
@@ -117,7 +116,7 @@ std::vector<TensorError> tensor_errors(const Prepared& model, const CompileOptio
       const Tensor& right = expected[found->second];
       if (!is_float(right.dtype())) continue;
       errors.push_back({graph.value(id).name, node.op, compare(actual[here].cast_to(right.dtype()), right, {}).relative_rms,
-                        half[here] + epsilon_of(exact.type(exact.outputs[found->second]).dtype) * steps});
+                        half[here].rms + epsilon_of(exact.type(exact.outputs[found->second]).dtype) * steps});
     }
   return errors;
 }

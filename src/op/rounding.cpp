@@ -32,36 +32,32 @@ bool moves_only(const std::string& op) {
   return false;
 }
 
-/// ε² of one rounding to the dtype; 0 for wide ones.
-double square_of(DType dtype) {
-  return dtype == DType::bf16 ? 0x1p-14 : dtype == DType::f16 ? 0x1p-20 : 0;
-}
-
-std::vector<double> half_squares(const Graph& graph) {
-  constexpr double usual_rounds = 64;  // of a loop
-  std::vector<double> squares(graph.values.size(), 0.0);
-  for (const Node& node : graph.nodes) {
-    double before = 0, own = 0;
-    for (const ValueId id : node.inputs) {
-      if (id == no_value) continue;
-      before = std::max(before, squares[static_cast<size_t>(id)]);
-      if (graph.value(id).constant) own = std::max(own, square_of(graph.type(id).dtype));
-    }
-    const bool widens = node.op == "cast" && square_of(graph.type(node.inputs[0]).dtype) > 0;
-    if (!node.outputs.empty() && !moves_only(node.op) && !widens) own += square_of(graph.type(node.outputs[0]).dtype);
-    double inside = 0;
-    for (const auto& body : node.subgraphs)
-      for (const double error : half_squares(*body)) inside = std::max(inside, error);
-    for (const ValueId id : node.outputs) squares[static_cast<size_t>(id)] = before + own + inside * (node.op == "loop" ? usual_rounds : 1.0);
-  }
-  return squares;
-}
+/// ε of one rounding to the dtype; 0 for wide ones.
+double half_step(DType dtype) { return dtype == DType::bf16 ? 0x1p-7 : dtype == DType::f16 ? 0x1p-10 : 0; }
 
 }  // namespace
 
-std::vector<double> half_errors(const Graph& graph) {
-  std::vector<double> errors = half_squares(graph);
-  for (double& error : errors) error = std::sqrt(error);
+std::vector<HalfError> half_errors(const Graph& graph) {
+  constexpr double usual_rounds = 64;  // of a loop
+  std::vector<HalfError> errors(graph.values.size());
+  for (const Node& node : graph.nodes) {
+    HalfError before, inside;
+    double weights = 0, result = 0;
+    for (const ValueId id : node.inputs) {
+      if (id == no_value) continue;
+      const HalfError& operand = errors[static_cast<size_t>(id)];
+      before = {std::max(before.rms, operand.rms), std::max(before.largest, operand.largest)};
+      if (graph.value(id).constant) weights = std::max(weights, half_step(graph.type(id).dtype));
+    }
+    const bool widens = node.op == "cast" && half_step(graph.type(node.inputs[0]).dtype) > 0;
+    if (!node.outputs.empty() && !moves_only(node.op) && !widens) result = half_step(graph.type(node.outputs[0]).dtype);
+    for (const auto& body : node.subgraphs)
+      for (const HalfError& one : half_errors(*body)) inside = {std::max(inside.rms, one.rms), std::max(inside.largest, one.largest)};
+    const double rounds = node.op == "loop" ? usual_rounds : 1;
+    for (const ValueId id : node.outputs)
+      errors[static_cast<size_t>(id)] = {std::sqrt(before.rms * before.rms + weights * weights + result * result + rounds * inside.rms * inside.rms),
+                                         before.largest + weights + result + rounds * inside.largest};
+  }
   return errors;
 }
 

@@ -11,10 +11,16 @@ namespace tilewright {
 /// implementations may have.
 double rounding_steps(const Graph& graph);
 
-/// By value: the relative error that roundings to 16 bits may leave in it. Those along a path are independent of each other and
-/// add up as a random walk does, ε·√n for n of them with ε the distance from 1 to the next larger value (a rounding errs by ε/√12 on average, which
-/// leaves room for networks that enlarge errors a few times). Counted are conversions to 16 bits, weights that are 16 bits
-/// already, and operators that give 16-bit results. 0 in a graph of float32 alone.
-std::vector<double> half_errors(const Graph& graph);
+/// Relative errors that n roundings to 16 bits along a path may add up to, with ε the distance from 1 to the next larger value. They are independent
+/// of each other: of a whole tensor the errors' mean square grows as a random walk does, but in some element all may point one way. A
+/// rounding errs by ε/√12 on average, which leaves room for networks that enlarge errors a few times.
+struct HalfError {
+  double rms = 0;      ///< ε·√n, of ‖y‖
+  double largest = 0;  ///< ε·n, of the largest |y|
+};
+
+/// By value. Counted are conversions to 16 bits, weights that are 16 bits already, and operators that give 16-bit results. 0 in a
+/// graph of float32 alone.
+std::vector<HalfError> half_errors(const Graph& graph);
 
 }  // namespace tilewright

@@ -99,7 +99,7 @@ class PrecisionPass {
     }
     lowered_.resize(graph_.nodes.size());
     find_positions();
-    find_sources_of_positions();
+    find_fragile_uses();
   }
 
   const Node* producer(ValueId id) const { return producer_[at(id)] < 0 ? nullptr : &graph_.nodes[at(producer_[at(id)])]; }
@@ -127,9 +127,11 @@ class PrecisionPass {
     }
   }
 
-  /// Floats that become indices, coordinates or angles.
-  void find_sources_of_positions() {
+  /// Floats that become indices, coordinates or angles, and those that become logarithms: of a spectrum, whose small values are differences of large ones,
+  /// so that products before it count, too.
+  void find_fragile_uses() {
     becomes_position_.assign(graph_.values.size(), false);
+    becomes_logarithm_.assign(graph_.values.size(), false);
     for (size_t i = graph_.nodes.size(); i-- > 0;) {
       const Node& node = graph_.nodes[i];
       const bool passes_on = (is_arithmetic(node.op) || moves(node)) && node.outputs.size() == 1 && becomes_position_[at(node.outputs[0])];
@@ -138,6 +140,9 @@ class PrecisionPass {
         if (node.inputs[k] == no_value || !is_float(graph_.type(node.inputs[k]).dtype)) continue;
         const bool position = is_one_of(node.op, {"cos", "sin", "tan"}) || (k == 1 && is_one_of(node.op, {"grid_sample", "roi_align"}));
         if (passes_on || to_integer || position) becomes_position_[at(node.inputs[k])] = true;
+        const bool passes_spectrum =
+            is_arithmetic(node.op) || moves(node) || is_one_of(node.op, {"pow", "reduce_sum", "sqrt"}) || (is_product(node.op) && k == 0);
+        if (node.op == "log" || (passes_spectrum && becomes_logarithm_[at(node.outputs[0])])) becomes_logarithm_[at(node.inputs[k])] = true;
       }
     }
   }
@@ -197,6 +202,7 @@ class PrecisionPass {
     }
     if (quantised || sums_quantised(node)) return "quantised operands";
     if (becomes_position_[at(node.outputs[0])]) return "the result becomes an index or an angle";
+    if (becomes_logarithm_[at(node.outputs[0])]) return "the result becomes a logarithm";
     return "";
   }
 
@@ -362,13 +368,13 @@ class PrecisionPass {
   PrecisionReport& report_;
   std::vector<std::vector<Use>> uses_;
   std::vector<int> producer_;
-  std::vector<bool> is_output_, made_of_integers_, becomes_position_;
+  std::vector<bool> is_output_, made_of_integers_, becomes_position_, becomes_logarithm_;
   std::vector<std::optional<DType>> lowered_;  ///< by node: products and tables with 16-bit operands
   std::map<int, DType> native_;                ///< by node: movements of 16-bit elements
   std::map<Key, Rounded> constants_;
   std::map<Key, ValueId> halves_;
-  std::map<ValueId, ValueId> widened_;         ///< what those read who want float32, where it is not the value itself
-  std::set<ValueId> casts_;                    ///< results of casts that were not there before
+  std::map<ValueId, ValueId> widened_;  ///< what those read who want float32, where it is not the value itself
+  std::set<ValueId> casts_;             ///< results of casts that were not there before
   std::set<std::string> names_;
   std::vector<Node> nodes_;
 };
@@ -395,8 +401,10 @@ void apply_precision(Graph& graph, const Precision& precision, PrecisionReport* 
   if (!precision.rules.empty()) note_matches(graph, precision, matched);
   for (const PolicyRule& rule : precision.rules)
     if (matched.count(rule.pattern) == 0)
-      fail(ErrorKind::invalid_input, "the policy for '{}' is for no product of the model; give an operator (conv, conv_transpose, einsum, gather, matmul) or the name of a node, "
-                                     "* standing for any characters; `tilewright inspect --graph` shows names", rule.pattern);
+      fail(ErrorKind::invalid_input,
+           "the policy for '{}' is for no product of the model; give an operator (conv, conv_transpose, einsum, gather, matmul) or the name of a node, "
+           "* standing for any characters; `tilewright inspect --graph` shows names",
+           rule.pattern);
   if (!precision.may_lower()) return;
   PrecisionReport unread;
   apply_everywhere(graph, precision, report != nullptr ? *report : unread);

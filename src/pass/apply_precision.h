@@ -12,8 +12,8 @@ namespace tilewright {
 /// rounded here, and large tables that a gather reads.
 ///
 /// These products stay float32, unless a rule names them: those of positions and angles (operands made of integers, results that become
-/// indices or arguments of a sine), and those of quantised operands, which are exact. Whatever a rule says, constants that 16 bits
-/// cannot hold keep theirs: beyond the largest float16, or so small that they lose more than a rounding.
+/// indices or arguments of a sine), those whose results become logarithms (spectra), and those of quantised operands, which are exact. Whatever a rule says,
+/// constants that 16 bits cannot hold keep theirs: beyond the largest float16, or so small that they lose more than a rounding.
 ///
 /// After the passes that make weights out of constants, before share_common, which joins casts. `report` may be null. Throws invalid_input when a rule of
 /// `precision` matches nothing.
