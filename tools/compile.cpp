@@ -122,7 +122,8 @@ void add_compile(CLI::App& app, int& exit_code) {
   std::string passes =
       "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n  tilewright compile model.onnx "
       "--size batch=8 --constant axes=axes.npy\n"
-      "  tilewright compile resnet50.onnx --policy bf16\n  tilewright compile model.onnx --policy fp16 --policy-for '/decoder/*=fp32'\n  tilewright compile model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after "
+      "  tilewright compile resnet50.onnx --policy bf16\n  tilewright compile model.onnx --policy fp16 --policy-for '/decoder/*=fp32'\n  tilewright compile "
+      "model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after "
       "schedule\nPasses:\n";
   for (const auto& [name, summary] : pass_names()) passes += fmt::format("  {:<21} {}\n", name, summary);
   command->footer(passes);

@@ -61,8 +61,9 @@ void add_inspect(CLI::App& app, int& exit_code) {
   command->add_flag("--graph", choice->graph, "print the optimised graph");
   command->add_flag("--kernels", choice->kernels, "list the kernels and the model's nodes they compute");
   command->add_flag("--schedule", choice->full, "print patterns, kernels and the memory plan");
-  command->footer("Examples:\n  tilewright inspect model.onnx --kernels\n  tilewright inspect model.onnx --graph --disable fold_constants\n  tilewright inspect "
-                  "model.onnx --policy fp16");
+  command->footer(
+      "Examples:\n  tilewright inspect model.onnx --kernels\n  tilewright inspect model.onnx --graph --disable fold_constants\n  tilewright inspect "
+      "model.onnx --policy fp16");
   command->callback([choice, &exit_code] { exit_code = run(*choice); });
 }
 

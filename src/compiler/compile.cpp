@@ -53,7 +53,8 @@ std::string manifest(const Prepared& model, const CompileOptions& options, const
       json[key].push_back({{"name", program.tensor(id).name}, {"dtype", name(program.tensor(id).type.dtype)}, {"dims", dims}});
     }
   for (const PolicyRule& rule : options.precision.rules) json["policy_for"].push_back({{"pattern", rule.pattern}, {"policy", name(rule.policy)}});
-  for (const PrecisionReport::Kept& kept : model.precision.kept) json["kept_fp32"].push_back({{"operator", kept.op}, {"source", kept.source}, {"reason", kept.reason}});
+  for (const PrecisionReport::Kept& kept : model.precision.kept)
+    json["kept_fp32"].push_back({{"operator", kept.op}, {"source", kept.source}, {"reason", kept.reason}});
   for (const schedule::Kernel& kernel : model.block->kernels) json["kernels"].push_back({{"name", kernel.name}, {"source", kernel.source}});
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

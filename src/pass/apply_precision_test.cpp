@@ -35,7 +35,8 @@ TEST(ApplyPrecision, PoliciesOf32BitsChangeNothing) {
 
 TEST(ApplyPrecision, MovementsBetweenAreOf16Bits) {
   expect_pass(
-      pass, from_x("f32[4,N]", weights("f32") + "%a: f32[4,N] = abs(%x) ;\"\" %r: f32[N,4] = transpose(%a) permutation=ints[1, 0] ;\"\" %y: f32[N,4] = " + product),
+      pass,
+      from_x("f32[4,N]", weights("f32") + "%a: f32[4,N] = abs(%x) ;\"\" %r: f32[N,4] = transpose(%a) permutation=ints[1, 0] ;\"\" %y: f32[N,4] = " + product),
       from_x("f32[4,N]", weights("bf16") + "%a: f32[4,N] = abs(%x) ;\"\" " + half_cast("b", "a", "4,N") +
                              "%h: bf16[N,4] = transpose(%b) permutation=ints[1, 0] ;\"\" %y: f32[N,4] = " + wide_product),
       close, bf16);
