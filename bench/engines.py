@@ -1,9 +1,10 @@
 """The engines of bench/compare, each set up as its own documentation recommends for latency on a CPU.
 
-An engine is made from a Case and a number of threads; then `outputs()` gives its results as numpy arrays, `median_ms(seconds)` measures
+An engine is made from a Case, a number of threads and a policy, one of its `policies`; then `outputs()` gives its results as numpy arrays, `median_ms(seconds)` measures
 for a while, after a warm-up, and `note` says how it was set up where that was a choice.
 """
 
+import copy
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ class InProcess:
     """An engine that `call()` runs once, in this process."""
 
     note = ""
+    policies = ("fp32", "bf16", "fp16")
 
     def median_ms(self, seconds):
         run_for(self.call, WARM_UP, least=1)
@@ -45,13 +47,14 @@ class Tilewright:
 
     name = "tilewright"
     note = ""
+    policies = ("fp32", "bf16", "fp16")
 
-    def __init__(self, case, threads):
-        self.artifact, self.threads, self.names = case.stem + ".so", threads, case.output_names
+    def __init__(self, case, threads, policy):
+        self.artifact, self.threads, self.names = case.stem + ("" if policy == "fp32" else "." + policy) + ".so", threads, case.output_names
         if not os.path.exists(TILEWRIGHT):
             raise RuntimeError(f"there is no {TILEWRIGHT}; build it or set TILEWRIGHT")
         if not os.path.exists(self.artifact) or os.path.getmtime(self.artifact) < max(os.path.getmtime(case.path), os.path.getmtime(TILEWRIGHT)):
-            self.tilewright("compile", "-q", case.path, "-o", self.artifact, "--policy", "fp32")
+            self.tilewright("compile", "-q", case.path, "-o", self.artifact, "--policy", policy)
         self.files = []
         for name, value in case.inputs.items():
             file = f"{case.stem}.{name}.npy"
@@ -77,8 +80,9 @@ class Tilewright:
 
 class OnnxRuntime(InProcess):
     name = "onnxruntime"
+    policies = ("fp32",)  # its engine for CPUs computes what the file says
 
-    def __init__(self, case, threads):
+    def __init__(self, case, threads, _policy):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -93,13 +97,16 @@ class OnnxRuntime(InProcess):
 
 class OpenVino(InProcess):
     name = "openvino"
+    hints = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
-    def __init__(self, case, threads):
+    def __init__(self, case, threads, policy):
         import openvino
 
         core = openvino.Core()
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.hints[policy], "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         self.compiled = core.compile_model(core.read_model(case.path), "CPU", options)
+        used = self.compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.note = "" if used == self.hints[policy] else f"computes in {used} here"
         self.request, self.names = self.compiled.create_infer_request(), case.output_names
         self.call = lambda: self.request.infer(case.inputs, share_inputs=True, share_outputs=True)
 
@@ -109,39 +116,52 @@ class OpenVino(InProcess):
 
 
 class Torch(InProcess):
-    """PyTorch as it is, in the memory layout that is faster: rows of channels, or channels of rows."""
+    """PyTorch as it is, in the way that is fastest: rows of channels, or channels of rows; for 16 bits under autocast, or converted as a whole."""
 
     name = "torch"
+    halves = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-    def __init__(self, case, threads):
+    def __init__(self, case, threads, policy):
         torch.set_num_threads(threads)
+        self.half = self.halves.get(policy)
         layouts = [torch.contiguous_format]
         if any(isinstance(part, torch.nn.Conv2d) for part in case.module.modules()):
             layouts.append(torch.channels_last)
-        tried = []
+        tried, failures = [], []
         for layout in layouts:
-            module, inputs = self.laid_out(case, layout)
-            call = self.prepare(module, inputs)
-            run_for(call, WARM_UP, least=2)
-            tried.append((min(run_for(call, WARM_UP)), layout))
-        best = min(tried, key=lambda entry: entry[0])[1]
-        self.call = call if best == layouts[-1] else self.prepare(*self.laid_out(case, best))
-        self.note = "channels_last" if best == torch.channels_last else ""
+            for converted in (False, True) if self.half else (False,):
+                try:
+                    call = self.prepare(*self.laid_out(case, layout, converted), converted)
+                    run_for(call, WARM_UP, least=2)
+                    tried.append((min(run_for(call, WARM_UP)), layout, converted))
+                except Exception as problem:
+                    failures.append(problem)
+        if not tried:
+            raise failures[0]
+        _, layout, converted = min(tried, key=lambda entry: entry[0])
+        self.call = self.prepare(*self.laid_out(case, layout, converted), converted)
+        way = "" if not self.half else "converted" if converted else "autocast"
+        self.note = ", ".join(filter(None, ["channels_last" if layout == torch.channels_last else "", way]))
 
-    @staticmethod
-    def laid_out(case, layout):
-        return case.module.to(memory_format=layout), [tensor.to(memory_format=layout) if tensor.dim() == 4 else tensor for tensor in case.tensors]
+    def laid_out(self, case, layout, converted):
+        module, tensors = case.module.to(memory_format=layout), case.tensors
+        if converted:
+            module = copy.deepcopy(module).to(self.half)
+            tensors = [tensor.to(self.half) if tensor.is_floating_point() else tensor for tensor in tensors]
+        return module, [tensor.to(memory_format=layout) if tensor.dim() == 4 else tensor for tensor in tensors]
 
-    def prepare(self, module, inputs):
+    def prepare(self, module, inputs, converted):
+        autocast = torch.autocast("cpu", dtype=self.half or torch.bfloat16, enabled=self.half is not None and not converted)
+
         def call():
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast:
                 return module(*inputs)
 
         return call
 
     def outputs(self):
         results = self.call()
-        return [result.contiguous().numpy().copy() for result in (results if isinstance(results, tuple) else (results,))]
+        return [result.contiguous().float().numpy().copy() for result in (results if isinstance(results, tuple) else (results,))]
 
 
 class TorchCompile(Torch):
@@ -149,7 +169,7 @@ class TorchCompile(Torch):
 
     name = "torch.compile"
 
-    def __init__(self, case, threads):
+    def __init__(self, case, threads, policy):
         import torch._inductor.async_compile
         import torch._inductor.config
 
@@ -159,20 +179,20 @@ class TorchCompile(Torch):
         for name in ("torch._inductor", "torch._dynamo", "torch.utils.cpp_extension"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.mode = ""
-        super().__init__(case, threads)
+        super().__init__(case, threads, policy)
         torch._inductor.async_compile.shutdown_compile_workers()  # or they would share the cores with what is measured
         self.note = ", ".join(filter(None, [self.note, self.mode]))
 
-    def prepare(self, module, inputs):
+    def prepare(self, module, inputs, converted):
         try:
-            return self.compiled(module, inputs, "max-autotune")
+            return self.compiled(module, inputs, "max-autotune", converted)
         except Exception as problem:
             self.mode = f"default mode, since max-autotune failed: {one_line(problem)}"
-            return self.compiled(module, inputs, "default")
+            return self.compiled(module, inputs, "default", converted)
 
-    def compiled(self, module, inputs, mode):
+    def compiled(self, module, inputs, mode, converted):
         torch._dynamo.reset()
-        call = super().prepare(torch.compile(module, mode=mode), inputs)
+        call = super().prepare(torch.compile(module, mode=mode), inputs, converted)
         call()
         return call
 

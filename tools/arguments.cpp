@@ -80,6 +80,11 @@ std::pair<std::string, onnx::FixedValue> parse_constant(const std::string& text)
   fail(ErrorKind::invalid_input, "--constant {}: '{}' is neither a number nor a .npy or .pb file", text, value);
 }
 
+PolicyRule parse_policy_rule(const std::string& text) {
+  const auto [pattern, policy] = split("--policy-for", text, text.rfind('='), "head*=fp32");
+  return {pattern, parse_policy(policy)};
+}
+
 Tensor read_tensor(const std::string& file) {
   if (file.ends_with(".npy")) return read_npy(file);
   if (file.ends_with(".pb")) return onnx::read_tensor_file(file);

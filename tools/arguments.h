@@ -6,6 +6,7 @@
 #include "base/dim.h"
 #include "base/tensor.h"
 #include "import/onnx/import.h"
+#include "pass/precision.h"
 
 /// Texts of options, NAME=VALUE each, read strictly. Throws invalid_input that says what is wrong.
 namespace tilewright::tools {
@@ -19,6 +20,9 @@ std::pair<std::string, int64_t> parse_size(const std::string& text);
 
 /// "axes=axes.npy", "axes=axes.pb", "axis=1", "scale=0.5"; reads the file.
 std::pair<std::string, onnx::FixedValue> parse_constant(const std::string& text);
+
+/// "head*=fp32".
+PolicyRule parse_policy_rule(const std::string& text);
 
 /// "90", "90s", "5m", "1.5h": seconds, more than none.
 double parse_seconds(const std::string& text);

@@ -29,6 +29,14 @@ std::string refusal(const std::function<void()>& call) {
   return "nothing was refused";
 }
 
+TEST(Arguments, ReadPoliciesOfNodes) {
+  const PolicyRule rule = parse_policy_rule("/a=b/*=fp16");
+  EXPECT_EQ(rule.pattern, "/a=b/*");
+  EXPECT_EQ(rule.policy, Policy::fp16);
+  EXPECT_THAT(refusal([] { parse_policy_rule("head"); }), HasSubstr("--policy-for wants NAME=VALUE"));
+  EXPECT_THAT(refusal([] { parse_policy_rule("head=half"); }), HasSubstr("there is no policy 'half'; policies: fp32, tf32, bf16, fp16"));
+}
+
 TEST(Arguments, ReadShapesOfNumbersAndNames) {
   EXPECT_EQ(shape("x=1x3x224x224"), "x [1,3,224,224]");
   EXPECT_EQ(shape("x=1,3,224"), "x [1,3,224]");

@@ -24,7 +24,7 @@ constexpr ExitCode table_of_exit_codes[] = {
     {2, ErrorKind::unsupported, "not supported"},
     {3, ErrorKind::environment, "the environment: compiler, disk, memory, machine"},
     {4, ErrorKind::internal, "our bug"},
-    {exit_differs, std::nullopt, "verify: results differ"},
+    {exit_differs, std::nullopt, "verify: results differ by more than is promised"},
 };
 
 }  // namespace
@@ -49,7 +49,10 @@ bool interrupted() { return signals.load() > 0; }
 void CompileChoice::add_to(CLI::App& command) {
   command.add_option("--target", target, "machine to compile for: native, cpu:x86-64-v3, cpu:x86-64-v4, cpu:sapphirerapids, cpu:aarch64")
       ->capture_default_str();
-  command.add_option("--policy", policy, "precision promise")->capture_default_str();
+  command.add_option("--policy", policy, "precision of products: fp32, tf32, bf16, fp16 (weights and activations; sums stay fp32)")->capture_default_str();
+  command.add_option(
+      "--policy-for", policies_for,
+      "precision of some: 'head*=fp32' by the model's node names (* and ? stand for characters), conv=bf16 by operator; repeatable, the last one counts");
   command.add_option("--shape", shapes, "sizes of an input: input=1x3x224x224, or ids=batch,128 where batch stays a run-time size; repeatable");
   command.add_option("--size", sizes, "fixes a run-time size of the inputs by its name: batch=8; repeatable");
   command.add_option("--constant", constants, "fixes an input: axes=axes.npy, axes=axes.pb, or a number for all its elements, axis=1; repeatable");
@@ -65,7 +68,8 @@ void CompileChoice::add_to(CLI::App& command) {
 CompileOptions CompileChoice::finish() const {
   CompileOptions options;
   options.target = target;
-  options.policy = policy;
+  options.precision.policy = parse_policy(policy);
+  for (const std::string& text : policies_for) options.precision.rules.push_back(parse_policy_rule(text));
   options.dump_dir = dump_dir;
   options.stop_after = stop_after;
   options.disabled_passes = {disabled.begin(), disabled.end()};

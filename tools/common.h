@@ -21,7 +21,7 @@ bool interrupted();
 /// Options that compile, verify and inspect share; `finish` turns the texts into CompileOptions.
 struct CompileChoice {
   std::string target = "native", policy = "fp32", dump_dir, stop_after, compiler;
-  std::vector<std::string> shapes, sizes, constants, disabled;
+  std::vector<std::string> shapes, sizes, constants, disabled, policies_for;
   int jobs = 0;
   bool no_cache = false, verify_passes = false;
   void add_to(CLI::App& command);

@@ -75,7 +75,7 @@ int run(const Choice& choice) {
   if (choice.json) {
     std::printf("%s\n", nlohmann::json{{"output", output.string()},
                                        {"target", report.target},
-                                       {"policy", options.policy},
+                                       {"policy", options.precision.str()},
                                        {"kernels", report.kernels},
                                        {"distinct_kernels", report.distinct_kernels},
                                        {"weight_bytes", report.weight_bytes},
@@ -95,7 +95,7 @@ int run(const Choice& choice) {
     std::printf("wrote      %s: run make there\n", choice.emit_source.c_str());
   } else if (talk) {
     fmt::print("wrote      {}, {}, {}, policy {}; peak memory of this compile {}\n", output.string(), megabytes(report.build.file_bytes), report.target,
-               options.policy, megabytes(peak_compile_bytes()));
+               options.precision.str(), megabytes(peak_compile_bytes()));
   }
   return 0;
 }
@@ -122,7 +122,8 @@ void add_compile(CLI::App& app, int& exit_code) {
   std::string passes =
       "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n  tilewright compile model.onnx "
       "--size batch=8 --constant axes=axes.npy\n"
-      "  tilewright compile model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after "
+      "  tilewright compile resnet50.onnx --policy bf16\n  tilewright compile model.onnx --policy fp16 --policy-for '/decoder/*=fp32'\n  tilewright compile "
+      "model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after "
       "schedule\nPasses:\n";
   for (const auto& [name, summary] : pass_names()) passes += fmt::format("  {:<21} {}\n", name, summary);
   command->footer(passes);

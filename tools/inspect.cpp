@@ -36,6 +36,10 @@ int run(const Choice& choice) {
   print_histogram("imported", model.imported);
   if (options.stop_after == "import") return 0;
   print_histogram("optimised", model.optimised);
+  if (options.precision.may_lower()) {
+    fmt::print("precision {}: {} products with 16-bit operands, {} stay fp32\n", options.precision.str(), model.precision.lowered, model.precision.kept.size());
+    for (const PrecisionReport::Kept& kept : model.precision.kept) fmt::print("  {} '{}': {}\n", kept.op, kept.source, kept.reason);
+  }
   if (choice.graph) std::printf("\n%s\n", print(model.optimised).c_str());
   if (!model.block) return 0;
   std::printf("kernels: %zu\n", model.block->kernels.size());
@@ -57,7 +61,9 @@ void add_inspect(CLI::App& app, int& exit_code) {
   command->add_flag("--graph", choice->graph, "print the optimised graph");
   command->add_flag("--kernels", choice->kernels, "list the kernels and the model's nodes they compute");
   command->add_flag("--schedule", choice->full, "print patterns, kernels and the memory plan");
-  command->footer("Examples:\n  tilewright inspect model.onnx --kernels\n  tilewright inspect model.onnx --graph --disable fold_constants");
+  command->footer(
+      "Examples:\n  tilewright inspect model.onnx --kernels\n  tilewright inspect model.onnx --graph --disable fold_constants\n  tilewright inspect "
+      "model.onnx --policy fp16");
   command->callback([choice, &exit_code] { exit_code = run(*choice); });
 }
 

@@ -22,14 +22,18 @@ struct Choice {
   InputChoice input;
   double relative = -1, absolute = -1;
   int threads = 0;
-  bool float64 = false, no_interpreter = false, json = false;
+  bool float64 = false, no_interpreter = false, json = false, tensors = false;
 };
 
-/// An artifact says which file it was compiled from; a different one is the likeliest cause of every difference.
-void warn_of_another_source(const Model& artifact, const Prepared& model) {
+/// An artifact says which file it was compiled from, and what it promises; a different one is the likeliest cause of every difference.
+void warn_of_another_source(const Model& artifact, const Prepared& model, const Precision& precision) {
   const nlohmann::json manifest = nlohmann::json::parse(artifact.api().manifest, nullptr, false);
-  if (manifest.is_object() && manifest.value("source_sha256", model.source_hash) != model.source_hash)
+  if (!manifest.is_object()) return;
+  if (manifest.value("source_sha256", model.source_hash) != model.source_hash)
     std::fprintf(stderr, "tilewright: the artifact was compiled from another file than %s.onnx\n", model.name.c_str());
+  const std::string policy(name(precision.policy)), its = manifest.value("policy", policy);
+  if (its != policy)
+    std::fprintf(stderr, "tilewright: the artifact promises %s and is held to %s; give --policy %s\n", its.c_str(), policy.c_str(), its.c_str());
 }
 
 std::string output_names(const Graph& graph) {
@@ -65,7 +69,7 @@ int run(const Choice& choice) {
     build_models({model}, library, options);
   }
   const Model loaded = open_model(library);
-  if (!choice.artifact.empty()) warn_of_another_source(loaded, model);
+  if (!choice.artifact.empty()) warn_of_another_source(loaded, model, options.precision);
   Context context = open_context(loaded, choice.threads);
   const std::vector<Tensor> actual = run_model(context, loaded, inputs);
 
@@ -80,12 +84,14 @@ int run(const Choice& choice) {
     references.push_back(std::move(files));
   }
   if (!choice.no_interpreter) {
-    references.push_back({"interpreter", interpret_graph(model.imported, inputs, false)});
+    // Of a model that rounds more than its file says, float64 is the only measure.
+    if (!options.precision.may_lower()) references.push_back({"interpreter", interpret_graph(model.imported, inputs, false)});
     references.push_back({"float64", interpret_graph(model.imported, inputs, true)});
   }
-  bool good = true, interpreter_differs = false;
+  bool good = true, locate = false;
   nlohmann::json json = nlohmann::json::array();
   const double steps = rounding_steps(model.imported);
+  const std::vector<HalfError> half = promised_half_errors(model.optimised, options.precision);
   for (const Reference& reference : references) {
     for (size_t i = 0; i < reference.outputs.size(); ++i) {
       Tensor expected = reference.outputs[i];
@@ -95,27 +101,43 @@ int run(const Choice& choice) {
           for (int64_t k = 0; k < expected.element_count(); ++k) narrowed.set_float(k, expected.float_at(k));
           return narrowed;
         }();
-      Tolerance tolerance = tolerance_for(expected, steps);
+      Tolerance tolerance = tolerance_for(expected, steps, half[i]);
       if (choice.relative >= 0) tolerance.relative = choice.relative;
       if (choice.absolute >= 0) tolerance.absolute = choice.absolute;
-      const Comparison result = compare(actual[i], expected, tolerance);
+      Comparison result = compare(actual[i], expected, tolerance);
+      // As a whole a tensor keeps a closer promise than its worst element.
+      const double promised = half[i].rms > 0 && is_float(expected.dtype()) ? half[i].rms + epsilon_of(expected.dtype()) * steps : tolerance.relative;
+      if (result.same && half[i].rms > 0 && choice.relative < 0 && result.relative_rms > promised) {
+        result.same = false;
+        result.reason = fmt::format("relative rms {:.3g}, promised {:.3g}", result.relative_rms, promised);
+      }
       good &= result.same;
-      interpreter_differs |= !result.same && reference.name == "interpreter";
+      locate |= !result.same && reference.name != "files" && (reference.name == "interpreter" || options.precision.may_lower());
       const std::string output_name = loaded.api().outputs[i].name;
       json.push_back({{"output", output_name},
                       {"reference", reference.name},
                       {"same", result.same},
                       {"largest_absolute", result.largest_absolute},
                       {"relative_rms", result.relative_rms},
+                      {"promised", promised},
                       {"reason", result.reason}});
       if (!choice.json)
-        std::printf("%-8s %s against %s: largest difference %.3g at magnitude %.3g, relative rms %.3g%s%s\n", result.same ? "same" : "DIFFERS",
-                    output_name.c_str(), reference.name.c_str(), result.largest_absolute, result.largest_expected, result.relative_rms, result.same ? "" : ": ",
-                    result.reason.c_str());
+        std::printf("%-8s %s against %s: largest difference %.3g at magnitude %.3g, relative rms %.3g, promised %.3g%s%s\n", result.same ? "same" : "DIFFERS",
+                    output_name.c_str(), reference.name.c_str(), result.largest_absolute, result.largest_expected, result.relative_rms, promised,
+                    result.same ? "" : ": ", result.reason.c_str());
+    }
+  }
+  if (choice.tensors) {
+    for (const TensorError& one : tensor_errors(model, options, choice.model, inputs, choice.threads)) {
+      if (choice.json)
+        json.push_back({{"tensor", one.name}, {"operator", one.op}, {"reference", "float64"}, {"relative_rms", one.error}, {"promised", one.promised}});
+      else
+        fmt::print("{:<8} {}, {}: relative rms {:.3g}, promised {:.3g}\n", one.error <= one.promised ? "tensor" : "TENSOR", one.name, one.op, one.error,
+                   one.promised);
     }
   }
   if (choice.json) std::printf("%s\n", json.dump().c_str());
-  if (interpreter_differs && !choice.json) {
+  if (locate && !choice.json) {
     std::printf("looking for the first node that differs …\n");
     std::fflush(stdout);
     std::printf("first      %s\n", locate_difference(model, options, inputs, choice.threads, !choice.artifact.empty()).c_str());
@@ -140,9 +162,11 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_flag("--no-interpreter", choice->no_interpreter, "compare with the files only");
   command->add_option("--reference-out", choice->reference_out, "only write the interpreter's inputs and outputs there as .npy");
   command->add_flag("--float64", choice->float64, "with --reference-out: compute in float64");
+  command->add_flag("--tensors", choice->tensors, "print the error of every tensor against float64, too (compiles once more, with all stored)");
   command->add_flag("--json", choice->json, "print the comparisons as JSON");
   command->footer(
-      "--shape applies to the compile and to random inputs.\nExamples:\n  tilewright verify model.onnx\n  tilewright verify model.onnx --artifact model.so "
+      "--shape applies to the compile and to random inputs. What is promised follows from dtype and depth (docs/precision.md).\nExamples:\n  tilewright verify "
+      "model.onnx\n  tilewright verify model.onnx --policy bf16 --tensors\n  tilewright verify model.onnx --artifact model.so "
       "--input in.npy --expected out.npy\n" +
       exit_codes());
   command->callback([choice, &exit_code] { exit_code = run(*choice); });

@@ -41,7 +41,7 @@ int64_t constant_bytes(const Graph& graph) {
 std::string manifest(const Prepared& model, const CompileOptions& options, const Target& target) {
   nlohmann::json json = {{"name", model.name},
                          {"target", target.name},
-                         {"policy", options.policy},
+                         {"policy", name(options.precision.policy)},
                          {"source_sha256", model.source_hash},
                          {"compiler", std::string("tilewright ") + compiler_version},
                          {"abi", TILEWRIGHT_ABI_VERSION}};
@@ -52,8 +52,19 @@ std::string manifest(const Prepared& model, const CompileOptions& options, const
       for (const Dim& dim : program.tensor(id).type.dims) dim.is_constant() ? dims.push_back(dim.constant()) : dims.push_back(dim.str());
       json[key].push_back({{"name", program.tensor(id).name}, {"dtype", name(program.tensor(id).type.dtype)}, {"dims", dims}});
     }
+  for (const PolicyRule& rule : options.precision.rules) json["policy_for"].push_back({{"pattern", rule.pattern}, {"policy", name(rule.policy)}});
+  for (const PrecisionReport::Kept& kept : model.precision.kept)
+    json["kept_fp32"].push_back({{"operator", kept.op}, {"source", kept.source}, {"reason", kept.reason}});
   for (const schedule::Kernel& kernel : model.block->kernels) json["kernels"].push_back({{"name", kernel.name}, {"source", kernel.source}});
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string summary(const Prepared& model, const CompileOptions& options) {
+  if (!options.precision.may_lower()) return fmt::format("{}: computed in float32, which is more than it asks for", options.precision.str());
+  std::string text = fmt::format("{}: {} products with 16-bit operands, {} of weights", options.precision.str(), model.precision.lowered,
+                                 megabytes(constant_bytes(model.optimised)));
+  if (!model.precision.kept.empty()) text += fmt::format("; {} stay fp32 (inspect tells why)", model.precision.kept.size());
+  return text;
 }
 
 }  // namespace
@@ -73,6 +84,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .fuse_rows = enabled("fuse_rows"),
                              .alias_views = enabled("alias_views"),
                              .write_in_place = enabled("write_in_place"),
+                             .drop_roundings = enabled("drop_roundings") && kind == TargetKind::cpu,
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,
                              .chains_depthwise = enabled("fuse_depthwise") ? chains_depthwise(kind) : nullptr,
@@ -82,7 +94,6 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
 
 Prepared prepare(const std::filesystem::path& path, const CompileOptions& given) {
   CompileOptions options = given;
-  if (options.policy != "fp32") fail(ErrorKind::unsupported, "precision policy '{}' is not available for CPU targets; use fp32", options.policy);
   Prepared model;
   model.name = path.stem().string();
   Stopwatch import_watch;
@@ -108,10 +119,11 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& given)
 
   Stopwatch optimise_watch;
   model.optimised = clone(model.imported);
-  for (const GraphPass& pass : graph_passes()) pipeline.run_pass(std::string(pass.name), pass.run, model.optimised);
+  for (const GraphPass& pass : graph_passes(options.precision, &model.precision)) pipeline.run_pass(std::string(pass.name), pass.run, model.optimised);
   pipeline.reached("optimise");
   if (pipeline.stopped()) return model;
   report(options, "optimise", fmt::format("{} → {} core operators", model.imported_nodes, model.optimised.nodes.size()), optimise_watch);
+  if (options.precision.policy != Policy::fp32 || !options.precision.rules.empty()) report(options, "precision", summary(model, options), optimise_watch);
 
   Stopwatch schedule_watch;
   pattern::Program program = lower(model.optimised);

@@ -9,6 +9,7 @@
 
 #include "graph/graph.h"
 #include "import/onnx/import.h"
+#include "pass/precision.h"
 #include "schedule/schedule.h"
 #include "target/toolchain.h"
 #include "target/target.h"
@@ -29,7 +30,7 @@ struct TuningChoice {
 struct CompileOptions {
   onnx::ImportOptions import;  ///< --shape, limits
   std::string target = "native";
-  std::string policy = "fp32";            ///< the only policy the CPU target has
+  Precision precision;                    ///< what products promise
   std::set<std::string> disabled_passes;  ///< by name; unknown names are invalid_input
   std::filesystem::path dump_dir;         ///< every stage as a numbered text file, when not empty
   std::string stop_after;                 ///< a stage's name: nothing after it runs (and no library is written)
@@ -54,6 +55,7 @@ struct Prepared {
   std::string name;
   std::string source_hash;
   Graph imported, optimised;
+  PrecisionReport precision;
   std::shared_ptr<schedule::Block> block;  ///< null when stopped before
   int imported_nodes = 0;
   std::set<std::string> disabled_passes;      ///< the options', and those that this model was measured to be faster without

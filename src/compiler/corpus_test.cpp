@@ -53,16 +53,34 @@ std::optional<std::vector<Tensor>> results_of(const Graph& graph, const std::vec
   }
 }
 
-/// "" when all are the same but for the roundings that folded scales move.
-std::string difference(const std::vector<Tensor>& actual, const std::vector<Tensor>& expected, double steps) {
+/// "" when all are the same but for the roundings that folded scales move, and those to 16 bits.
+std::string difference(const std::vector<Tensor>& actual, const std::vector<Tensor>& expected, double steps, const std::vector<double>& half = {}) {
   for (size_t i = 0; i < expected.size(); ++i) {
     double scale = 0;
     for (int64_t e = 0; e < expected[i].element_count(); ++e)
       if (const double value = std::abs(expected[i].float_at(e)); std::isfinite(value)) scale = std::max(scale, value);
-    const Comparison result = compare(actual[i], expected[i], network_tolerance(expected[i].dtype(), steps, scale));
+    Tolerance tolerance = network_tolerance(expected[i].dtype(), steps, scale);
+    if (!half.empty() && is_float(expected[i].dtype())) {
+      tolerance.relative += half[i];
+      tolerance.absolute += half[i] * scale;
+    }
+    const Comparison result = compare(actual[i], expected[i], tolerance);
     if (!result.same) return result.reason;
   }
   return "";
+}
+
+/// The graph as a policy of 16 bits leaves it.
+void check_lowered(Graph graph, const std::vector<Tensor>& inputs, const std::optional<std::vector<Tensor>>& expected, const std::filesystem::path& path) {
+  const double steps = rounding_steps(graph);
+  for (const GraphPass& pass : graph_passes({Policy::bf16, {}})) pass.run(graph);
+  EXPECT_EQ(fault_of(graph), "") << path << " under bf16";
+  if (!expected) return;
+  const std::vector<HalfError> errors = half_errors(graph);
+  std::vector<double> half;
+  for (const ValueId id : graph.outputs) half.push_back(errors[static_cast<size_t>(id)].largest);
+  const auto actual = results_of(graph, inputs);
+  EXPECT_EQ(actual ? difference(*actual, *expected, steps, half) : "the graph does not run any more", "") << path << " under bf16";
 }
 
 /// Imports the model and runs every pass; models that Tilewright does not support count as none.
@@ -78,6 +96,7 @@ bool check_every_stage(const std::filesystem::path& path) {
   const std::vector<Tensor> inputs = random_inputs(graph);
   const auto expected = results_of(graph, inputs);
   const double steps = rounding_steps(graph);
+  check_lowered(clone(graph), inputs, expected, path);
   for (const GraphPass& pass : graph_passes()) {
     pass.run(graph);
     EXPECT_EQ(fault_of(graph), "") << path << " after " << pass.name;

@@ -17,6 +17,7 @@ struct SchedulePass {
 constexpr SchedulePass schedule_passes[] = {
     {"fuse_maps", "computes elementwise and movement patterns where they are read"},
     {"fuse_epilogues", "applies what follows a contraction or reduction to its results before they are stored"},
+    {"drop_roundings", "lets products read 32-bit floats where rounding them would take a kernel of its own (CPUs)"},
     {"choose_layouts", "puts channels last where products with weights gain from it (CPUs)"},
     {"fuse_attention", "computes products, their softmax and products with it in one kernel, without storing scores (CPUs)"},
     {"fuse_depthwise", "computes depthwise convolutions and the products before and after them in one kernel, a few lines at a time (CPUs)"},
@@ -54,7 +55,7 @@ Pipeline::Pipeline(const CompileOptions& options) : options_(options) {
   }
 }
 
-void Pipeline::run_pass(const std::string& name, void (*pass)(Graph&), Graph& graph) {
+void Pipeline::run_pass(const std::string& name, const std::function<void(Graph&)>& pass, Graph& graph) {
   if (stopped_ || !enabled(name)) return;
   pass(graph);
 #ifdef NDEBUG

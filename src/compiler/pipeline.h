@@ -12,7 +12,7 @@ class Pipeline {
   explicit Pipeline(const CompileOptions& options);
 
   /// Runs `pass` on the graph unless it is switched off or the pipeline stopped.
-  void run_pass(const std::string& name, void (*pass)(Graph&), Graph& graph);
+  void run_pass(const std::string& name, const std::function<void(Graph&)>& pass, Graph& graph);
   /// Writes `text` as NN_<stage>.<kind>; the stage is reached.
   void after(const std::string& stage, const std::string& kind, const std::function<std::string()>& text);
   /// Notes whether this stage was the last one wanted.

@@ -75,7 +75,7 @@ std::vector<std::string> dumps_until(const std::string& last, const std::string&
   for (const GraphPass& one : graph_passes()) add(std::string(one.name), "graph");
   reached |= last == "optimise";
   add("lower", "patterns");
-  for (const char* rewrite : {"fuse_maps", "fuse_epilogues", "split_phases", "choose_layouts"}) add(rewrite, "patterns");
+  for (const char* rewrite : {"fuse_maps", "fuse_epilogues", "drop_roundings", "split_phases", "choose_layouts"}) add(rewrite, "patterns");
   add("schedule", "schedule");
   return files;
 }

@@ -44,6 +44,7 @@ std::string model_key(const CompileOptions& options, const std::string& source_h
   for (const auto& [name, size] : options.tuning.sizes) text += fmt::format("\nrun {}={}", name, size);
   for (const auto& [name, fixed] : options.import.constants) text += fmt::format("\nconstant {}={}", name, fixed_text(fixed));
   for (const std::string& pass : options.disabled_passes) text += "\nwithout " + pass;
+  if (const std::string precision = options.precision.str(); precision != "fp32") text += "\npolicy " + precision;
   return sha256(text);
 }
 

@@ -73,7 +73,7 @@ std::vector<Type> infer_conv_transpose(const InferContext& c) {
     c.require(!size.is_constant() || size.constant() >= 0, "spatial axis {} would have size {}", axis, size.str());
     dims.push_back(size);
   }
-  return {{c.dtype(0), dims}};
+  return {{c.node().attributes.count("dtype") > 0 ? c.dtype_attribute("dtype") : c.dtype(0), dims}};
 }
 
 /// [n, c, (o, k)…] seen from [n, (g,) m, o…, c, k…]. `split`: {groups, channels of each}; empty without groups.

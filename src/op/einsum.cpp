@@ -60,7 +60,7 @@ std::vector<Type> infer_einsum(const InferContext& c) {
   for (int i = 1; i < c.input_count(); ++i) c.require(c.dtype(i) == c.dtype(0), "operands are {} and {}; dtypes must agree", str(c.type(0)), str(c.type(i)));
   Dims dims;
   for (const char letter : e.result) dims.push_back(e.sizes.at(letter));
-  return {{c.dtype(0), dims}};
+  return {{c.node().attributes.count("dtype") > 0 ? c.dtype_attribute("dtype") : c.dtype(0), dims}};
 }
 
 /// Result axes kept, all others reduced; a letter that an operand repeats reads its diagonal.
@@ -90,7 +90,7 @@ void lower_einsum(Lowering& l) {
         outputs.push_back(slot);
       }
     }
-    const Expr factor = n.cast(n.load(l.in(static_cast<int>(i)), dtype, Map::from_parts(extents, zeros, {}, {}, outputs)), wide);
+    const Expr factor = n.cast(n.load(l.in(static_cast<int>(i)), l.in_type(static_cast<int>(i)).dtype, Map::from_parts(extents, zeros, {}, {}, outputs)), wide);
     product = product ? *product * factor : factor;
   }
   n.store(l.out(), n.cast(e.summed.empty() ? *product : n.reduce(ReduceOp::sum, *product, wide), dtype));

@@ -32,7 +32,34 @@ bool moves_only(const std::string& op) {
   return false;
 }
 
+/// ε of one rounding to the dtype; 0 for wide ones.
+double half_step(DType dtype) { return dtype == DType::bf16 ? 0x1p-7 : dtype == DType::f16 ? 0x1p-10 : 0; }
+
 }  // namespace
+
+std::vector<HalfError> half_errors(const Graph& graph) {
+  constexpr double usual_rounds = 64;  // of a loop
+  std::vector<HalfError> errors(graph.values.size());
+  for (const Node& node : graph.nodes) {
+    HalfError before, inside;
+    double weights = 0, result = 0;
+    for (const ValueId id : node.inputs) {
+      if (id == no_value) continue;
+      const HalfError& operand = errors[static_cast<size_t>(id)];
+      before = {std::max(before.rms, operand.rms), std::max(before.largest, operand.largest)};
+      if (graph.value(id).constant) weights = std::max(weights, half_step(graph.type(id).dtype));
+    }
+    const bool widens = node.op == "cast" && half_step(graph.type(node.inputs[0]).dtype) > 0;
+    if (!node.outputs.empty() && !moves_only(node.op) && !widens) result = half_step(graph.type(node.outputs[0]).dtype);
+    for (const auto& body : node.subgraphs)
+      for (const HalfError& one : half_errors(*body)) inside = {std::max(inside.rms, one.rms), std::max(inside.largest, one.largest)};
+    const double rounds = node.op == "loop" ? usual_rounds : 1;
+    for (const ValueId id : node.outputs)
+      errors[static_cast<size_t>(id)] = {std::sqrt(before.rms * before.rms + weights * weights + result * result + rounds * inside.rms * inside.rms),
+                                         before.largest + weights + result + rounds * inside.largest};
+  }
+  return errors;
+}
 
 double rounding_steps(const Graph& graph) {
   std::vector<double> steps(graph.values.size(), 0.0);

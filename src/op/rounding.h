@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "graph/graph.h"
 
 namespace tilewright {
@@ -8,5 +10,17 @@ namespace tilewright {
 /// does: every operator counts 1, a contraction or sum over K elements √K. Times the dtype's epsilon it is the difference that two correct
 /// implementations may have.
 double rounding_steps(const Graph& graph);
+
+/// Relative errors that n roundings to 16 bits along a path may add up to, with ε the distance from 1 to the next larger value. They are independent
+/// of each other: of a whole tensor the errors' mean square grows as a random walk does, but in some element all may point one way. A
+/// rounding errs by ε/√12 on average, which leaves room for networks that enlarge errors a few times.
+struct HalfError {
+  double rms = 0;      ///< ε·√n, of ‖y‖
+  double largest = 0;  ///< ε·n, of the largest |y|
+};
+
+/// By value. Counted are conversions to 16 bits, weights that are 16 bits already, and operators that give 16-bit results. 0 in a
+/// graph of float32 alone.
+std::vector<HalfError> half_errors(const Graph& graph);
 
 }  // namespace tilewright

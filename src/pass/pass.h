@@ -1,9 +1,11 @@
 #pragma once
 
-#include <span>
+#include <functional>
 #include <string_view>
+#include <vector>
 
 #include "graph/graph.h"
+#include "pass/precision.h"
 
 namespace tilewright {
 
@@ -11,10 +13,10 @@ namespace tilewright {
 struct GraphPass {
   std::string_view name;
   std::string_view summary;
-  void (*run)(Graph&);
+  std::function<void(Graph&)> run;
 };
 
-/// All graph passes in the order they run; the order's reasons stand in each pass' header.
-std::span<const GraphPass> graph_passes();
+/// All graph passes in the order they run; the order's reasons stand in each pass' header. `report`, where there is one, must outlive them.
+std::vector<GraphPass> graph_passes(const Precision& precision = {}, PrecisionReport* report = nullptr);
 
 }  // namespace tilewright

@@ -1,3 +1,4 @@
+#include "pass/apply_precision.h"
 #include "pass/fold_affine.h"
 #include "pass/fold_constants.h"
 #include "pass/hoist_scales.h"
@@ -7,20 +8,17 @@
 #include "pass/simplify_control.h"
 
 namespace tilewright {
-namespace {
-
-constexpr GraphPass passes[] = {
-    {"hoist_scales", "products of dequantised operands sum integers, exactly, and are scaled once", hoist_scales},
-    {"fold_constants", "computes what depends on constants only", fold_constants},
-    {"simplify_control", "moves constants into bodies, takes branches that are known", simplify_control},
-    {"fold_constants_again", "the same, for what the last pass made constant", fold_constants},
-    {"simplify", "algebra that changes no bit: neutral elements, movements that join or do nothing", simplify},
-    {"fold_affine", "scales and shifts after a convolution (batch norms) go into its weights", fold_affine},
-    {"share_common", "computes equal nodes once", share_common},
-};
-
-}  // namespace
-
-std::span<const GraphPass> graph_passes() { return passes; }
+std::vector<GraphPass> graph_passes(const Precision& precision, PrecisionReport* report) {
+  return {
+      {"hoist_scales", "products of dequantised operands sum integers, exactly, and are scaled once", hoist_scales},
+      {"fold_constants", "computes what depends on constants only", fold_constants},
+      {"simplify_control", "moves constants into bodies, takes branches that are known", simplify_control},
+      {"fold_constants_again", "the same, for what the last pass made constant", fold_constants},
+      {"simplify", "algebra that changes no bit: neutral elements, movements that join or do nothing", static_cast<void (*)(Graph&)>(simplify)},
+      {"fold_affine", "scales and shifts after a convolution (batch norms) go into its weights", fold_affine},
+      {"apply_precision", "rounds weights and operands of products to the policy's 16 bits", [=](Graph& graph) { apply_precision(graph, precision, report); }},
+      {"share_common", "computes equal nodes once", share_common},
+  };
+}
 
 }  // namespace tilewright

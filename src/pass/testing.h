@@ -18,8 +18,8 @@
 /// Tests of passes are texts: what a graph was, what it becomes.
 namespace tilewright::pass_testing {
 
-inline void run_pass(std::string_view name, Graph& graph) {
-  for (const GraphPass& pass : graph_passes())
+inline void run_pass(std::string_view name, Graph& graph, const Precision& precision = {}) {
+  for (const GraphPass& pass : graph_passes(precision))
     if (pass.name == name) return pass.run(graph);
   fail(ErrorKind::internal, "there is no pass '{}'", name);
 }
@@ -118,20 +118,21 @@ inline void expect_equivalent(const Graph& before, const Graph& after, const Agr
 }
 
 /// The pass makes `after` out of `before` (up to inner names), keeps the names of inputs and outputs, and changes no result.
-inline void expect_pass(std::string_view pass, const std::string& before, const std::string& after, const Agreement& agreement = {}) {
+inline void expect_pass(std::string_view pass, const std::string& before, const std::string& after, const Agreement& agreement = {},
+                        const Precision& precision = {}) {
   const Graph was = parse_graph(before);
   verify_types(was);
   Graph is = clone(was);
-  run_pass(pass, is);
+  run_pass(pass, is, precision);
   EXPECT_NO_THROW(verify_types(is)) << print(is);
   EXPECT_EQ(print(normalised(is)), print(normalised(parse_graph(after))));
   expect_equivalent(was, is, agreement);
 }
 
-inline void expect_unchanged(std::string_view pass, const std::string& text) {
+inline void expect_unchanged(std::string_view pass, const std::string& text, const Precision& precision = {}) {
   Graph graph = parse_graph(text);
   verify_types(graph);
-  run_pass(pass, graph);
+  run_pass(pass, graph, precision);
   EXPECT_EQ(print(normalised(graph)), print(normalised(parse_graph(text))));
 }
 

@@ -22,6 +22,11 @@ void fuse_maps(pattern::Program& program);
 /// store it where that goes (another layout, a slice of a concatenation). Wants fuse_maps before it, so that chains of maps are one.
 void fuse_epilogues(pattern::Program& program);
 
+/// Lets products read 32-bit floats as they are where rounding them to 16 bits would take a kernel of its own: inputs of the model, what a loop carries,
+/// what is held in 32 bits for others. For machines whose products take operands of both kinds. After the epilogues, which take in all other
+/// roundings.
+void drop_roundings(pattern::Program& program);
+
 /// Parts a product whose windows are strided apart (a transposed convolution) by the positions' remainders: each phase
 /// is a product of its own without holes. After the epilogues: a phase stores its own share of the results.
 void split_phases(pattern::Program& program);

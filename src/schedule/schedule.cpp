@@ -57,6 +57,7 @@ class Scheduler {
     inline_constants(block_.program);
     if (options_.fuse_maps) rewrite("fuse_maps", fuse_maps);
     if (options_.fuse_epilogues) rewrite("fuse_epilogues", fuse_epilogues);
+    if (options_.drop_roundings) rewrite("drop_roundings", drop_roundings);
     rewrite("split_phases", split_phases);
     if (options_.choose_layouts) rewrite("choose_layouts", choose_layouts);
     std::vector<RowGroup> groups, rows;

@@ -95,6 +95,7 @@ using ChainsDepthwise = std::function<bool(const std::vector<const pattern::Nest
 /// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
+  bool drop_roundings = false;              ///< for machines whose products take operands of 16 and of 32 bits together
   bool choose_layouts = false;              ///< for machines whose products want the summed axis last
   StreamsAttention streams_attention = {};  ///< empty: no attention does
   ChainsDepthwise chains_depthwise = {};    ///< empty: no convolution does

@@ -282,6 +282,49 @@ TEST(FuseEpilogues, StoresBothWhenOthersReadTheProductToo) {
   EXPECT_EQ(nest_of(w.program, 0).outputs.size(), 2u);
 }
 
+/// x rounded to bf16, transposed if asked for, times weights of bf16; the sum in f32.
+struct Rounded : Writer {
+  int x, rounded, result;
+  explicit Rounded(bool second_reader) {
+    x = input({Dim::symbol("N"), 64});
+    rounded = map("cast", {x}, [](NestBuilder& n, auto& v) { return n.cast(v[0], DType::bf16); });
+    const auto weights = std::make_shared<Tensor>(DType::bf16, std::vector<int64_t>{64, 32});
+    const int w = program.add_tensor({DType::bf16, {64, 32}}, "w", weights);
+    NestBuilder n({dims(x)[0], 32, 64}, 1);
+    const Expr a = n.load(rounded, DType::bf16, whole(rounded).inserted(1, 32)),
+               b = n.load(w, DType::bf16, whole(w).transposed({1, 0}).inserted(0, dims(x)[0]));
+    result = store(n, n.reduce(ReduceOp::sum, n.cast(a, DType::f32) * n.cast(b, DType::f32), DType::f32), "matmul");
+    program.outputs = {result};
+    if (second_reader) program.outputs.push_back(map("neg", {rounded}, [](NestBuilder& m, auto& v) { return m.unary(ExprOp::neg, v[0]); }));
+  }
+};
+
+TEST(DropRoundings, AProductReadsAnInputOfTheModelAsItIs) {
+  Rounded w(false);
+  drop_roundings(w.program);
+  pattern::verify(w.program);
+  EXPECT_EQ(kinds(w.program), std::vector{NestKind::contract});
+  std::vector<DType> operands;
+  for (const pattern::Access& access : nest_of(w.program, 0).accesses) operands.push_back(w.program.tensor(access.tensor).type.dtype);
+  EXPECT_EQ(operands, (std::vector{DType::f32, DType::bf16}));
+}
+
+TEST(DropRoundings, WhatOthersReadRoundedStays) {
+  Rounded w(true);
+  drop_roundings(w.program);
+  EXPECT_EQ(kinds(w.program), (std::vector{NestKind::map, NestKind::contract, NestKind::map}));
+}
+
+TEST(DropRoundings, RoundingsOfAnotherPatternsResultBecomeItsEpilogueBefore) {
+  Writer w;
+  const int x = w.input({Dim::symbol("N"), 64}), p = w.matmul(x, w.constant({64, 64}));
+  w.program.outputs = {w.map("cast", {p}, [](NestBuilder& n, auto& v) { return n.cast(v[0], DType::bf16); })};
+  fuse_epilogues(w.program);
+  drop_roundings(w.program);
+  EXPECT_EQ(kinds(w.program), std::vector{NestKind::contract});
+  EXPECT_EQ(w.program.tensor(nest_of(w.program, 0).outputs[0].tensor).type.dtype, DType::bf16);
+}
+
 TEST(FuseMaps, DoesNotTurnWindowsChannelsLast) {
   Writer w;
   const int x = w.input({10, 10, 16}), weights = w.input({8, 16, 3, 3});

@@ -13,7 +13,7 @@ using namespace tilewright;
 
 int main(int argc, char** argv) {
   CLI::App app{"Compiles reference models, runs them and compares with the expected outputs."};
-  std::string kind, folder, json_file, known_file, filter;
+  std::string kind, folder, json_file, known_file, filter, policy = "fp32";
   suite::RunOptions options;
   bool list = false;
   app.add_option("kind", kind, "models or conformance")->required()->check(CLI::IsMember({"models", "conformance"}));
@@ -24,10 +24,12 @@ int main(int argc, char** argv) {
   app.add_option("--jobs", options.jobs, "batches at once")->check(CLI::Range(1, 64));
   app.add_option("--batch", options.batch, "small models a library")->check(CLI::Range(1, 1000));
   app.add_option("--target", options.target);
+  app.add_option("--policy", policy, "precision of products: fp32, tf32, bf16, fp16; errors are printed for the last two");
   app.add_option("-O,--optimisation", options.optimisation, "-O level of the kernels")->check(CLI::Range(0, 3));
   app.add_flag("--list", list, "list the cases and stop");
   CLI11_PARSE(app, argc, argv);
   try {
+    options.precision.policy = parse_policy(policy);
     std::vector<suite::Case> cases = kind == "models" ? suite::model_cases(folder) : suite::conformance_cases(folder);
     std::erase_if(cases, [&](const suite::Case& one) { return one.name.find(filter) == std::string::npos; });
     if (list) {
@@ -54,7 +56,9 @@ int main(int argc, char** argv) {
         std::printf("FAILED %s: %s\n", verdict.name.c_str(), verdict.reason.c_str());
         std::fflush(stdout);
       }
+      if (verdict.promised > 0 && kind == "models") std::printf("%-28s error %.2g, promised %.2g\n", verdict.name.c_str(), verdict.error, verdict.promised);
       results[verdict.name] = {{"verdict", word}, {"reason", excuse != known.end() && !verdict.passed ? excuse->second : verdict.reason}};
+      if (verdict.promised > 0) results[verdict.name].update({{"error", verdict.error}, {"promised", verdict.promised}});
       if (terminal) std::fprintf(stderr, "\r%d of %zu", passed + failed + skipped, cases.size());
     });
     if (terminal) std::fprintf(stderr, "\n");

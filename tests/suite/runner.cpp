@@ -47,28 +47,6 @@ double largest_magnitude(const Tensor& tensor) {
   return largest;
 }
 
-/// "" when every data set comes out right.
-std::string run_data(const Case& one, const Model& model, double steps, DType weakest) {
-  Context context = open_context(model, 1);
-  for (const DataSet& data : one.data) {
-    std::vector<Tensor> inputs;
-    for (const fs::path& file : data.inputs) inputs.push_back(read_tensor(file));
-    if (data.generated_inputs) inputs = ramps(model);
-    const std::vector<Tensor> outputs = run_model(context, model, inputs);
-    if (outputs.size() < data.outputs.size()) return fmt::format("{} outputs, expected {}", outputs.size(), data.outputs.size());
-    for (size_t i = 0; i < data.outputs.size(); ++i) {
-      const Tensor expected = read_tensor(data.outputs[i]);
-      Tolerance tolerance = conformance_tolerance(expected.dtype());
-      if (one.network && is_float(expected.dtype())) tolerance = network_tolerance(std::max(weakest, expected.dtype()), steps, largest_magnitude(expected));
-      // Nobody can be asked to agree better with the reference than it agrees with itself.
-      if (i < data.allowed_difference.size()) tolerance.absolute = std::max(tolerance.absolute, data.allowed_difference[i]);
-      const Comparison result = compare(outputs[i], expected, tolerance);
-      if (!result.same) return fmt::format("{}output {}: {}", data.name.empty() ? "" : data.name + " ", i, result.reason);
-    }
-  }
-  return "";
-}
-
 /// The least precise float dtype that the graph computes in.
 DType weakest_float(const Graph& graph) {
   DType weakest = DType::f64;
@@ -76,6 +54,62 @@ DType weakest_float(const Graph& graph) {
     for (const ValueId id : node.outputs)
       if (const DType dtype = graph.type(id).dtype; is_float(dtype) && dtype <= DType::bf16) weakest = std::max(weakest, dtype);
   return weakest;
+}
+
+/// What results may differ by.
+struct Rounding {
+  double steps = 0;
+  DType weakest = DType::f32;
+  std::vector<HalfError> half;  ///< by output, of a policy of 16 bits
+};
+
+Rounding rounding_of(const Prepared& model, const Precision& precision) {
+  Rounding rounding{rounding_steps(model.imported), weakest_float(model.imported), std::vector<HalfError>(model.optimised.outputs.size())};
+  if (!precision.may_lower()) return rounding;
+  const std::vector<HalfError> errors = half_errors(model.optimised);
+  for (size_t i = 0; i < rounding.half.size(); ++i) rounding.half[i] = errors[static_cast<size_t>(model.optimised.outputs[i])];
+  return rounding;
+}
+
+/// Without a reason when every data set comes out right.
+Verdict run_data(const Case& one, const Model& model, const Rounding& rounding) {
+  Verdict verdict{one.name, false, "", 0, 0};
+  Context context = open_context(model, 1);
+  for (const DataSet& data : one.data) {
+    std::vector<Tensor> inputs;
+    for (const fs::path& file : data.inputs) inputs.push_back(read_tensor(file));
+    if (data.generated_inputs) inputs = ramps(model);
+    const std::vector<Tensor> outputs = run_model(context, model, inputs);
+    if (outputs.size() < data.outputs.size()) {
+      verdict.reason = fmt::format("{} outputs, expected {}", outputs.size(), data.outputs.size());
+      return verdict;
+    }
+    for (size_t i = 0; i < data.outputs.size(); ++i) {
+      const Tensor expected = read_tensor(data.outputs[i]);
+      Tolerance tolerance = conformance_tolerance(expected.dtype());
+      const double largest = largest_magnitude(expected);
+      if (one.network && is_float(expected.dtype())) tolerance = network_tolerance(std::max(rounding.weakest, expected.dtype()), rounding.steps, largest);
+      if (is_float(expected.dtype())) {
+        tolerance.relative += rounding.half[i].largest;
+        tolerance.absolute += rounding.half[i].largest * largest;
+      }
+      // Nobody can be asked to agree better with the reference than it agrees with itself.
+      if (i < data.allowed_difference.size()) tolerance.absolute = std::max(tolerance.absolute, data.allowed_difference[i]);
+      const Comparison result = compare(outputs[i], expected, tolerance);
+      // As a whole a tensor keeps a closer promise than its worst element, but for what the reference engine differs from itself by.
+      const double promised = rounding.half[i].rms + epsilon_of(rounding.weakest) * rounding.steps;
+      if (rounding.half[i].rms > 0 && is_float(expected.dtype())) {
+        if (result.relative_rms >= verdict.error) verdict.error = result.relative_rms, verdict.promised = promised;
+        const bool excused =
+            result.largest_absolute <= tolerance.absolute && i < data.allowed_difference.size() && data.allowed_difference[i] >= tolerance.absolute;
+        if (one.network && result.relative_rms > promised && !excused && verdict.reason.empty())
+          verdict.reason =
+              fmt::format("{}output {}: relative rms {:.3g}, promised {:.3g}", data.name.empty() ? "" : data.name + " ", i, result.relative_rms, promised);
+      }
+      if (!result.same && verdict.reason.empty()) verdict.reason = fmt::format("{}output {}: {}", data.name.empty() ? "" : data.name + " ", i, result.reason);
+    }
+  }
+  return verdict;
 }
 
 class Batch {
@@ -87,6 +121,7 @@ class Batch {
     std::vector<Prepared> prepared;
     CompileOptions compile_options;
     compile_options.target = options_.target;
+    compile_options.precision = options_.precision;
     compile_options.build.jobs = 1;
     compile_options.build.optimisation = options_.optimisation;
     for (const Case* one : cases_) {
@@ -106,7 +141,8 @@ class Batch {
     const std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     if (write(channel_, text.data(), text.size()) < 0) _exit(3);
   }
-  void verdict(const Case& one, const std::string& reason) { send({{"name", one.name}, {"reason", reason}}); }
+  void verdict(const Verdict& one) { send({{"name", one.name}, {"reason", one.reason}, {"error", one.error}, {"promised", one.promised}}); }
+  void verdict(const Case& one, const std::string& reason) { verdict({one.name, false, reason, 0, 0}); }
 
   void build_and_run(const std::vector<const Case*>& cases, const std::vector<Prepared>& prepared, const CompileOptions& compile_options) {
     if (cases.empty()) return;
@@ -123,14 +159,11 @@ class Batch {
     }
     for (size_t i = 0; i < cases.size(); ++i) {
       send({{"start", cases[i]->name}});
-      std::string reason;
       try {
-        reason =
-            run_data(*cases[i], open_model(library.string(), static_cast<int>(i)), rounding_steps(prepared[i].imported), weakest_float(prepared[i].imported));
+        verdict(run_data(*cases[i], open_model(library.string(), static_cast<int>(i)), rounding_of(prepared[i], options_.precision)));
       } catch (const std::exception& failure) {
-        reason = failure.what();
+        verdict(*cases[i], failure.what());
       }
-      verdict(*cases[i], reason);
     }
   }
 
@@ -174,9 +207,9 @@ std::vector<Verdict> run_cases(const std::vector<Case>& cases, const RunOptions&
     waiting.push_back(std::move(batch));
   }
   std::vector<Verdict> verdicts;
-  const auto conclude = [&](Process& process, const std::string& name, const std::string& reason) {
+  const auto conclude = [&](Process& process, const std::string& name, const std::string& reason, double error = 0, double promised = 0) {
     if (process.open.erase(name) == 0) return;
-    verdicts.push_back({name, reason.empty(), reason});
+    verdicts.push_back({name, reason.empty(), reason, error, promised});
     if (on_verdict) on_verdict(verdicts.back());
   };
   std::vector<Process> running;
@@ -200,7 +233,7 @@ std::vector<Verdict> run_cases(const std::vector<Case>& cases, const RunOptions&
           if (line.contains("start"))
             process.current = line.at("start");
           else
-            conclude(process, line.at("name"), line.at("reason"));
+            conclude(process, line.at("name"), line.at("reason"), line.value("error", 0.0), line.value("promised", 0.0));
         }
         continue;
       }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cases.h"
+#include "pass/precision.h"
 
 namespace tilewright::suite {
 
@@ -12,10 +13,13 @@ struct Verdict {
   std::string name;
   bool passed = false;
   std::string reason;  ///< "" when passed
+  /// Of a network under a policy of 16 bits: the largest ‖y − expected‖ / ‖expected‖ of its float results, and what is promised there.
+  double error = 0, promised = 0;
 };
 
 struct RunOptions {
   std::string target = "native";
+  Precision precision;
   int jobs = 2;    ///< batches at once, each in a process of its own
   int batch = 32;  ///< models a shared library
   int optimisation = 1;

@@ -1,0 +1,87 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "artifact/compare.h"
+#include "artifact/run.h"
+#include "base/file.h"
+#include "compiler/compile.h"
+#include "compiler/testing.h"
+#include "op/op.h"
+#include "op/rounding.h"
+#include "pattern/interpreter.h"
+
+/// Policies along the whole way, on the bundled classifier.
+namespace tilewright::compiler_testing {
+namespace {
+
+CompileOptions options_for(Policy policy, const std::string& target = "native") {
+  CompileOptions options;
+  options.target = target;
+  options.precision.policy = policy;
+  return options;
+}
+
+/// ‖y − y64‖ / ‖y64‖ of the compiled classifier, for the images of a batch.
+double error_of(const Prepared& model, const CompileOptions& options, std::string* manifest = nullptr) {
+  const ScratchFolder folder(std::filesystem::temp_directory_path());
+  const std::string library = folder.path() / "digits.so";
+  build_models({model}, library, options);
+  const Model loaded = open_model(library);
+  if (manifest != nullptr) *manifest = loaded.api().manifest;
+  const std::vector<Tensor> inputs = random_inputs(model.imported);
+  pattern::InterpreterOptions exact;
+  exact.arithmetic = pattern::InterpreterOptions::Arithmetic::float64;
+  const Tensor expected = pattern::interpret(lower(model.imported), inputs, exact)[0];
+  Context context = open_context(loaded, 1);
+  return compare(run_model(context, loaded, inputs)[0].cast_to(expected.dtype()), expected, {}).relative_rms;
+}
+
+double promised(const Prepared& model) { return half_errors(model.optimised)[static_cast<size_t>(model.optimised.outputs[0])].rms; }
+
+TEST(Precision, CompiledModelsKeepTheirPromiseAndReallyRound) {
+  const double fp32 = error_of(prepare(digits(), options_for(Policy::fp32)), options_for(Policy::fp32));
+  EXPECT_LT(fp32, 1e-6);
+  for (const Policy policy : {Policy::bf16, Policy::fp16}) {
+    const CompileOptions options = options_for(policy);
+    const Prepared model = prepare(digits(), options);
+    EXPECT_GT(model.precision.lowered, 0);
+    std::string manifest;
+    const double error = error_of(model, options, &manifest);
+    EXPECT_LE(error, promised(model)) << name(policy);
+    EXPECT_GT(error, promised(model) / 1000) << name(policy) << ": nothing was rounded";
+    EXPECT_THAT(manifest, testing::HasSubstr(fmt::format("\"policy\":\"{}\"", name(policy))));
+  }
+}
+
+TEST(Precision, MatrixUnitsOfAGpuTakeTheRoundedOperands) {
+  const CompileOptions options = options_for(Policy::fp16, "emulator:warp32");
+  const Prepared model = prepare(digits(), options);
+  EXPECT_LE(error_of(model, options), promised(model));
+  const ScratchFolder folder(std::filesystem::temp_directory_path());
+  CompileOptions cuda = options_for(Policy::fp16, "cuda:sm_80");
+  cuda.emit_source = folder.path() / "source";
+  compile(digits(), "unused.so", cuda);
+  std::string kernels;
+  for (const auto& file : std::filesystem::directory_iterator(cuda.emit_source))
+    if (file.path().filename().string().starts_with("kernels")) kernels += read_file(file.path());
+  EXPECT_THAT(kernels, testing::HasSubstr("MmaTiles<tile::float16, tile::float16>"));
+}
+
+TEST(Precision, RoundingTakesNoKernelsOfItsOwn) {
+  const auto kernels = [](Policy policy) { return prepare(digits(), options_for(policy)).block->kernels.size(); };
+  EXPECT_EQ(kernels(Policy::bf16), kernels(Policy::fp32));
+  EXPECT_EQ(kernels(Policy::tf32), kernels(Policy::fp32));
+}
+
+TEST(Precision, WeightsTakeHalfTheRoom) {
+  const auto bytes = [](Policy policy) {
+    const ScratchFolder folder(std::filesystem::temp_directory_path());
+    CompileOptions options = options_for(policy);
+    options.stop_after = "emit";
+    return static_cast<double>(compile(digits(), folder.path() / "digits.so", options).weight_bytes);
+  };
+  EXPECT_LT(bytes(Policy::bf16), 0.6 * bytes(Policy::fp32));
+}
+
+}  // namespace
+}  // namespace tilewright::compiler_testing

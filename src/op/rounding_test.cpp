@@ -1,0 +1,48 @@
+#include "op/rounding.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace tilewright {
+namespace {
+
+/// Of the graph's first output.
+HalfError half_error(const std::string& body) {
+  const Graph graph = parse_graph("graph \"g\" (%x: f32[8,2]) -> (%y) {\n" + body + "\n}");
+  return half_errors(graph).at(static_cast<size_t>(graph.outputs[0]));
+}
+
+const std::string cast = "%h: bf16[8,2] = cast(%x) mode=\"saturate\" to=dtype bf16 ;\"\" ";
+constexpr double epsilon = 0x1p-7;
+
+TEST(HalfErrors, Float32HasNone) {
+  const HalfError none = half_error("const %w: f32[2,2] = {1, 2, 3, 4} %y: f32[8,2] = matmul(%x, %w) ;\"\"");
+  EXPECT_EQ(none.rms, 0);
+  EXPECT_EQ(none.largest, 0);
+}
+
+TEST(HalfErrors, AProductAddsItsActivationsAndItsWeights) {
+  const HalfError two = half_error("const %w: bf16[2,2] = {1, 2, 3, 4} " + cast + "%y: f32[8,2] = matmul(%h, %w) dtype=dtype f32 ;\"\"");
+  EXPECT_DOUBLE_EQ(two.rms, epsilon * std::sqrt(2.0));
+  EXPECT_DOUBLE_EQ(two.largest, epsilon * 2);
+}
+
+TEST(HalfErrors, MovingAndWideningAddNothing) {
+  const HalfError one =
+      half_error(cast + "%t: bf16[2,8] = transpose(%h) permutation=ints[1, 0] ;\"\" %y: f32[2,8] = cast(%t) mode=\"saturate\" to=dtype f32 ;\"\"");
+  EXPECT_DOUBLE_EQ(one.rms, epsilon);
+  EXPECT_DOUBLE_EQ(one.largest, epsilon);
+}
+
+TEST(HalfErrors, Float16IsEightTimesFiner) { EXPECT_DOUBLE_EQ(half_error("%y: f16[8,2] = cast(%x) mode=\"saturate\" to=dtype f16 ;\"\"").rms, epsilon / 8); }
+
+TEST(HalfErrors, OfTwoPathsTheLongerCounts) {
+  const HalfError error = half_error(cast +
+                                     "%f: f32[8,2] = cast(%h) mode=\"saturate\" to=dtype f32 ;\"\" %n: f32[8,2] = neg(%f) ;\"\" "
+                                     "%i: bf16[8,2] = cast(%n) mode=\"saturate\" to=dtype bf16 ;\"\" %y: bf16[16,2] = concat(%h, %i) axis=0 ;\"\"");
+  EXPECT_DOUBLE_EQ(error.largest, 2 * epsilon);
+}
+
+}  // namespace
+}  // namespace tilewright
