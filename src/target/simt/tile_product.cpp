@@ -143,7 +143,7 @@ Demand demand_of(const TileProduct& product, const TileConfig& c, const Target& 
       const int threads = c.tile.count() / c.each.count();
       // Elements on their way, and their addresses, which compilers keep from step to step.
       const auto coming = [&](const Source& source, int rows) {
-        return c.stages == 2 ? static_cast<int>(ceil_div(int64_t{rows} * c.depth, threads)) * (sum_words + (source.dense ? 2 : 6)) : 0;
+        return c.stages == 2 ? static_cast<int>(ceil_div(int64_t{rows} * c.depth, threads)) * (sum_words + (source.dense ? 4 : 8)) : 0;
       };
       const auto bytes = [&](int rows) { return ceil_div(int64_t{c.depth} * (rows + 1) * sum_words * 4, 16) * 16; };
       return {threads,
