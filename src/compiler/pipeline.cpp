@@ -18,7 +18,7 @@ constexpr SchedulePass schedule_passes[] = {
     {"fuse_maps", "computes elementwise and movement patterns where they are read"},
     {"fuse_epilogues", "applies what follows a contraction or reduction to its results before they are stored"},
     {"choose_layouts", "puts channels last where products with weights gain from it (CPUs)"},
-    {"fuse_attention", "computes products, their softmax and products with it in one kernel, without storing scores (CPUs)"},
+    {"fuse_attention", "computes products, their softmax and products with it in one kernel, without storing scores"},
     {"fuse_depthwise", "computes depthwise convolutions and the products before and after them in one kernel, a few lines at a time (CPUs)"},
     {"fuse_rows", "runs chains of reductions and maps over the same rows in one kernel"},
     {"alias_views", "gives reshapes and leading slices their source's memory"},

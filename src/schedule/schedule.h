@@ -48,6 +48,7 @@ struct Kernel {
   int shared_rank = 0;
   std::vector<TensorId> row_local;
   std::vector<PackedProduct> products;  ///< by stage, where the target planned them
+  TensorId workspace = -1;              ///< memory for what passes between the kernel's launches; one of `tensors`
   std::vector<TensorId> tensors;        ///< arguments: Args::tensor[i] is the bytes of tensors[i]
   std::vector<std::string> sizes;       ///< arguments: Args::size[i] is the value of sizes[i]
 };

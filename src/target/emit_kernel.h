@@ -15,8 +15,8 @@ struct PlanOptions {
   std::function<std::optional<schedule::ProductConfig>(const schedule::Block&, const schedule::Kernel&)> choose = {};
 };
 
-/// Decides what a target leaves open in the block's kernels, and lays out constants for them: methods and register blocks
-/// of products with weights, and the weights in their panels.
+/// Decides what a target leaves open in the block's kernels, and lays out constants and memory for them: methods and register blocks
+/// of products with weights, and the weights in their panels; on GPUs, the memory that parts of results pass through.
 void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options = {});
 
 /// Which attention machines of this kind compute in one kernel: what schedule::Options asks.

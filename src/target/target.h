@@ -28,6 +28,7 @@ struct Target {
   bool broadcasts_loads = false;                                ///< a multiply-add takes an element of memory as all lanes of an operand
   int64_t shared_bytes = 0;                                     ///< memory that the threads of a block share; 0: the machine has none
   enum class Matrix { none, mma, mfma } matrix = Matrix::none;  ///< matrix instructions of a warp: tile/atoms/mma.h, mfma.h
+  int multiprocessors = 1;                                      ///< that run blocks of threads at once
   int warp_size = 1;                                            ///< threads that run in lockstep
   std::vector<std::string> link_flags = {};                     ///< what its kernels need beside the C library
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;

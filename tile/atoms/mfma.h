@@ -26,6 +26,7 @@ struct Mfma {
   };
 
   static constexpr int b_at_once = 1;
+  static constexpr int c_rows = 4, c_row_lanes = 16;
 
   /// Fragments from shared memory: `words_at(row, word)` points to a word of the factor's tile.
   template <class Exec, class Words>

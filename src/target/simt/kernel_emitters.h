@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -15,6 +16,13 @@ using namespace source;  // NOLINT: the text that all targets' kernels are made 
 std::string emit_function(const KernelText& text);
 /// Headers of tile/ that such functions need.
 std::span<const std::string_view> headers(const Target& target);
+
+/// Whether emit_attention() takes these stages: schedule::Options::streams_attention of SIMT machines.
+bool streams_attention(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
+/// Gives kernels whose work is shared out to several blocks the memory that parts of results pass through.
+void plan_workspaces(schedule::Block& block, const Target& target);
+/// How many floats of it attention needs; nothing where no keys are shared out.
+std::optional<Dim> attention_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
 
 /// A function being written: its launches, one after another.
 class Function {
@@ -43,6 +51,8 @@ class Function {
 // One function a kind of pattern.
 void emit_nest(const KernelText& kernel, const pattern::Nest& nest, Function& function);
 void emit_rows(const KernelText& kernel, Function& function);
+/// A kernel whose stages are those of schedule::find_attention().
+void emit_attention(const KernelText& kernel, Function& function);
 void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Function& function);
 void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, Function& function);
 void emit_select(const KernelText& kernel, const pattern::Select& select, Function& function);
