@@ -23,6 +23,7 @@ constexpr SchedulePass schedule_passes[] = {
     {"fuse_rows", "runs chains of reductions and maps over the same rows in one kernel"},
     {"alias_views", "gives reshapes and leading slices their source's memory"},
     {"write_in_place", "lets results take the memory of operands that end there"},
+    {"streams", "runs independent branches beside each other (GPUs)"},
     {"winograd", "computes 3 x 3 convolutions with fewer multiplications where that is faster (CPUs)"},
 };
 

@@ -50,6 +50,7 @@ void plan_kernels(schedule::Block& block, const Target& target, const PlanOption
     cpu::plan_products(block, target, options);
   else
     simt::plan_workspaces(block, target);
+  if (target.kind != TargetKind::cpu && options.streams && block.streams.steps.empty()) simt::plan_streams(block);
 }
 
 schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == TargetKind::cpu ? cpu::streams_attention : simt::streams_attention; }

@@ -263,17 +263,22 @@ struct MatrixAttention : MatrixAttentionTiles<Atom, head, value_head> {
     ex.commit_copies();
     ex.template wait_copies<0>();
 
+    float divisor[Atom::c_rows];
+    for (int r = 0; r < Atom::c_rows; ++r) divisor[r] = detail::divisor_of(largest[r], detail::over_lanes<Atom::c_row_lanes>(ex, total[r], detail::Plus()));
     for (int r = 0; r < Atom::c_rows; ++r) {
       const i64 m = row0 + own + Atom::c_row(ex.lane(), r * (4 / Atom::c_rows));
-      const float divisor = detail::divisor_of(largest[r], detail::over_lanes<Atom::c_row_lanes>(ex, total[r], detail::Plus()));
-      if (m >= e.rows) continue;
-      const bool zero = e.keys == 0 || weight(batch, m, divisor) == 0;
-      for (int j = 0; j < column_atoms; ++j)
-        for (int c = 0; c < 4; ++c) {
-          const int column = j * Atom::n + Atom::c_column(ex.lane(), c);
-          if (row_of(c) == r && column < value_head) store(batch, m, column, zero ? 0.0f : sums[j].value[c] / divisor);
-        }
+      const bool zero = e.keys == 0 || (m < e.rows && weight(batch, m, divisor[r]) == 0);
+      // Once: a product with 1 / divisor would round twice.
+      for (auto& sum : sums)
+        for (int c = 0; c < 4; ++c)
+          if (row_of(c) == r) sum.value[c] = zero ? 0.0f : sum.value[c] / divisor[r];
     }
+    for (int j = 0; j < column_atoms; ++j)
+      for (int c = 0; c < 4; ++c) {
+        const i64 m = row0 + own + Atom::c_row(ex.lane(), c);
+        const int column = j * Atom::n + Atom::c_column(ex.lane(), c);
+        if (m < e.rows && column < value_head) store(batch, m, column, sums[j].value[c]);
+      }
   }
 
  private:

@@ -191,7 +191,7 @@ bool streams_attention(const std::vector<const pattern::Nest*>& stages, const pa
   return shape && shape->scores.n.extent().as_constant().value_or(shortest_row) >= shortest_row && shape->value_head <= longest_value;
 }
 
-std::optional<Dim> attention_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
+std::optional<Workspace> attention_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
   const std::optional<AttentionShape> shape = find_attention_shape(stages_of(kernel), block.program);
   ensure(shape.has_value(), "attention was fused because the target takes it");
   const Dim batch = shape->scores.batch.extent(), rows = shape->scores.m.extent(), keys = shape->scores.n.extent();
@@ -199,7 +199,7 @@ std::optional<Dim> attention_workspace(const schedule::Block& block, const sched
   if (keys.as_constant().value_or(2 * least_keys) <= least_keys) return std::nullopt;
   // One part is enough when all rows fill the machine.
   if (batch.as_constant() && batch.constant() * rows.as_constant().value_or(1) >= 2 * target.multiprocessors) return std::nullopt;
-  return batch * Dim(rows.as_constant().value_or(few_rows) * most_parts * (shape->value_head + 2));
+  return Workspace{DType::f32, batch * Dim(rows.as_constant().value_or(few_rows) * most_parts * (shape->value_head + 2))};
 }
 
 void emit_attention(const KernelText& kernel, Function& function) { AttentionEmitter(kernel, function).emit(); }

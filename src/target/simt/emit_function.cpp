@@ -5,10 +5,24 @@
 namespace tilewright::simt {
 
 std::span<const std::string_view> headers(const Target& target) {
-  static constexpr std::string_view emulated[] = {
-      "cast", "exec/emulator", "kernels/select", "kernels/simt_attention", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress", "math"};
-  static constexpr std::string_view gpu[] = {
-      "cast", "exec/gpu", "kernels/select", "kernels/simt_attention", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress", "math"};
+  static constexpr std::string_view emulated[] = {"cast",
+                                                  "exec/emulator",
+                                                  "kernels/select",
+                                                  "kernels/simt_attention",
+                                                  "kernels/simt_contract",
+                                                  "kernels/simt_mma_contract",
+                                                  "kernels/simt_split",
+                                                  "kernels/suppress",
+                                                  "math"};
+  static constexpr std::string_view gpu[] = {"cast",
+                                             "exec/gpu",
+                                             "kernels/select",
+                                             "kernels/simt_attention",
+                                             "kernels/simt_contract",
+                                             "kernels/simt_mma_contract",
+                                             "kernels/simt_split",
+                                             "kernels/suppress",
+                                             "math"};
   if (target.is_gpu()) return gpu;
   return emulated;
 }

@@ -21,8 +21,16 @@ std::span<const std::string_view> headers(const Target& target);
 bool streams_attention(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
 /// Gives kernels whose work is shared out to several blocks the memory that parts of results pass through.
 void plan_workspaces(schedule::Block& block, const Target& target);
-/// How many floats of it attention needs; nothing where no keys are shared out.
-std::optional<Dim> attention_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
+/// Puts independent branches of a block whose memory has its place before the first step on streams of their own.
+void plan_streams(schedule::Block& block);
+struct Workspace {
+  DType dtype;
+  Dim elements;
+};
+/// What attention needs; nothing where no keys are shared out.
+std::optional<Workspace> attention_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
+/// What a product needs; nothing where no sums are shared out.
+std::optional<Workspace> contract_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
 
 /// A function being written: its launches, one after another.
 class Function {

@@ -8,17 +8,17 @@ namespace tilewright::simt {
 namespace {
 
 /// Memory that only kernel `index` uses, for as long as it runs.
-void add_workspace(schedule::Block& block, size_t index, const Dim& floats) {
+void add_workspace(schedule::Block& block, size_t index, const Workspace& wanted) {
   schedule::Kernel& kernel = block.kernels[index];
   schedule::Placement placement;
   for (size_t step = 0; step < block.steps.size(); ++step)
     if (const auto* run = std::get_if<schedule::RunKernel>(&block.steps[step]); run && run->kernel == static_cast<int>(index))
       placement.first_step = placement.last_step = static_cast<int>(step);
   std::set<std::string> symbols;
-  floats.collect_symbols(symbols);
+  wanted.elements.collect_symbols(symbols);
   const std::set<std::string> known(block.entry_symbols.begin(), block.entry_symbols.end());
   placement.storage = std::includes(known.begin(), known.end(), symbols.begin(), symbols.end()) ? schedule::Storage::arena : schedule::Storage::dynamic;
-  kernel.workspace = block.program.add_tensor({DType::f32, {floats}}, "parts of " + kernel.name);
+  kernel.workspace = block.program.add_tensor({wanted.dtype, {wanted.elements}}, "parts of " + kernel.name);
   block.placements.resize(block.program.tensors.size());
   block.placements.back() = placement;
   kernel.tensors.push_back(kernel.workspace);
@@ -30,8 +30,11 @@ void add_workspace(schedule::Block& block, size_t index, const Dim& floats) {
 
 void plan_workspaces(schedule::Block& block, const Target& target) {
   for (size_t i = 0; i < block.kernels.size(); ++i) {
-    if (!schedule::is_attention(block.kernels[i]) || block.kernels[i].workspace >= 0) continue;
-    if (const std::optional<Dim> floats = attention_workspace(block, block.kernels[i], target)) add_workspace(block, i, *floats);
+    const schedule::Kernel& kernel = block.kernels[i];
+    if (kernel.workspace >= 0) continue;
+    const std::optional<Workspace> wanted =
+        schedule::is_attention(kernel) ? attention_workspace(block, kernel, target) : contract_workspace(block, kernel, target);
+    if (wanted) add_workspace(block, i, *wanted);
   }
   for (schedule::Step& step : block.steps) {
     if (auto* call = std::get_if<schedule::CallIf>(&step))
