@@ -4,30 +4,31 @@
 #include <string>
 
 #include "runtime/device.h"
-#include "runtime/failure.h"
+#include "runtime/host_memory.h"
 
 namespace tilewright::rt::device {
 
 void open() {}
 bool is_host() { return true; }
-
-void* allocate(size_t bytes) {
-  const size_t rounded = (bytes + 63) / 64 * 64;
-  void* const memory = std::aligned_alloc(rounded < 4096 ? 64 : 4096, rounded < 4096 ? rounded : (rounded + 4095) / 4096 * 4096);
-  if (memory == nullptr) throw Failure{TILEWRIGHT_ENVIRONMENT, "out of memory: " + std::to_string(rounded) + " bytes of working memory"};
-  return memory;
-}
-
+void* allocate(size_t bytes) { return allocate_on_host(bytes); }
 void release(void* memory) { std::free(memory); }
-
-void copy(void* to, const void* from, size_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
-}
-
-void wait() {}
-void* queue() { return nullptr; }
-Mark mark() { return {nullptr, std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count()}; }
 double seconds_between(const Mark& from, const Mark& to) { return to.seconds - from.seconds; }
 const char* weights(const char* bytes, size_t) { return bytes; }
+
+struct Streams::State {};
+Streams::Streams(int, int) {}
+Streams::~Streams() = default;
+
+void Streams::call(int, const Call& call) { call.function({call.tensors, call.sizes, *call.team}); }
+void Streams::copy_later(int, void* to, const void* from, size_t bytes) { copy(to, from, bytes); }
+void Streams::record(int, int) {}
+void Streams::wait(int, int) {}
+void Streams::copy(void* to, const void* from, size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+void Streams::finish() {}
+Mark Streams::mark() { return {nullptr, std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count()}; }
+bool Streams::capture(const std::function<void()>&) { return false; }
+void Streams::replay() {}
 
 }  // namespace tilewright::rt::device

@@ -39,6 +39,7 @@ class Arena {
   char* const* place(const Lifetime* lifetimes, const i64* bytes, size_t count);
   char* reserve(size_t bytes) { return memory_.reserve(bytes); }
   size_t capacity() const { return memory_.capacity(); }
+  const char* data() const { return memory_.data(); }
 
  private:
   static constexpr size_t layouts_kept = 8;

@@ -32,6 +32,7 @@ struct KernelInfo {
   const char* name;
   const char* source;
   void (*function)(const tile::Args&);
+  int tensor_count, size_count;
 };
 
 class Run;
@@ -47,6 +48,8 @@ struct Model {
   const KernelInfo* kernels;
   int kernel_count;
   int block_count;                    ///< arenas a context holds
+  int stream_count, event_count;      ///< of the device
+  bool replayable;                    ///< the host looks at no data on the way: equal sizes and pointers start equal work
   const char *weights, *weights_end;  ///< of all the library's models
   const char* const* features;        ///< what the machine must have; ends with nullptr
   void (*run)(Run&);
@@ -74,9 +77,24 @@ class Run {
   void release(void* memory) { pool.release(memory); }
   Tensor new_tensor(i64 element_bytes, std::initializer_list<i64> dims);
 
-  void call(int kernel, void* const* tensors, const i64* sizes);
+  void call(int kernel, void* const* tensors, const i64* sizes, int stream = 0);
   /// Waits for the calls in `timed` and moves them to `timings`.
   void add_timings();
+  void copy(void* to, const void* from, i64 bytes, int stream = 0) { streams.copy_later(stream_of(stream), to, from, static_cast<size_t>(bytes)); }
+  /// An event happens when what `stream` has been given so far is done; a stream goes on after it.
+  void record(int stream, int event) {
+    if (!profiling) streams.record(stream, event);
+  }
+  void wait(int stream, int event) {
+    if (!profiling) streams.wait(stream, event);
+  }
+  /// Element `i` of an array that kernels wrote.
+  template <class T>
+  T read(const void* array, i64 i = 0) {
+    T value;
+    streams.copy(&value, static_cast<const T*>(array) + i, sizeof value);
+    return value;
+  }
   /// Throws Failure (invalid input): what was asked, what it is.
   void require_equal(i64 a, i64 b, const char* message) const;
   /// Element of an integer tensor that becomes a size; negative ones are refused.
@@ -98,6 +116,7 @@ class Run {
   Pool pool;
   ThreadPool threads;
   tile::Team team;
+  device::Streams streams;
   bool profiling = false;
   struct Timing {
     i64 calls = 0;
@@ -105,16 +124,24 @@ class Run {
   };
   std::vector<Timing> timings;
   /// Calls of kernels that were started and not yet added to `timings`.
-  struct Call {
+  struct Timed {
     int kernel;
     device::Mark begin, end;
   };
-  std::vector<Call> timed;
+  std::vector<Timed> timed;
 
  private:
+  /// All that decides what a run starts, but for the contents of tensors.
+  std::vector<i64> fingerprint() const;
+  void start();
+  int stream_of(int stream) const { return profiling ? 0 : stream; }
+
   const Model& model_;
+  bool keeps_;  ///< whether the device can keep what a run starts
   const char* weights_;
   std::vector<void*> kernel_inputs_;
+  std::vector<i64> last_, kept_;  ///< fingerprints of the run before, and of the one whose work the device has kept
+  std::vector<Tensor> kept_outputs_;
 };
 
 /// Borrowed view for a block's input.

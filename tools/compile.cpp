@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "commands.h"
 #include "common.h"
+#include "self_check.h"
 #include "compiler/tuned_choices.h"
 #include "tuning.h"
 
@@ -72,6 +73,8 @@ int run(const Choice& choice) {
   if (!choice.untuned && (choice.error_on_miss || std::filesystem::exists(database))) options.tuning.database = database;
   options.tuning.must_know = choice.error_on_miss;
   const CompileReport report = compile(choice.model, output, options);
+  std::string reference_by;
+  if (!choice.emit_source.empty() && options.stop_after.empty()) reference_by = write_reference(choice.emit_source, choice.model, options);
   if (choice.json) {
     std::printf("%s\n", nlohmann::json{{"output", output.string()},
                                        {"target", report.target},
@@ -92,7 +95,7 @@ int run(const Choice& choice) {
   } else if (talk && !options.stop_after.empty()) {
     std::printf("stopped    after %s; nothing was written but dumps\n", options.stop_after.c_str());
   } else if (talk && !choice.emit_source.empty()) {
-    std::printf("wrote      %s: run make there\n", choice.emit_source.c_str());
+    std::printf("wrote      %s: run make there; make check compares with %s, make bench measures\n", choice.emit_source.c_str(), reference_by.c_str());
   } else if (talk) {
     fmt::print("wrote      {}, {}, {}, policy {}; peak memory of this compile {}\n", output.string(), megabytes(report.build.file_bytes), report.target,
                options.precision.str(), megabytes(peak_compile_bytes()));

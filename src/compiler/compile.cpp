@@ -144,7 +144,7 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.target = target.name;
   std::vector<ModelSource> sources;
   for (const Prepared& model : models) {
-    PlanOptions plan{.winograd = model.disabled_passes.count("winograd") == 0};
+    PlanOptions plan{.winograd = model.disabled_passes.count("winograd") == 0, .streams = model.disabled_passes.count("streams") == 0};
     if (model.tuned) plan.choose = [&](const schedule::Block& block, const schedule::Kernel& kernel) { return model.tuned->choose(block, kernel); };
     plan_kernels(*model.block, target, plan);
     if (model.tuned) model.tuned->add_to(result);

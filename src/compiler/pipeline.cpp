@@ -19,11 +19,12 @@ constexpr SchedulePass schedule_passes[] = {
     {"fuse_epilogues", "applies what follows a contraction or reduction to its results before they are stored"},
     {"drop_roundings", "lets products read 32-bit floats where rounding them would take a kernel of its own (CPUs)"},
     {"choose_layouts", "puts channels last where products with weights gain from it (CPUs)"},
-    {"fuse_attention", "computes products, their softmax and products with it in one kernel, without storing scores (CPUs)"},
+    {"fuse_attention", "computes products, their softmax and products with it in one kernel, without storing scores"},
     {"fuse_depthwise", "computes depthwise convolutions and the products before and after them in one kernel, a few lines at a time (CPUs)"},
     {"fuse_rows", "runs chains of reductions and maps over the same rows in one kernel"},
     {"alias_views", "gives reshapes and leading slices their source's memory"},
     {"write_in_place", "lets results take the memory of operands that end there"},
+    {"streams", "runs independent branches beside each other (GPUs)"},
     {"winograd", "computes 3 x 3 convolutions with fewer multiplications where that is faster (CPUs)"},
 };
 

@@ -67,7 +67,13 @@ std::string print(const Block& block) {
     if (placement.storage == Storage::alias) text += fmt::format(" of %{} + {}", placement.alias_of, placement.alias_offset.str());
     text += fmt::format(", steps {}..{}\n", placement.first_step, placement.last_step);
   }
-  for (size_t i = 0; i < block.steps.size(); ++i) text += fmt::format("{}: {}", i, print_step(block, block.steps[i]));
+  for (size_t i = 0; i < block.steps.size(); ++i) {
+    if (block.streams.streams > 1) {
+      const StreamPlan::At& at = block.streams.steps.at(i);
+      text += fmt::format("on stream {} after [{}], ", at.stream, fmt::join(at.waits, " "));
+    }
+    text += fmt::format("{}: {}", i, print_step(block, block.steps[i]));
+  }
   return text;
 }
 

@@ -49,6 +49,7 @@ struct Kernel {
   std::vector<TensorId> row_local;
   std::vector<PackedProduct> products;  ///< by stage, where the target planned them
   std::optional<TileConfig> tiles;      ///< of a GPU's product, where the target planned it
+  TensorId workspace = -1;              ///< memory for what passes between the kernel's launches; one of `tensors`
   std::vector<TensorId> tensors;        ///< arguments: Args::tensor[i] is the bytes of tensors[i]
   std::vector<std::string> sizes;       ///< arguments: Args::size[i] is the value of sizes[i]
 };
@@ -77,6 +78,20 @@ struct CopyTensor {
 };  ///< whole tensor, same byte size (an output that is an input, say)
 using Step = std::variant<RunKernel, BindSizes, CheckSizes, CallIf, CallLoop, CopyTensor>;
 
+/// On which of a device's streams each step of a block runs, and what it waits for. Steps of one stream run in the block's order.
+struct StreamPlan {
+  /// Stands for the block's beginning among what a step waits for.
+  static constexpr int beginning = -1;
+
+  struct At {
+    int stream = 0;
+    std::vector<int> waits;  ///< steps on other streams, and the beginning, that must be done before
+  };
+  std::vector<At> steps;  ///< empty: all are on stream 0
+  int streams = 1;
+  std::vector<int> joined;  ///< the last steps of other streams, which stream 0 waits for at the end
+};
+
 /// A program with everything decided: the model's main block, or the body of an If/Loop.
 struct Block {
   pattern::Program program;           ///< after fusion; the tensors' table
@@ -84,6 +99,7 @@ struct Block {
   std::vector<Kernel> kernels;
   std::vector<Step> steps;
   std::vector<std::string> entry_symbols;  ///< named sizes known when the block starts (of its inputs, or its caller's)
+  StreamPlan streams;
 };
 
 /// Whether a target computes attention in one kernel, row by row: asked of its six Nests in order (see Attention of fuse_attention.h).

@@ -47,10 +47,13 @@ std::string header(const schedule::Block& block, const schedule::Kernel& kernel)
 }  // namespace
 
 void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options) {
-  target.kind == TargetKind::cpu ? cpu::plan_products(block, target, options) : simt::plan_products(block, target, options);
+  if (target.kind == TargetKind::cpu) return cpu::plan_products(block, target, options);
+  simt::plan_products(block, target, options);
+  simt::plan_workspaces(block, target);
+  if (options.streams && block.streams.steps.empty()) simt::plan_streams(block);
 }
 
-schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == TargetKind::cpu ? schedule::StreamsAttention(cpu::streams_attention) : nullptr; }
+schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == TargetKind::cpu ? cpu::streams_attention : simt::streams_attention; }
 
 schedule::ChainsDepthwise chains_depthwise(TargetKind kind) { return kind == TargetKind::cpu ? schedule::ChainsDepthwise(cpu::chains_depthwise) : nullptr; }
 

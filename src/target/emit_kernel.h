@@ -11,12 +11,13 @@ namespace tilewright {
 
 struct PlanOptions {
   bool winograd = true;  ///< fewer multiplications for 3 x 3 convolutions, with roundings of their own
+  bool streams = true;   ///< independent branches run beside each other, where the target has streams
   /// What was measured to be best for a kernel; where it gives nothing, or is not set, or names what the kernel cannot do, rules decide.
   std::function<std::optional<schedule::KernelConfig>(const schedule::Block&, const schedule::Kernel&)> choose = {};
 };
 
-/// Decides what a target leaves open in the block's kernels, and lays out constants for them: methods and register blocks
-/// of products with weights, and the weights in their panels; on GPUs, tiles of products.
+/// Decides what a target leaves open in the block's kernels, and lays out constants and memory for them: methods and register blocks
+/// of products with weights, and the weights in their panels; on GPUs, tiles of products and the memory that parts of results pass through.
 void plan_kernels(schedule::Block& block, const Target& target, const PlanOptions& options = {});
 
 /// Which attention machines of this kind compute in one kernel: what schedule::Options asks.

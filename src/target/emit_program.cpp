@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "runtime/memory.h"
+#include "schedule/streams.h"
 #include "target/source/cpp_text.h"
 #include "target/emit_kernel.h"
 #include "target/source/print_dim.h"
@@ -91,9 +92,10 @@ class ModelWriter {
     for (size_t at = 0; at == 0 || at < model_.manifest.size(); at += 1000) text += "\n    " + quoted(model_.manifest.substr(at, 1000));
     const pattern::Program& program = model_.main->program;
     text += fmt::format(
-        ";\n\nstatic const rt::Model model = {{{}, manifest, inputs, {}, outputs, {}, kernels, {}, {}, tilewright_weights, tilewright_weights_end, features, "
-        "run}};\n",
-        quoted(model_.name), program.inputs.size(), program.outputs.size(), kernels_.size(), block_count_);
+        ";\n\nstatic const rt::Model model = {{{}, manifest, inputs, {}, outputs, {}, kernels, {}, {}, {}, {}, {}, tilewright_weights, tilewright_weights_end, "
+        "features, run}};\n",
+        quoted(model_.name), program.inputs.size(), program.outputs.size(), kernels_.size(), block_count_, model_.main->streams.streams, event_count_,
+        pool_.target.kind != TargetKind::cpu && is_replayable(*model_.main));
     text +=
         "static tilewright_status create(const tilewright_options* options, tilewright_context** context) {\n"
         "  return rt::create(model, options, context);\n}\n"
@@ -106,7 +108,14 @@ class ModelWriter {
   struct CallSite {
     int function;
     std::string name, source;
+    size_t tensors, sizes;
   };
+
+  /// Whether equal sizes and pointers start equal work: memory has its place before the first step, and the host looks at no data.
+  static bool is_replayable(const Block& block) {
+    return std::all_of(block.steps.begin(), block.steps.end(), [&](const schedule::Step& step) { return schedule::runs_on_device(block, step); }) &&
+           std::none_of(block.placements.begin(), block.placements.end(), [](const Placement& one) { return one.storage == Storage::dynamic; });
+  }
 
   void collect_sizes(const Block& block) {
     std::set<std::string> symbols(block.entry_symbols.begin(), block.entry_symbols.end());
@@ -172,8 +181,9 @@ class ModelWriter {
 
   std::string kernel_table() const {
     std::string text = "static const rt::KernelInfo kernels[] = {\n";
-    for (const CallSite& site : kernels_) text += fmt::format("    {{{}, {}, kernels::kernel_{}}},\n", quoted(site.name), quoted(site.source), site.function);
-    return text + "    {nullptr, nullptr, nullptr}};\n";
+    for (const CallSite& site : kernels_)
+      text += fmt::format("    {{{}, {}, kernels::kernel_{}, {}, {}}},\n", quoted(site.name), quoted(site.source), site.function, site.tensors, site.sizes);
+    return text + "    {nullptr, nullptr, nullptr, 0, 0}};\n";
   }
 
   std::string value_table(const std::string& what, const std::vector<TensorId>& ids) const {
@@ -199,7 +209,21 @@ class ModelWriter {
     bool main;
     std::map<TensorId, std::string> pointers;  ///< of tensors that are not aliases
     std::string code;
+    std::map<int, int> events = {};  ///< by the step that they follow
+
+    schedule::StreamPlan::At at(size_t step) const { return step < block.streams.steps.size() ? block.streams.steps[step] : schedule::StreamPlan::At{}; }
+    /// The last argument of what is started on a stream.
+    std::string stream(int step) const {
+      const int number = at(static_cast<size_t>(step)).stream;
+      return number == 0 ? "" : fmt::format(", {}", number);
+    }
   };
+
+  void number_events(Scope& scope) {
+    std::set<int> awaited(scope.block.streams.joined.begin(), scope.block.streams.joined.end());
+    for (const schedule::StreamPlan::At& at : scope.block.streams.steps) awaited.insert(at.waits.begin(), at.waits.end());
+    for (const int step : awaited) scope.events[step] = event_count_++;
+  }
 
   std::string pointer(const Scope& scope, TensorId id) {
     const Placement& placement = scope.block.placements.at(static_cast<size_t>(id));
@@ -229,13 +253,20 @@ class ModelWriter {
       if (block.placements[id].storage == Storage::constant)
         scope.pointers[static_cast<TensorId>(id)] = fmt::format("r.weight({})", pool_.constant_offset(program.tensors[id].constant));
     place_arena(scope, number);
+    number_events(scope);
+    if (const auto event = scope.events.find(schedule::StreamPlan::beginning); event != scope.events.end())
+      scope.code += fmt::format("  r.record(0, {});\n", event->second);
     for (size_t step = 0; step < block.steps.size(); ++step) {
+      for (const int other : scope.at(step).waits) scope.code += fmt::format("  r.wait({}, {});\n", scope.at(step).stream, scope.events.at(other));
       std::visit([&](const auto& one) { write_step(scope, static_cast<int>(step), one, text); }, block.steps[step]);
+      if (const auto event = scope.events.find(static_cast<int>(step)); event != scope.events.end())
+        scope.code += fmt::format("  r.record({}, {});\n", scope.at(step).stream, event->second);
       for (size_t id = 0; id < program.tensors.size(); ++id)
         if (block.placements[id].storage == Storage::dynamic && block.placements[id].last_step == static_cast<int>(step) &&
             scope.pointers.count(static_cast<TensorId>(id)))
           scope.code += fmt::format("  r.release({});\n", scope.pointers[static_cast<TensorId>(id)]);
     }
+    for (const int step : block.streams.joined) scope.code += fmt::format("  r.wait(0, {});\n", scope.events.at(step));
     text += fmt::format(
         "// {}\nstatic void block_{}(rt::Run& r, void* sizes, const rt::Tensor* in, rt::Tensor* out) {{\n"
         "  Sizes& s = *static_cast<Sizes*>(sizes);\n  (void)r, (void)s, (void)in, (void)out;\n",
@@ -318,8 +349,8 @@ class ModelWriter {
     for (const std::string& symbol : kernel.sizes) sizes += (sizes.empty() ? "s." : ", s.") + sizes_.at(symbol);
     scope.code += fmt::format("  {{  // {}\n    void* const tensors[] = {{{}}};\n", source::one_line(kernel.source), tensors);
     if (!sizes.empty()) scope.code += fmt::format("    const i64 sizes_of_kernel[] = {{{}}};\n", sizes);
-    scope.code += fmt::format("    r.call({}, tensors, {});\n  }}\n", kernels_.size(), sizes.empty() ? "nullptr" : "sizes_of_kernel");
-    kernels_.push_back({function, kernel.name, kernel.source});
+    scope.code += fmt::format("    r.call({}, tensors, {}{});\n  }}\n", kernels_.size(), sizes.empty() ? "nullptr" : "sizes_of_kernel", scope.stream(step));
+    kernels_.push_back({function, kernel.name, kernel.source, kernel.tensors.size(), kernel.sizes.size()});
     ++pool_.out.kernel_count;
   }
 
@@ -327,7 +358,7 @@ class ModelWriter {
     define(scope, step);
     const pattern::TensorInfo& info = scope.block.program.tensor(bind.bind.tensor);
     for (size_t i = 0; i < bind.bind.symbols.size(); ++i)
-      scope.code += fmt::format("  s.{} = r.size_from(rt::device::read<{}>({}, {}), {});\n", sizes_.at(bind.bind.symbols[i]),
+      scope.code += fmt::format("  s.{} = r.size_from(r.read<{}>({}, {}), {});\n", sizes_.at(bind.bind.symbols[i]),
                                 info.type.dtype == DType::i32 ? "int32_t" : "i64", pointer(scope, bind.bind.tensor), i, quoted(bind.bind.source));
   }
 
@@ -339,8 +370,8 @@ class ModelWriter {
 
   void write_step(Scope& scope, int step, const schedule::CopyTensor& copy, std::string&) {
     define(scope, step);
-    scope.code += fmt::format("  rt::device::copy({}, {}, static_cast<size_t>({}));\n", pointer(scope, copy.to), pointer(scope, copy.from),
-                              bytes(scope.block.program.tensor(copy.to).type));
+    scope.code += fmt::format("  r.copy({}, {}, {}{});\n", pointer(scope, copy.to), pointer(scope, copy.from), bytes(scope.block.program.tensor(copy.to).type),
+                              scope.stream(step));
   }
 
   /// Takes over the tensors that a called block returned in `results`.
@@ -357,7 +388,7 @@ class ModelWriter {
       }
       if (placement.storage != Storage::unused) {
         if (!scope.pointers.count(id)) allocate(scope, id);
-        scope.code += fmt::format("  rt::device::copy({1}, {0}.data, static_cast<size_t>({0}.bytes));\n", result, pointer(scope, id));
+        scope.code += fmt::format("  r.copy({1}, {0}.data, {0}.bytes);\n", result, pointer(scope, id));
       }
       scope.code += fmt::format("  r.release({}.data);\n", result);
     }
@@ -376,7 +407,7 @@ class ModelWriter {
     const std::string results = fmt::format("results_{}", step), inputs = fmt::format("operands_{}", step);
     scope.code += operands(scope, inputs, call.pattern.inputs, {});
     scope.code += fmt::format("  rt::Tensor {}[{}];\n", results, call.pattern.outputs.size() + 1);
-    scope.code += fmt::format("  if (rt::device::read<bool>({})) block_{}(r, sizes, {}, {});\n  else block_{}(r, sizes, {}, {});\n",
+    scope.code += fmt::format("  if (r.read<bool>({})) block_{}(r, sizes, {}, {});\n  else block_{}(r, sizes, {}, {});\n",
                               pointer(scope, call.pattern.condition), then_number, inputs, results, else_number, inputs, results);
     receive(scope, call.pattern.outputs, call.pattern.bound, results);
   }
@@ -411,8 +442,8 @@ class ModelWriter {
         before += fmt::format(" static_cast<Sizes*>(z)->{} = carried[{}].dims[{}];", sizes_.at(one.symbol), one.output, one.axis);
       before += " }";
     }
-    const std::string trip = loop.trip_count < 0 ? "-1" : fmt::format("rt::max(0, rt::device::read<i64>({}))", pointer(scope, loop.trip_count));
-    const std::string condition = loop.condition < 0 ? "true" : fmt::format("rt::device::read<bool>({})", pointer(scope, loop.condition));
+    const std::string trip = loop.trip_count < 0 ? "-1" : fmt::format("rt::max(0, r.read<i64>({}))", pointer(scope, loop.trip_count));
+    const std::string condition = loop.condition < 0 ? "true" : fmt::format("r.read<bool>({})", pointer(scope, loop.condition));
     scope.code += fmt::format("  rt::run_loop(r, sizes, {{{}, {}, {}, {}, {}}}, {}, {}, block_{}, {}, {});\n", trip, condition, loop.carried.size(),
                               loop.invariants.size(), scanned, inputs, results, body, before, elements);
     receive(scope, loop.outputs, loop.bound, results);
@@ -421,7 +452,7 @@ class ModelWriter {
   Pool& pool_;
   const ModelSource& model_;
   int number_;
-  int block_count_ = 0;
+  int block_count_ = 0, event_count_ = 0;
   std::vector<CallSite> kernels_;
   std::map<std::string, std::string> sizes_;  ///< named size → field of Sizes
   std::set<std::string> fields_;

@@ -8,8 +8,9 @@
 namespace tilewright {
 namespace {
 
-/// NVIDIA A100 and H100 (SXM), one of the two dies of an AMD Instinct MI250X. Sources: NVIDIA A100 and H100 Tensor Core GPU Architecture; CUDA C++
-/// Programming Guide, "Compute Capabilities"; AMD CDNA 2 Architecture. What the second level cache gives is a round figure of what kernels reach.
+/// NVIDIA A100 and H100 (SXM), one of the two dies of an AMD Instinct MI250X, an MI300X. Sources: NVIDIA A100 and H100 Tensor Core GPU Architecture;
+/// CUDA C++ Programming Guide, "Compute Capabilities"; AMD CDNA 2 and CDNA 3 Architecture. What the second level cache gives is a round figure of what kernels
+/// reach.
 constexpr Multiprocessors a100 = {.count = 108,
                                   .registers = 64 << 10,
                                   .thread_registers = 255,
@@ -54,6 +55,20 @@ constexpr Multiprocessors mi250x = {.count = 110,
                                     .byte_matrix_multiply_adds = 512,
                                     .shared_rate = 128,
                                     .l2_rate = 32,
+                                    .memory_rate = 8};
+constexpr Multiprocessors mi300x = {.count = 304,
+                                    .registers = 128 << 10,
+                                    .thread_registers = 512,
+                                    .threads = 2048,
+                                    .blocks = 32,
+                                    .shared_bytes = 64 << 10,
+                                    .block_shared_bytes = 64 << 10,
+                                    .issued = 64,
+                                    .multiply_adds = 128,
+                                    .matrix_multiply_adds = 1024,
+                                    .byte_matrix_multiply_adds = 2048,
+                                    .shared_rate = 128,
+                                    .l2_rate = 64,
                                     .memory_rate = 8};
 
 const std::vector<Target>& table() {
@@ -118,6 +133,17 @@ const std::vector<Target>& table() {
        .link_flags = {"-lcudart_static", "-lrt", "-ldl"},
        .l2_bytes = 40 << 20,
        .multiprocessors = a100},
+      {.name = "hip:gfx942",
+       .kind = TargetKind::hip,
+       .architecture = "x86_64",
+       .compile_flags = {"--offload-arch=gfx942"},
+       .features = {},
+       .shared_bytes = 48 << 10,
+       .matrix = Target::Matrix::mfma,
+       .warp_size = 64,
+       .link_flags = {"-lamdhip64"},
+       .l2_bytes = 4 << 20,
+       .multiprocessors = mi300x},
       {.name = "hip:gfx90a",
        .kind = TargetKind::hip,
        .architecture = "x86_64",

@@ -44,7 +44,8 @@ std::vector<std::string> kernel_flags(const Target& target, int optimisation) {
 /// Files of runtime/ that artifacts for `target` are made of.
 bool belongs(const Resource& resource, const Target& target) {
   if (!resource.path.starts_with("runtime/")) return false;
-  if (resource.path == "runtime/host_device.cpp") return !target.is_gpu();
+  if (resource.path == "runtime/host_device.cpp") return target.kind == TargetKind::cpu;
+  if (resource.path == "runtime/emulated_device.cpp") return target.kind == TargetKind::emulator;
   return resource.path.ends_with(".cpp") || (target.is_gpu() && resource.path.ends_with(".cu"));
 }
 
@@ -209,7 +210,15 @@ CompilerInfo find_gpu_compiler(const Target& target) {
     fail(ErrorKind::environment, "the HIP compiler '{}' cannot be run; install it (Debian: apt install hipcc), or name one with TILEWRIGHT_HIPCC",
          info.command);
   info.version = version.output;
-  if (!cuda) return info;
+  if (!cuda) {
+    std::vector<std::string> probe = {info.command, "-x", "hip", "-nogpulib", "-fsyntax-only"};
+    probe.insert(probe.end(), target.compile_flags.begin(), target.compile_flags.end());
+    probe.emplace_back("/dev/null");
+    if (run_process(probe).exit_code != 0)
+      fail(ErrorKind::environment, "the HIP compiler '{}' does not know {}; install a ROCm that does, and name its hipcc with TILEWRIGHT_HIPCC", info.command,
+           target.name.substr(target.name.find(':') + 1));
+    return info;
+  }
   // A dry run tells where the toolkit lies.
   const std::string output = run_process({info.command, "--dryrun", "-x", "cu", "/dev/null"}).output;
   if (const size_t top = output.find("#$ TOP="); top != std::string::npos) {
@@ -353,7 +362,11 @@ void write_source_folder(const EmittedSources& sources, const Target& target, co
   else
     makefile += "$(KERNELS): %.o: %.cpp\n\t$(CXX) $(KERNEL_FLAGS) $(INCLUDES) -c $< -o $@\n";
   makefile += fmt::format("{}%.o: %.cpp\n\t$(CXX) $(HOST_FLAGS) $(INCLUDES) -c $< -o $@\n\n", target.is_gpu() ? "" : "$(PROGRAM): ");
-  makefile += "clean:\n\trm -f model.so model.so.part seal $(KERNELS) $(PROGRAM)\n.PHONY: clean\n";
+  makefile +=
+      "# Compares with the results in reference/, and measures.\n"
+      "selfcheck: src/artifact/selfcheck/selfcheck.cpp\n\t$(CXX) -std=c++20 -O2 -Iinclude $< -o $@ -ldl -pthread\n\n"
+      "check bench: model.so selfcheck\n\t./selfcheck $@ model.so reference\n\n"
+      "clean:\n\trm -f model.so model.so.part seal selfcheck $(KERNELS) $(PROGRAM)\n.PHONY: bench check clean\n";
   write(folder / "Makefile", makefile);
 }
 

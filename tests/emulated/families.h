@@ -19,6 +19,7 @@ struct Family {
 std::vector<Family> families();
 
 std::span<const Family> product_families();
+std::span<const Family> attention_families();
 std::span<const Family> row_families();
 std::span<const Family> point_families();
 std::span<const Family> selection_families();

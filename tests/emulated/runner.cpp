@@ -88,6 +88,7 @@ schedule::Block schedule_for(const Subject& subject, const Target& target) {
   for (const int id : subject.program.inputs)
     for (const Dim& dim : subject.program.tensor(id).type.dims) dim.collect_symbols(symbols);
   schedule::Options options;
+  options.streams_attention = streams_attention(target.kind);
   if (!subject.fused) options = {false, false, false, false, false};
   options.row_bytes = target.shared_bytes;
   schedule::Block block = schedule::schedule(subject.program, {symbols.begin(), symbols.end()}, options);

@@ -75,7 +75,8 @@ std::span<const Family> selection_families() {
 
 std::vector<Family> families() {
   std::vector<Family> all;
-  for (const auto part : {product_families(), row_families(), point_families(), selection_families()}) all.insert(all.end(), part.begin(), part.end());
+  for (const auto part : {product_families(), attention_families(), row_families(), point_families(), selection_families()})
+    all.insert(all.end(), part.begin(), part.end());
   return all;
 }
 

@@ -26,6 +26,7 @@ struct Mfma {
   };
 
   static constexpr int b_at_once = 1;
+  static constexpr int c_rows = 4, c_row_lanes = 16;
 
   /// Fragments from shared memory: `words_at(row, word)` points to a word of the factor's tile.
   template <class Exec, class Words>
@@ -84,7 +85,12 @@ struct Mfma {
       typedef short Bits __attribute__((ext_vector_type(4)));
       sums = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(__builtin_bit_cast(Bits, a), __builtin_bit_cast(Bits, b), sums, 0, 0, 0);
     } else {
+#if defined(__gfx940__) || defined(__gfx941__) || defined(__gfx942__)
+      // These have it over 32 elements alone: the other half of both factors is zero.
+      sums = __builtin_amdgcn_mfma_i32_16x16x32_i8(static_cast<long>(a.word[0]), static_cast<long>(b.word[0]), sums, 0, 0, 0);
+#else
       sums = __builtin_amdgcn_mfma_i32_16x16x16i8(static_cast<int>(a.word[0]), static_cast<int>(b.word[0]), sums, 0, 0, 0);
+#endif
     }
     for (int i = 0; i < 4; ++i) c.value[i] = sums[i];
   }

@@ -42,6 +42,8 @@ struct Mma {
   };
 
   static constexpr int b_at_once = 2;
+  /// Rows that a lane has results of, and how many neighbouring lanes share a row.
+  static constexpr int c_rows = 2, c_row_lanes = 4;
 
   /// Fragments from shared memory: `words_at(row, word)` points to a word of the factor's tile whose four neighbours from a multiple of 4 on follow it.
   /// Of b, `b_at_once` neighbours along n.

@@ -12,6 +12,11 @@ namespace {
 using schedule::TileConfig;
 using Unit = TileConfig::Unit;
 
+/// A sum in parts of `piece` terms; the last may have fewer.
+struct SplitSum {
+  int64_t parts, piece;
+};
+
 class ContractEmitter {
  public:
   ContractEmitter(const KernelText& kernel, const pattern::Nest& nest, const TileProduct& product, const TileConfig& config)
@@ -20,34 +25,42 @@ class ContractEmitter {
   /// `when`: a condition on the arguments, or "".
   void emit(Function& function, const std::string& when) {
     Writer out(Function::body_depth);
-    const std::string extents = fmt::format("tile::simt::Extents{{.batch = {}, .m = {}, .n = {}, .k = {}}}", text(shape_.batch.extent()),
-                                            text(shape_.m.extent()), text(shape_.n.extent()), text(shape_.k.extent()));
-    Function::TileLaunch launch{.tiles = tiles(), .tiling = tiling(), .blocks = fmt::format("Tiles::blocks({})", extents), .maps = {}, .when = when};
+    const bool splits = kernel_.kernel.workspace >= 0;
+    Function::TileLaunch launch{.tiles = tiles(), .tiling = tiling(), .blocks = {}, .maps = {}, .when = when};
+    launch.blocks = fmt::format("Tiles::blocks({})", splits ? fmt::format("{}.of({})", split_text(), extents()) : extents());
+    const std::string arguments =
+        splits ? fmt::format("part_of(split, left), part_of(split, right), store_parts(extents, {})", partial()) : "left, right, store";
+    const auto factors_and_store = [&](auto&& factor) {
+      write_extents(splits, out);
+      factor("left", shape_.left, shape_.m, "m");
+      factor("right", shape_.right, shape_.n, "n");
+      if (!splits) store(out);
+    };
+    const char* const of_parts = splits ? "split.of(extents)" : "extents";
     switch (config_.unit) {
       case Unit::fma:
-        values("left", shape_.left, shape_.m, "m", out);
-        values("right", shape_.right, shape_.n, "n", out);
-        store(out);
-        out.line(fmt::format("Tiles::template run<{}, {}>(ex, {}, left, right, store);", runs_along(shape_.left, shape_.k), runs_along(shape_.right, shape_.k),
-                             extents));
+        factors_and_store([&](const char* side, const Factor& factor, const LoopGroup& outer, const char* joint) { values(side, factor, outer, joint, out); });
+        out.line(fmt::format("Tiles::template run<{}, {}>(ex, {}, {});", runs_along(shape_.left, shape_.k), runs_along(shape_.right, shape_.k), of_parts,
+                             arguments));
         break;
       case Unit::mma:
-        elements("left", shape_.left, shape_.m, "m", out);
-        elements("right", shape_.right, shape_.n, "n", out);
-        store(out);
-        out.line(fmt::format("Tiles::run(ex, {}, left, right, store);", extents));
+        factors_and_store(
+            [&](const char* side, const Factor& factor, const LoopGroup& outer, const char* joint) { elements(side, factor, outer, joint, out); });
+        out.line(fmt::format("Tiles::run(ex, {}, {});", of_parts, arguments));
         break;
       case Unit::wgmma: {
         const BoxFactor left = boxes(shape_.left, shape_.m), right = boxes(shape_.right, shape_.n);
         launch.maps = {{"left", map("left", left, shape_.left, shape_.m)}, {"right", map("right", right, shape_.right, shape_.n)}};
-        launch.blocks = fmt::format("Tiles::blocks({}, tile::simt::processors())", extents);
+        launch.blocks = fmt::format("Tiles::blocks({}, tile::simt::processors())", extents());
         store(out);
         const auto step = [](const BoxFactor& factor) { return factor.batch_stride == Dim(0) ? 0 : 1; };
-        out.line(fmt::format("Tiles::run(ex, {}, tile::simt::Boxes{{&left, {}}}, tile::simt::Boxes{{&right, {}}}, store);", extents, step(left), step(right)));
+        out.line(
+            fmt::format("Tiles::run(ex, {}, tile::simt::Boxes{{&left, {}}}, tile::simt::Boxes{{&right, {}}}, store);", extents(), step(left), step(right)));
         break;
       }
     }
     function.launch_tiles(out, launch);
+    if (splits) emit_sum(function);
   }
 
   /// What must hold of the arguments for the copy engine to take the factors; "" when it always does.
@@ -61,7 +74,59 @@ class ContractEmitter {
     return text_of_all;
   }
 
+  /// How the sum is shared out to several blocks, when the tiles alone leave multiprocessors without work: parts of at least `least_terms`.
+  std::optional<SplitSum> split_sum() const {
+    constexpr int64_t least_terms = 256, most_parts = 32, unit = 64;
+    for (const LoopGroup* group : {&shape_.batch, &shape_.m, &shape_.n, &shape_.k})
+      if (!group->extent().as_constant()) return std::nullopt;
+    if (config_.unit == Unit::wgmma) return std::nullopt;
+    const int64_t k = shape_.k.extent().constant();
+    const int64_t tiles = std::max<int64_t>(
+        1, shape_.batch.extent().constant() * ceil_div(shape_.m.extent().constant(), config_.tile.m) * ceil_div(shape_.n.extent().constant(), config_.tile.n));
+    int64_t parts = std::min({kernel_.target.multiprocessors.count / tiles, k / least_terms, most_parts});
+    if (config_.unit == Unit::mma && (whole_rows(shape_, shape_.left, shape_.m) || whole_rows(shape_, shape_.right, shape_.n))) {
+      // Rows in memory are cut into equal parts of whole pieces.
+      const int64_t piece = 16 / static_cast<int64_t>(size_of(address(shape_.left).dtype));
+      while (parts > 1 && k % (parts * piece) != 0) --parts;
+      return parts > 1 ? std::optional(SplitSum{parts, k / parts}) : std::nullopt;
+    }
+    if (parts < 2) return std::nullopt;
+    const int64_t piece = ceil_div(ceil_div(k, parts), unit) * unit;
+    return SplitSum{ceil_div(k, piece), piece};
+  }
+
+  std::optional<Workspace> workspace() const {
+    const std::optional<SplitSum> split = split_sum();
+    if (!split) return std::nullopt;
+    return Workspace{shape_.sum, shape_.batch.extent() * shape_.m.extent() * shape_.n.extent() * Dim(split->parts)};
+  }
+
  private:
+  void write_extents(bool splits, Writer& out) {
+    out.line(fmt::format("const auto extents = {};", extents()));
+    if (splits) out.line(fmt::format("const auto split = {};", split_text()));
+  }
+  std::string extents() const {
+    return fmt::format("tile::simt::Extents{{.batch = {}, .m = {}, .n = {}, .k = {}}}", text(shape_.batch.extent()), text(shape_.m.extent()),
+                       text(shape_.n.extent()), text(shape_.k.extent()));
+  }
+  std::string split_text() const {
+    const SplitSum split = *split_sum();
+    return fmt::format("tile::simt::SplitSum{{.parts = {}, .piece = {}, .k = {}}}", split.parts, split.piece, text(shape_.k.extent()));
+  }
+  const std::string& partial() const { return kernel_.pointers.at(kernel_.kernel.workspace); }
+
+  /// The launch that adds what the parts left.
+  void emit_sum(Function& function) {
+    constexpr int threads = 256, most_blocks = 1024;
+    Writer out(Function::body_depth);
+    write_extents(true, out);
+    store(out);
+    out.line(fmt::format("tile::simt::add_parts<{}>(ex, extents, split, {}, store);", value_type(shape_.sum), partial()));
+    const Dim results = shape_.batch.extent() * shape_.m.extent() * shape_.n.extent();
+    function.launch(out, {fmt::format("tile::min<i64>({}, {})", text((results + (threads - 1)) / Dim(threads)), most_blocks), std::to_string(threads)});
+  }
+
   std::string text(const Dim& e) const { return print_index(e, kernel_.sizes, shape_.nest.bounds); }
   const Address& address(const Factor& factor) const { return shape_.nest.loads[static_cast<size_t>(factor.access)]; }
   std::string stored_type(const Factor& factor) const { return storage_type(address(factor).dtype); }
@@ -195,6 +260,14 @@ bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Function
     ContractEmitter(kernel, nest, by_threads, otherwise).emit(function, "!(" + possible + ")");
   }
   return true;
+}
+
+std::optional<Workspace> contract_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
+  const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.front());
+  if (!nest || kernel.stages.size() > 1 || !kernel.tiles) return std::nullopt;
+  const std::optional<TileProduct> product = find_tile_product(*nest, block.program, target);
+  const KernelText text(block, kernel, target);
+  return product ? ContractEmitter(text, *nest, *product, *kernel.tiles).workspace() : std::nullopt;
 }
 
 }  // namespace tilewright::simt

@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "schedule/fuse_attention.h"
 #include "target/simt/kernel_emitters.h"
 
 namespace tilewright::simt {
@@ -8,13 +9,23 @@ std::span<const std::string_view> headers(const Target& target) {
   static constexpr std::string_view emulated[] = {"cast",
                                                   "exec/emulator",
                                                   "kernels/select",
+                                                  "kernels/simt_attention",
                                                   "kernels/simt_contract",
                                                   "kernels/simt_mma_contract",
+                                                  "kernels/simt_split",
                                                   "kernels/suppress",
                                                   "math",
                                                   "kernels/simt_wgmma_contract"};
-  static constexpr std::string_view gpu[] = {
-      "cast", "exec/gpu", "kernels/select", "kernels/simt_contract", "kernels/simt_mma_contract", "kernels/suppress", "math", "kernels/simt_wgmma_contract"};
+  static constexpr std::string_view gpu[] = {"cast",
+                                             "exec/gpu",
+                                             "kernels/select",
+                                             "kernels/simt_attention",
+                                             "kernels/simt_contract",
+                                             "kernels/simt_mma_contract",
+                                             "kernels/simt_split",
+                                             "kernels/suppress",
+                                             "math",
+                                             "kernels/simt_wgmma_contract"};
   const std::span<const std::string_view> all = target.is_gpu() ? gpu : emulated;
   return target.warpgroups ? all : all.first(all.size() - 1);
 }
@@ -76,7 +87,9 @@ std::string Function::text() const {
 std::string emit_function(const KernelText& text) {
   const schedule::Kernel& kernel = text.kernel;
   Function function(text);
-  if (kernel.stages.size() > 1) {
+  if (schedule::is_attention(kernel)) {
+    emit_attention(text, function);
+  } else if (kernel.stages.size() > 1) {
     emit_rows(text, function);
   } else if (const auto* nest = std::get_if<pattern::Nest>(&kernel.stages[0])) {
     if (!emit_contract(text, *nest, function)) emit_nest(text, *nest, function);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -24,6 +25,21 @@ std::vector<float> tile_features(const KernelSpace& space, const schedule::TileC
 std::string emit_function(const KernelText& text);
 /// Headers of tile/ that such functions need.
 std::span<const std::string_view> headers(const Target& target);
+
+/// Whether emit_attention() takes these stages: schedule::Options::streams_attention of SIMT machines.
+bool streams_attention(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
+/// Gives kernels whose work is shared out to several blocks the memory that parts of results pass through.
+void plan_workspaces(schedule::Block& block, const Target& target);
+/// Puts independent branches of a block whose memory has its place before the first step on streams of their own.
+void plan_streams(schedule::Block& block);
+struct Workspace {
+  DType dtype;
+  Dim elements;
+};
+/// What attention needs; nothing where no keys are shared out.
+std::optional<Workspace> attention_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
+/// What a product needs; nothing where no sums are shared out.
+std::optional<Workspace> contract_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target);
 
 /// A function being written: its launches, one after another.
 class Function {
@@ -63,6 +79,8 @@ class Function {
 // One function a kind of pattern.
 void emit_nest(const KernelText& kernel, const pattern::Nest& nest, Function& function);
 void emit_rows(const KernelText& kernel, Function& function);
+/// A kernel whose stages are those of schedule::find_attention().
+void emit_attention(const KernelText& kernel, Function& function);
 void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Function& function);
 void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, Function& function);
 void emit_select(const KernelText& kernel, const pattern::Select& select, Function& function);

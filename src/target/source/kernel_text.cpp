@@ -9,6 +9,7 @@ KernelText::KernelText(const schedule::Block& b, const schedule::Kernel& k, cons
   std::set<TensorId> written;
   for (const pattern::Pattern& stage : kernel.stages)
     for (const TensorId id : pattern::writes(stage)) written.insert(id);
+  written.insert(kernel.workspace);
   for (size_t i = 0; i < kernel.tensors.size(); ++i) pointers[kernel.tensors[i]] = fmt::format("{}{}", written.count(kernel.tensors[i]) ? 'y' : 'x', i);
 }
 

@@ -2,10 +2,8 @@
 
 #include "target/source/contract_shape.h"
 
-/// Attention as tile/kernels/attention.h computes it.
-namespace tilewright::cpu {
-
-using namespace source;  // NOLINT: the text that all targets' kernels are made of
+/// Attention as tile/kernels/attention.h and simt_attention.h compute it.
+namespace tilewright::source {
 
 struct AttentionShape {
   /// Over (batch, m: rows, n: keys, k: elements of a key) and (batch, m: rows, n: columns of values, k: keys). Joint indices of batch
@@ -19,4 +17,4 @@ struct AttentionShape {
 /// values that lie evenly in memory, known numbers of elements a key and a value.
 std::optional<AttentionShape> find_attention_shape(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source

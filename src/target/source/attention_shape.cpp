@@ -1,8 +1,8 @@
-#include "target/cpu/attention_shape.h"
+#include "target/source/attention_shape.h"
 
 #include <algorithm>
 
-namespace tilewright::cpu {
+namespace tilewright::source {
 namespace {
 
 using schedule::affine_in;
@@ -96,4 +96,4 @@ std::optional<AttentionShape> find_attention_shape(const std::vector<const patte
   return shape;
 }
 
-}  // namespace tilewright::cpu
+}  // namespace tilewright::source
