@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/error.h"
@@ -83,6 +84,22 @@ std::pair<std::string, onnx::FixedValue> parse_constant(const std::string& text)
 PolicyRule parse_policy_rule(const std::string& text) {
   const auto [pattern, policy] = split("--policy-for", text, text.rfind('='), "head*=fp32");
   return {pattern, parse_policy(policy)};
+}
+
+std::string policy_options(const Precision& precision) {
+  std::string text = fmt::format("--policy {}", name(precision.policy));
+  for (const PolicyRule& rule : precision.rules) text += fmt::format(" --policy-for '{}={}'", rule.pattern, name(rule.policy));
+  return text;
+}
+
+Precision promised_precision(const std::string& manifest) {
+  const nlohmann::json json = nlohmann::json::parse(manifest, nullptr, false);
+  Precision precision;
+  if (!json.is_object()) return precision;
+  precision.policy = parse_policy(json.value("policy", "fp32"));
+  for (const nlohmann::json& rule : json.value("policy_for", nlohmann::json::array()))
+    precision.rules.push_back({rule.value("pattern", ""), parse_policy(rule.value("policy", "fp32"))});
+  return precision;
 }
 
 Tensor read_tensor(const std::string& file) {

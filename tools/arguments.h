@@ -24,6 +24,11 @@ std::pair<std::string, onnx::FixedValue> parse_constant(const std::string& text)
 /// "head*=fp32".
 PolicyRule parse_policy_rule(const std::string& text);
 
+/// The options that give it: "--policy bf16 --policy-for 'head*=fp32'".
+std::string policy_options(const Precision& precision);
+/// What a library's manifest says it keeps; fp32 where it says nothing.
+Precision promised_precision(const std::string& manifest);
+
 /// "90", "90s", "5m", "1.5h": seconds, more than none.
 double parse_seconds(const std::string& text);
 

@@ -37,6 +37,13 @@ TEST(Arguments, ReadPoliciesOfNodes) {
   EXPECT_THAT(refusal([] { parse_policy_rule("head=half"); }), HasSubstr("there is no policy 'half'; policies: fp32, tf32, bf16, fp16"));
 }
 
+TEST(Arguments, APrecisionGoesThroughAManifestAndIsShownAsOptions) {
+  const Precision precision =
+      promised_precision(R"({"policy": "bf16", "policy_for": [{"pattern": "head*", "policy": "fp32"}, {"pattern": "conv", "policy": "fp16"}]})");
+  EXPECT_EQ(policy_options(precision), "--policy bf16 --policy-for 'head*=fp32' --policy-for 'conv=fp16'");
+  EXPECT_EQ(policy_options(promised_precision("{}")), "--policy fp32");
+}
+
 TEST(Arguments, ReadShapesOfNumbersAndNames) {
   EXPECT_EQ(shape("x=1x3x224x224"), "x [1,3,224,224]");
   EXPECT_EQ(shape("x=1,3,224"), "x [1,3,224]");

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "compiler/testing.h"
+#include "graph/interface.h"
 #include "import/onnx/import.h"
 #include "op/op.h"
 #include "op/rounding.h"
@@ -73,7 +74,9 @@ std::string difference(const std::vector<Tensor>& actual, const std::vector<Tens
 /// The graph as a policy of 16 bits leaves it.
 void check_lowered(Graph graph, const std::vector<Tensor>& inputs, const std::optional<std::vector<Tensor>>& expected, const std::filesystem::path& path) {
   const double steps = rounding_steps(graph);
+  const std::vector<Type> interface = interface_of(graph);
   for (const GraphPass& pass : graph_passes({Policy::bf16, {}})) pass.run(graph);
+  EXPECT_NO_THROW(verify_interface(graph, interface)) << path << " under bf16";
   EXPECT_EQ(fault_of(graph), "") << path << " under bf16";
   if (!expected) return;
   const std::vector<HalfError> errors = half_errors(graph);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "graph/interface.h"
 #include "op/op.h"
 #include "pass/pass.h"
 
@@ -58,7 +59,9 @@ Pipeline::Pipeline(const CompileOptions& options) : options_(options) {
 
 void Pipeline::run_pass(const std::string& name, const std::function<void(Graph&)>& pass, Graph& graph) {
   if (stopped_ || !enabled(name)) return;
+  const std::vector<Type> interface = interface_of(graph);
   pass(graph);
+  verify_interface(graph, interface);
 #ifdef NDEBUG
   const bool checking = options_.verify_between_passes;
 #else

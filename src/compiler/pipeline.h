@@ -11,7 +11,7 @@ class Pipeline {
  public:
   explicit Pipeline(const CompileOptions& options);
 
-  /// Runs `pass` on the graph unless it is switched off or the pipeline stopped.
+  /// Runs `pass` on the graph unless it is switched off or the pipeline stopped. Types of inputs and outputs stay as they were.
   void run_pass(const std::string& name, const std::function<void(Graph&)>& pass, Graph& graph);
   /// Writes `text` as NN_<stage>.<kind>; the stage is reached.
   void after(const std::string& stage, const std::string& kind, const std::function<std::string()>& text);

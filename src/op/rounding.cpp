@@ -49,7 +49,8 @@ std::vector<HalfError> half_errors(const Graph& graph) {
       before = {std::max(before.rms, operand.rms), std::max(before.largest, operand.largest)};
       if (graph.value(id).constant) weights = std::max(weights, half_step(graph.type(id).dtype));
     }
-    const bool widens = node.op == "cast" && half_step(graph.type(node.inputs[0]).dtype) > 0;
+    const bool widens = node.op == "cast" && half_step(graph.type(node.inputs[0]).dtype) > 0 &&
+                        bits_of(graph.type(node.outputs[0]).dtype) > bits_of(graph.type(node.inputs[0]).dtype);
     if (!node.outputs.empty() && !moves_only(node.op) && !widens) result = half_step(graph.type(node.outputs[0]).dtype);
     for (const auto& body : node.subgraphs)
       for (const HalfError& one : half_errors(*body)) inside = {std::max(inside.rms, one.rms), std::max(inside.largest, one.largest)};
@@ -60,6 +61,8 @@ std::vector<HalfError> half_errors(const Graph& graph) {
   }
   return errors;
 }
+
+double repeated_error(const HalfError& half, double wide) { return wide + std::sqrt(wide * half.largest); }
 
 double rounding_steps(const Graph& graph) {
   std::vector<double> steps(graph.values.size(), 0.0);

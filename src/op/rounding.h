@@ -23,4 +23,8 @@ struct HalfError {
 /// graph of float32 alone.
 std::vector<HalfError> half_errors(const Graph& graph);
 
+/// ‖difference‖ / ‖y‖ that two correct implementations of one rounded graph may have, whose float32 parts differ by `wide` (epsilon times
+/// rounding_steps): of values that differ by it a share of wide/ε is rounded the other way, by ε, so that n roundings leave √(n·wide·ε).
+double repeated_error(const HalfError& half, double wide);
+
 }  // namespace tilewright

@@ -37,6 +37,11 @@ TEST(HalfErrors, MovingAndWideningAddNothing) {
 
 TEST(HalfErrors, Float16IsEightTimesFiner) { EXPECT_DOUBLE_EQ(half_error("%y: f16[8,2] = cast(%x) mode=\"saturate\" to=dtype f16 ;\"\"").rms, epsilon / 8); }
 
+TEST(HalfErrors, FromOne16BitFormatToTheOtherIsARounding) {
+  const HalfError two = half_error(cast + "%y: f16[8,2] = cast(%h) mode=\"saturate\" to=dtype f16 ;\"\"");
+  EXPECT_DOUBLE_EQ(two.largest, epsilon + epsilon / 8);
+}
+
 TEST(HalfErrors, OfTwoPathsTheLongerCounts) {
   const HalfError error = half_error(cast +
                                      "%f: f32[8,2] = cast(%h) mode=\"saturate\" to=dtype f32 ;\"\" %n: f32[8,2] = neg(%f) ;\"\" "

@@ -1,3 +1,4 @@
+#include "graph/interface.h"
 #include "op/op.h"
 
 namespace tilewright {
@@ -13,10 +14,7 @@ void check_types(const Graph& graph) {
     }
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       const Type& carried = graph.type(node.outputs[i]);
-      bool agrees = i < types.size() && types[i].dtype == carried.dtype && types[i].dims.size() == carried.dims.size();
-      for (size_t axis = 0; agrees && axis < carried.dims.size(); ++axis)  // equal sizes may be written differently; different constants may not
-        agrees = types[i].dims[axis] == carried.dims[axis] || !types[i].dims[axis].is_constant() || !carried.dims[axis].is_constant();
-      if (!agrees)
+      if (i >= types.size() || !agree(types[i], carried))
         fail(ErrorKind::internal, "{} '{}': result {} carries {}, inference says {}", node.op, node.name, i, str(carried),
              i < types.size() ? str(types[i]) : "nothing");
     }

@@ -44,28 +44,64 @@ std::vector<size_t> elements_of(const Node& node) {
 
 bool is_wide_integer(DType dtype) { return is_integer(dtype) && bits_of(dtype) > 8; }
 
-/// The constant in 16 bits, or why it cannot be.
-struct Rounded {
-  std::shared_ptr<const Tensor> tensor;
-  std::string problem;
-};
+/// By axis of a constant: whether its coordinate tells elements of different results apart (output channels, columns, rows of a table).
+using ResultAxes = std::vector<bool>;
 
-Rounded round_constant(const Tensor& tensor, DType half) {
-  Tensor rounded = tensor.cast_to(half);
+ResultAxes result_axes_of(const Graph& graph, const Node& node, size_t operand) {
+  const size_t rank = graph.type(node.inputs[operand]).dims.size();
+  ResultAxes axes(rank, false);
+  if (node.op == "conv" && operand == 1) axes[0] = true;
+  if (node.op == "conv_transpose" && operand == 1) axes[1] = true;
+  if (node.op == "gather") axes[at(static_cast<int>(std::get<int64_t>(node.attributes.at("axis"))))] = true;
+  if (node.op == "matmul" && rank > 0) {
+    axes.assign(rank, true);
+    axes[operand == 0 || rank == 1 ? rank - 1 : rank - 2] = false;
+  }
+  if (node.op == "einsum") {
+    std::string_view equation = std::get<std::string>(node.attributes.at("equation"));
+    const std::string_view result = equation.substr(equation.find("->") + 2);
+    for (size_t i = 0; i < operand; ++i) equation.remove_prefix(equation.find(',') + 1);
+    for (size_t axis = 0; axis < rank; ++axis) axes[axis] = result.find(equation[axis]) != std::string_view::npos;
+  }
+  return axes;
+}
+
+/// Why `rounded` may not stand for `tensor`, or "". Every result's elements are judged by themselves.
+std::string problem_of(const Tensor& tensor, const Tensor& rounded, const ResultAxes& results) {
+  struct Sums {
+    double squares = 0, errors = 0, largest = 0;
+  };
+  const std::vector<int64_t>& dims = tensor.dims();
+  std::vector<int64_t> steps(dims.size(), 0), index(dims.size(), 0);
+  int64_t count = 1;
+  for (size_t axis = dims.size(); axis-- > 0;)
+    if (results[axis]) steps[axis] = count, count *= dims[axis];
+  std::vector<Sums> all(at(static_cast<int>(count)));
   const Tensor back = rounded.cast_to(DType::f32);
   const auto *was = tensor.as<float>(), *is = back.as<float>();
-  double squares = 0, errors = 0, largest = 0;
+  int64_t row = 0;
   for (int64_t i = 0; i < tensor.element_count(); ++i) {
-    if (!std::isfinite(was[i])) continue;  // is what it was
-    const double value = was[i], error = value - static_cast<double>(is[i]);
-    squares += value * value;
-    errors += error * error;
-    largest = std::max(largest, std::abs(value));
+    if (std::isfinite(was[i])) {  // else it is what it was
+      Sums& sums = all[static_cast<size_t>(row)];
+      const double value = was[i], error = value - static_cast<double>(is[i]);
+      sums.squares += value * value;
+      sums.errors += error * error;
+      sums.largest = std::max(sums.largest, std::abs(value));
+    }
+    for (size_t axis = dims.size(); axis-- > 0;) {
+      row += steps[axis];
+      if (++index[axis] < dims[axis]) break;
+      row -= steps[axis] * dims[axis];
+      index[axis] = 0;
+    }
   }
-  if (std::isinf(errors)) return {nullptr, fmt::format("a constant of magnitude {:.4g} is beyond {}", largest, name(half))};
-  const double step = half == DType::bf16 ? 0x1p-8 : 0x1p-11;
-  if (errors > step * step * squares) return {nullptr, fmt::format("constants of magnitude {:.2g} at most are too small for {}", largest, name(half))};
-  return {std::make_shared<const Tensor>(std::move(rounded)), ""};
+  const std::string_view half = name(rounded.dtype());
+  const double step = rounded.dtype() == DType::bf16 ? 0x1p-8 : 0x1p-11;
+  for (const Sums& sums : all) {
+    if (std::isinf(sums.errors)) return fmt::format("a constant of magnitude {:.4g} is beyond {}", sums.largest, half);
+    if (sums.errors > step * step * sums.squares) return fmt::format("constants of magnitude {:.2g} at most are too small for {}", sums.largest, half);
+  }
+  return "";
 }
 
 class PrecisionPass {
@@ -172,7 +208,7 @@ class PrecisionPass {
       if (!half || is_small(node)) continue;
       std::string reason = rule != nullptr ? "" : why_fragile(node, operands);
       for (const size_t k : operands)
-        if (reason.empty() && graph_.value(node.inputs[k]).constant && !is_filter_of_channels(node, k)) reason = constant_in(node.inputs[k], *half).problem;
+        if (reason.empty() && graph_.value(node.inputs[k]).constant && !is_filter_of_channels(node, k)) reason = problem_in(node, k, *half);
       if (reason.empty()) {
         lowered_[i] = half;
         report_.lowered += is_product(node.op);
@@ -223,10 +259,16 @@ class PrecisionPass {
     return node.op == "conv" && operand == 1 && graph_.type(node.inputs[1]).dims[1] == Dim(1) && !(graph_.type(node.inputs[0]).dims[1] == Dim(1));
   }
 
-  const Rounded& constant_in(ValueId id, DType half) {
-    const auto [found, added] = constants_.try_emplace({id, half});
-    if (added) found->second = round_constant(*graph_.value(id).constant, half);
-    return found->second;
+  std::shared_ptr<const Tensor> constant_in(ValueId id, DType half) {
+    auto& rounded = constants_[{id, half}];
+    if (!rounded) rounded = std::make_shared<const Tensor>(graph_.value(id).constant->cast_to(half));
+    return rounded;
+  }
+
+  /// Why the node cannot read its constant operand in 16 bits, or "".
+  std::string problem_in(const Node& node, size_t operand, DType half) {
+    const ValueId id = node.inputs[operand];
+    return problem_of(*graph_.value(id).constant, *constant_in(id, half), result_axes_of(graph_, node, operand));
   }
 
   /// Whether the use reads 16-bit elements.
@@ -255,6 +297,8 @@ class PrecisionPass {
     return found;
   }
 
+  bool is_read(ValueId id) const { return is_output_[at(id)] || !uses_[at(id)].empty(); }
+
   /// Whether all who read float32 elements of `id` may read rounded ones.
   bool bears_rounding_once(ValueId id) const {
     if (is_output_[at(id)]) return false;
@@ -270,11 +314,11 @@ class PrecisionPass {
       const Node& node = graph_.nodes[i];
       if (!moves(node) || !is_f32(node.outputs[0]) || is_table(node)) continue;
       const std::optional<DType> half = demanded(node.outputs[0]);
-      if (!half || !bears_rounding_once(node.outputs[0]) || (node.outputs.size() > 1 && !uses_[at(node.outputs[1])].empty())) continue;
+      if (!half || !bears_rounding_once(node.outputs[0]) || (node.outputs.size() > 1 && is_read(node.outputs[1]))) continue;
       const std::vector<size_t> elements = elements_of(node);
       const bool possible = std::all_of(elements.begin(), elements.end(), [&](size_t k) {
         const Value& value = graph_.value(node.inputs[k]);
-        return value.constant ? constant_in(node.inputs[k], *half).tensor != nullptr : node.op != "pad" || k == 0;
+        return value.constant ? problem_in(node, k, *half).empty() : node.op != "pad" || k == 0;
       });
       if (possible) native_[static_cast<int>(i)] = *half;
     }
@@ -289,9 +333,13 @@ class PrecisionPass {
     return static_cast<ValueId>(graph_.values.size()) - 1;
   }
 
+  static Node cast_node(ValueId from, ValueId result, DType to, const std::string& source) {
+    return {"cast", {from}, {result}, {{"mode", std::string("saturate")}, {"to", to}}, {}, source};
+  }
+
   ValueId cast(ValueId id, DType to, const std::string& source) {
     const ValueId result = add_value({to, graph_.type(id).dims}, graph_.value(id).name);
-    nodes_.push_back({"cast", {id}, {result}, {{"mode", std::string("saturate")}, {"to", to}}, {}, source});
+    nodes_.push_back(cast_node(id, result, to, source));
     casts_.insert(result);
     return result;
   }
@@ -304,7 +352,7 @@ class PrecisionPass {
     ValueId result = no_value;
     if (graph_.value(id).constant) {
       result = add_value({half, graph_.type(id).dims}, graph_.value(id).name);
-      graph_.value(result).constant = constant_in(id, half).tensor;
+      graph_.value(result).constant = constant_in(id, half);
     } else if (const Node* made = producer(id); made != nullptr && made->op == "cast" && graph_.type(made->inputs[0]).dtype == half) {
       result = made->inputs[0];  // was widened for the product
     } else {
@@ -350,13 +398,18 @@ class PrecisionPass {
           node.inputs[k] = widened->second;
       }
       if (lowered_[i] && is_product(node.op)) node.attributes["dtype"] = DType::f32;
-      if (const std::optional<DType> half = native_in(static_cast<int>(i))) {
-        graph_.value(node.outputs[0]).type.dtype = *half;
-        graph_.value(node.outputs[0]).contents.reset();
-      }
       const std::vector<ValueId> results = node.outputs;
       const std::string source = node.name;
+      const std::optional<DType> half = native_in(static_cast<int>(i));
+      const bool widens = half && is_output_[at(results[0])];  // whose dtype is a promise
+      if (widens) {
+        node.outputs[0] = halves_[{results[0], *half}] = add_value({*half, graph_.type(results[0]).dims}, graph_.value(results[0]).name);
+      } else if (half) {
+        graph_.value(results[0]).type.dtype = *half;
+        graph_.value(results[0]).contents.reset();
+      }
       nodes_.push_back(std::move(node));
+      if (widens) nodes_.push_back(cast_node(halves_.at({results[0], *half}), results[0], DType::f32, source));
       for (const ValueId id : results) settle(id, source);
     }
     graph_.nodes = std::move(nodes_);
@@ -371,7 +424,7 @@ class PrecisionPass {
   std::vector<bool> is_output_, made_of_integers_, becomes_position_, becomes_logarithm_;
   std::vector<std::optional<DType>> lowered_;  ///< by node: products and tables with 16-bit operands
   std::map<int, DType> native_;                ///< by node: movements of 16-bit elements
-  std::map<Key, Rounded> constants_;
+  std::map<Key, std::shared_ptr<const Tensor>> constants_;
   std::map<Key, ValueId> halves_;
   std::map<ValueId, ValueId> widened_;  ///< what those read who want float32, where it is not the value itself
   std::set<ValueId> casts_;             ///< results of casts that were not there before

@@ -78,6 +78,58 @@ TEST(ApplyPrecision, OutputsKeepTheirDtype) {
   expect_pass(pass, both(before), both(after), close, bf16);
 }
 
+/// A constant of 1,024 rows of 64 elements.
+std::string table() {
+  std::string text = "const %t: f32[1024,64] = {0.5";
+  for (int i = 1; i < 1024 * 64; ++i) text += i % 3 == 0 ? ", 0.3" : ", -0.7";
+  return text + "} ";
+}
+
+TEST(ApplyPrecision, OutputsThatATableMakesKeepTheirDtype) {
+  const std::string gather = "%e: f32[N,64] = gather(%t, %x) axis=0 ;\"\" ";
+  for (const std::string& body : {gather, gather + "%w: f32[64,N] = transpose(%e) permutation=ints[1, 0] ;\"\" %y: f32[N,N] = matmul(%e, %w) ;\"\" "}) {
+    const bool has_product = body != gather;
+    const Graph was = parse_graph(std::string("graph \"g\" (%x: i64[N]) -> (%e") + (has_product ? ", %y" : "") + ") {\n" + table() + body + "\n}");
+    Graph is = clone(was);
+    run_pass(pass, is, bf16);
+    EXPECT_NO_THROW(verify_types(is)) << print(is);
+    EXPECT_NO_THROW(verify_interface(is, interface_of(was)));
+    const auto gathered = std::find_if(is.nodes.begin(), is.nodes.end(), [](const Node& node) { return node.op == "gather"; });
+    ASSERT_NE(gathered, is.nodes.end());
+    EXPECT_EQ(is.type(gathered->outputs[0]).dtype, DType::bf16);
+    const auto casts = std::count_if(is.nodes.begin(), is.nodes.end(), [](const Node& node) { return node.op == "cast"; });
+    EXPECT_EQ(casts, 1);  // into the output; the product reads what was gathered
+    expect_equivalent(was, is, close);
+  }
+}
+
+TEST(ApplyPrecision, OutputsOfABranchKeepTheirDtype) {
+  const Graph was = parse_graph("graph \"g\" (%c: bool[], %x: i64[N]) -> (%y) {\n%y: f32[N,64] = if(%c, %x) ;\"\" graph \"then\" (%i: i64[N]) -> (%e) {\n" +
+                                table() + "%e: f32[N,64] = gather(%t, %i) axis=0 ;\"\"\n} graph \"else\" (%i: i64[N]) -> (%e) {\n" + table() +
+                                "%e: f32[N,64] = gather(%t, %i) axis=0 ;\"\"\n}\n}");
+  Graph is = clone(was);
+  run_pass(pass, is, bf16);
+  EXPECT_NO_THROW(verify_types(is));
+  EXPECT_NO_THROW(verify_interface(is, interface_of(was)));
+  expect_equivalent(was, is, close);
+}
+
+TEST(ApplyPrecision, AMaximumOfWhichThePlaceIsAResultIsSoughtInFloat32) {
+  const auto graph = [](const std::string& outputs) {
+    return parse_graph("graph \"g\" (%x: f32[N,4,4]) -> (" + outputs + ") {\nconst %w: f32[4,4,1] = " + elements +
+                       " %r: f32[N,4,4] = abs(%x) ;\"\" %p: f32[N,4,2], %i: i64[N,4,2] = max_pool(%r) kernel=ints[2] strides=ints[2] ;\"\" "
+                       "%y: f32[N,4,2] = conv(%p, %w) ;\"\"\n}");
+  };
+  const auto pooled = [&](const std::string& outputs) {
+    Graph is = graph(outputs);
+    run_pass(pass, is, bf16);
+    const auto pool = std::find_if(is.nodes.begin(), is.nodes.end(), [](const Node& node) { return node.op == "max_pool"; });
+    return is.type(pool->inputs[0]).dtype;
+  };
+  EXPECT_EQ(pooled("%y"), DType::bf16);
+  EXPECT_EQ(pooled("%y, %i"), DType::f32);
+}
+
 TEST(ApplyPrecision, ProductsOfPositionsAndAnglesStay) {
   expect_unchanged(pass, from_x("i64[N,4]", weights("f32") + half_cast("r", "x", "N,4", "f32") + "%y: f32[N,4] = " + product), bf16);
   expect_unchanged(pass, from_x("f32[N,4]", weights("f32") + "%r: f32[N,4] = abs(%x) ;\"\" %p: f32[N,4] = " + product + "%y: f32[N,4] = cos(%p) ;\"\""), bf16);
@@ -123,6 +175,23 @@ TEST(ApplyPrecision, WeightsThatFloat16CannotHoldKeepTheirProductAndAreReported)
   EXPECT_TRUE(kept_with(large, bf16).empty());
   EXPECT_TRUE(kept_with(tiny, bf16).empty());
   EXPECT_EQ(kept_with(large, {Policy::fp16, {{"layer", Policy::fp16}}}).size(), 1u);  // no rule helps there
+}
+
+TEST(ApplyPrecision, AnOutputChannelTooSmallForFloat16CountsAmongLargeOnes) {
+  const std::string column = "{1, -2, 0.5, 1e-8, 2, 1, -1, 2e-8, 4, -0.5, 1, 3e-8, 2, -3, 1, 1e-8}",
+                    row = "{1, -2, 0.5, 1, 1e-8, 1e-8, 3e-8, 1e-8, 4, -0.5, 1, 3, 2, -3, 1, 8}";
+  EXPECT_EQ(kept_with(column, fp16).size(), 1u);
+  EXPECT_TRUE(kept_with(row, fp16).empty());  // one term of every sum
+  EXPECT_TRUE(kept_with(column, bf16).empty());
+  const auto kept_by_einsum = [](const std::string& values) {
+    Graph graph = parse_graph(
+        from_x("f32[N,4]", "const %w: f32[4,4] = " + values + " %r: f32[N,4] = abs(%x) ;\"\" %y: f32[N,4] = einsum(%r, %w) equation=\"nj,ij->ni\" ;\"\""));
+    PrecisionReport report;
+    apply_precision(graph, fp16, &report);
+    return report.kept.size();
+  };
+  EXPECT_EQ(kept_by_einsum(row), 1u);
+  EXPECT_EQ(kept_by_einsum(column), 0u);
 }
 
 TEST(ApplyPrecision, RulesChooseByNameAndOperatorAndTheLastOneCounts) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "graph/interface.h"
 #include "op/op.h"
 #include "pass/editor.h"
 #include "pass/pass.h"
@@ -125,6 +126,7 @@ inline void expect_pass(std::string_view pass, const std::string& before, const 
   Graph is = clone(was);
   run_pass(pass, is, precision);
   EXPECT_NO_THROW(verify_types(is)) << print(is);
+  EXPECT_NO_THROW(verify_interface(is, interface_of(was))) << print(is);
   EXPECT_EQ(print(normalised(is)), print(normalised(parse_graph(after))));
   expect_equivalent(was, is, agreement);
 }
