@@ -1,5 +1,5 @@
-"""What scripts/device-check runs: whole networks, matrix products, attention. Each case is an ONNX file, a PyTorch module that means the same, and
-fresh inputs for every check."""
+"""What scripts/device-check runs: products by warpgroups, whole networks, matrix products, attention. Each case is an ONNX file, a PyTorch module that means
+the same, and fresh inputs for every check."""
 
 import os
 import sys
@@ -24,13 +24,14 @@ BOUNDS = {torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1.6e-2, torc
 @dataclass
 class Case:
     name: str
-    kind: str  # "network", "product" or "attention"
+    kind: str  # "boxes", "network", "product" or "attention"
     dtype: torch.dtype
     write: Callable  # (path): the ONNX file
     module: Callable  # (*inputs): what it computes; of a network, an nn.Module
     inputs: Callable  # (generator): tensors on the CPU
     operations: float = 0  # floating-point ones of a run; 0: not counted
     sanitize: bool = False  # small enough for compute-sanitizer
+    has: str = ""  # what the kernels' source must have
 
 
 class UnetBlock(nn.Module):
@@ -105,6 +106,30 @@ def product(m, n, k, dtype, sanitize=False):
     return Case(size_name("product", [m, n, k], dtype), "product", dtype, write, module, lambda g: [draw([m, k], dtype, g), draw([k, n], dtype, g)], 2.0 * m * n * k, sanitize)
 
 
+def boxes(batch, m, n, k, lies, dtype):
+    """[batch, m, k] · [batch, k, n] by warpgroups, of factors that a copy engine takes. `lies`: "k" where a factor's neighbours in memory are along k, else "m"
+    and "n"."""
+    whole, entries = dtype == torch.int8, [batch] if batch > 1 else []
+    a = entries + ([m, k] if lies[0] == "k" else [k, m])
+    b = entries + ([n, k] if lies[1] == "k" else [k, n])
+
+    def write(path):
+        def turned(name, dims, turn):
+            order = [*range(len(dims) - 2), len(dims) - 1, len(dims) - 2] if turn else [*range(len(dims))]
+            return helper.make_node("Transpose", [name], [name + "t"], perm=order)
+
+        nodes = [turned("a", a, lies[0] != "k"), turned("b", b, lies[1] == "k"), helper.make_node("MatMulInteger" if whole else "MatMul", ["at", "bt"], ["y"])]
+        kind = ONNX_TYPES[dtype]
+        onnx.save(graph("boxes", nodes, {"a": (kind, a), "b": (kind, b)}, {"y": (TensorProto.INT32 if whole else kind, [*entries, m, n])}), path)
+
+    def module(a, b):
+        left, right = a if lies[0] == "k" else a.transpose(-1, -2), b.transpose(-1, -2) if lies[1] == "k" else b
+        return torch._int_mm(left, right) if a.dtype == torch.int8 else left @ right
+
+    return Case(f"{size_name('boxes', [batch, m, n, k], dtype)} {lies}", "boxes", dtype, write, module, lambda g: [draw(a, dtype, g), draw(b, dtype, g)],
+                2.0 * batch * m * n * k, True, "WgmmaTiles")
+
+
 def attention(batch, heads, length, width, dtype, sanitize=False):
     """softmax(q · kᵀ / √width) · v over [batch, heads, length, width]."""
     dims = [batch, heads, length, width]
@@ -128,9 +153,12 @@ def cases(small):
     block = models.Model("unet_block", lambda: UnetBlock(channels), unet_block_inputs(channels, size), ("out",))
     by_name = {model.name: model for model in models.MODELS} | {"unet_block": block}
     made = {}
+    half, short, single, byte = torch.float16, torch.bfloat16, torch.float32, torch.int8
+    for row in [(1, 512, 1024, 512, "mk", half), (2, 1024, 1024, 264, "kn", half), (3, 512, 1032, 264, "mn", short), (1, 1024, 1024, 256, "kk", byte)]:
+        *sizes, lies, dtype = row
+        made[f"{size_name('boxes', sizes, dtype)} {lies}"] = lambda row=row: boxes(*row)
     for name, batch in (("resnet50", 8), ("bert_base_128", 8), ("vit_b_16", 8), ("unet_block", 2)):
         made[name] = lambda model=by_name[name], batch=1 if small else batch: network(model, batch)
-    half, short, single, byte = torch.float16, torch.bfloat16, torch.float32, torch.int8
     tables = {product: [(64, 80, 96, dtype, True) for dtype in (single, half, short, byte)] + [(67, 33, 129, dtype, True) for dtype in (single, half)],
               attention: [(1, 2, 40, 16, single, True), (1, 2, 48, 32, half, True)]}
     if not small:

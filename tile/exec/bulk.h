@@ -27,10 +27,12 @@
 //   ex.commit_products()                the products begun since the last commit become one group
 //   ex.template wait_products<n>()      until at most the n youngest groups are under way; factors may then be overwritten
 //   ex.settle(sums)                     after wait_products<0>(): sums may be accessed
-//   ex.template give_registers<n>(), ex.template take_registers<n>()      every warp of a warpgroup has n registers a thread from here on, fewer or more than
-//   before
+//   ex.template give_registers<n>(), ex.template take_registers<n>()      by all four warps: n registers a thread from here on, fewer or more than before.
+//                                       Waits until so many were given in the block
 //
 // tensor_map(data, count, TensorShape, Swizzle) makes what boxes are described by, on the host; kernels have it as a member.
+
+#include <cstdint>
 
 #include "tile/types.h"
 
@@ -40,7 +42,7 @@ namespace tile::simt {
 struct TensorMap;
 
 /// A tensor of three axes, neighbours along the first, and the boxes that are copied from it. Data and strides are multiples of 16 bytes, and so
-/// are the bytes of a box's first axis. A box has at most 256 elements an axis.
+/// are the bytes of a box's first axis. A box has at most 256 elements an axis, a tensor 2^31 - 1; strides are below 2^40 bytes.
 struct TensorShape {
   i64 size[3];
   i64 stride[3];  ///< in elements; the first is 1
@@ -63,8 +65,10 @@ constexpr TILE_INLINE int swizzled(int byte) { return byte ^ (byte >> 7 & 7) << 
 constexpr const char* fault_of(const TensorShape& t, i64 element_bytes, Swizzle swizzle) {
   for (int axis = 0; axis < 3; ++axis) {
     if (t.size[axis] < 1) return "a tensor map of an empty tensor";
+    if (t.size[axis] > INT32_MAX) return "a tensor map's axis has elements whose coordinates are beyond 32 bits";
     if (t.box[axis] < 1 || t.box[axis] > 256) return "a tensor map's box has 1 to 256 elements an axis";
     if (axis > 0 && t.stride[axis] * element_bytes % 16 != 0) return "a tensor map's strides are multiples of 16 bytes";
+    if (axis > 0 && (t.stride[axis] < 1 || t.stride[axis] >= (i64{1} << 40) / element_bytes)) return "a tensor map's strides are positive and below 2^40 bytes";
   }
   if (t.stride[0] != 1) return "a tensor map's first stride is 1";
   if (t.box[0] * element_bytes % 16 != 0) return "a tensor map's box has a multiple of 16 bytes along its first axis";

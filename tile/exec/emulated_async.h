@@ -68,6 +68,7 @@ class AsyncUnits {
   void begin_block() {
     barriers_.clear();
     loads_.clear();
+    landing_.clear();
     for (Stores& stores : stores_) stores = {};
     for (Warp& warp : warps_) warp = {};
     under_way_ = 0;
@@ -119,7 +120,7 @@ class AsyncUnits {
   void load(int thread, const TensorMap& map, const BoxAt& from, int to, int barrier) {
     Barrier& b = at(barrier);
     if (!order().fenced(thread, b.maker, b.made)) throw EmulationError("copies a box by " + name(barrier) + ", made with no fence_async since");
-    check_place(map, to);
+    check_place(map, from, to);
     memory_.begin_load(thread, barrier, to, map.box_bytes());
     ++b.flying;
     b.loading = b.phase + 1;
@@ -127,18 +128,19 @@ class AsyncUnits {
     ++under_way_;
   }
   void store(int thread, const TensorMap& map, const BoxAt& to, int from) {
-    check_place(map, from);
+    check_place(map, to, from);
     memory_.begin_async_read(thread, from, map.box_bytes());
     Stores& own = stores_[static_cast<size_t>(thread)];
-    own.begun.push_back({map, to, from, own.groups, false});
+    own.begun.push_back({map, to, from, own.groups});
     ++under_way_;
   }
   void commit_stores(int thread) { ++stores_[static_cast<size_t>(thread)].groups; }
+  /// What was waited for has been read; it lands in the tensor at any time until the block's end.
   void wait_stores(int thread, int youngest) {
     Stores& own = stores_[static_cast<size_t>(thread)];
     std::erase_if(own.begun, [&](Store& store) {
       if (store.group >= own.groups - youngest) return false;
-      land(store);
+      fetch(store);
       memory_.end_async_read(thread, SharedMemory::Reader::thread, store.from, store.map.box_bytes());
       return true;
     });
@@ -178,7 +180,9 @@ class AsyncUnits {
     choice -= loads_.size();
     for (Stores& own : stores_)
       for (Store& store : own.begun)
-        if (!store.landed && choice-- == 0) return land(store);
+        if (!store.fetched && choice-- == 0) return fetch(store);
+    if (choice < landing_.size()) return land(choice);
+    choice -= landing_.size();
     const auto first_to_do = [](Warp& warp) { return std::find_if(warp.products.begin(), warp.products.end(), [](const Product& p) { return !p.done; }); };
     for (size_t i = choice % warps_.size(), tried = 0; tried < warps_.size(); ++tried, i = (i + 1) % warps_.size())
       if (const auto product = first_to_do(warps_[i]); product != warps_[i].products.end()) return compute(*product);
@@ -212,7 +216,14 @@ class AsyncUnits {
     TensorMap map;
     BoxAt to;
     int from, group;
-    bool landed;
+    bool fetched = false;
+  };
+  /// What has been read of shared memory and not been written to the tensor.
+  struct Landing {
+    TensorMap map;
+    BoxAt to;
+    int from;
+    std::vector<unsigned char> box;
   };
   struct Stores {
     int groups = 0;  ///< committed
@@ -227,7 +238,9 @@ class AsyncUnits {
   Order& order() { return memory_.order(); }
   Barrier& at(int barrier) { return barriers_[static_cast<size_t>(barrier)]; }
 
-  static void check_place(const TensorMap& map, int byte) {
+  static void check_place(const TensorMap& map, const BoxAt& at, int byte) {
+    for (const i64 index : at.index)
+      if (index != static_cast<int32_t>(index)) throw EmulationError("copies a box at " + std::to_string(index) + ", which is no coordinate of 32 bits");
     const int alignment = map.swizzle == Swizzle::bytes128 ? 1024 : 128;
     if (byte % alignment != 0)
       throw EmulationError("copies a box to or from byte " + std::to_string(byte) + " of shared memory: not aligned to " + std::to_string(alignment));
@@ -279,11 +292,18 @@ class AsyncUnits {
     b.bytes -= load.map.box_bytes();
     complete(load.barrier);
   }
-  void land(Store& store) {
-    if (std::exchange(store.landed, true)) return;
+  void fetch(Store& store) {
+    if (std::exchange(store.fetched, true)) return;
+    const unsigned char* const box = memory_.raw(store.from);
+    landing_.push_back({store.map, store.to, store.from, {box, box + store.map.box_bytes()}});
+  }
+  void land(size_t index) {
+    std::swap(landing_[index], landing_.back());
+    const Landing store = std::move(landing_.back());
+    landing_.pop_back();
     --under_way_;
     for_box(store.map, store.to, store.from, [&](int byte, unsigned char* element) {
-      if (element != nullptr) std::memcpy(element, memory_.raw(store.from + byte), static_cast<size_t>(store.map.element_bytes));
+      if (element != nullptr) std::memcpy(element, &store.box[static_cast<size_t>(byte)], static_cast<size_t>(store.map.element_bytes));
     });
   }
   void compute(Product& product) {
@@ -296,6 +316,7 @@ class AsyncUnits {
   std::vector<Barrier> barriers_;
   std::vector<Load> loads_;
   std::vector<Stores> stores_;  ///< by thread
+  std::vector<Landing> landing_;
   std::vector<Warp> warps_;
   std::function<void(int)> completed_;
   int under_way_ = 0;  ///< loads, stores and products that are yet to happen

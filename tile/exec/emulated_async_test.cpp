@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "tile/atoms/wgmma.h"
@@ -279,6 +281,19 @@ TEST(AsyncUnits, FindsBoxesOutOfBoundsAndMisaligned) {
   EXPECT_THROW(tensor_map(x.aligned(), 200, {{8, 2, 1}, {1, 16, 80}, {8, 2, 1}}, Swizzle::bytes128), EmulationError);
 }
 
+TEST(AsyncUnits, TensorMapsHaveLimits) {
+  const auto fault = [](const TensorShape& shape) { return std::string(fault_of(shape, 4, Swizzle::none) ? fault_of(shape, 4, Swizzle::none) : ""); };
+  constexpr i64 axis = (i64{1} << 31) - 1, stride = (i64{1} << 38) - 4;
+  EXPECT_EQ(fault({{axis, axis, 1}, {1, stride, stride}, {256, 256, 1}}), "");
+  EXPECT_EQ(fault({{axis + 1, 1, 1}, {1, 16, 80}, {8, 1, 1}}), "a tensor map's axis has elements whose coordinates are beyond 32 bits");
+  EXPECT_EQ(fault({{8, 2, 2}, {1, 16, stride + 4}, {8, 1, 1}}), "a tensor map's strides are positive and below 2^40 bytes");
+  EXPECT_EQ(fault({{8, 2, 2}, {1, 0, 80}, {8, 1, 1}}), "a tensor map's strides are positive and below 2^40 bytes");
+  EXPECT_EQ(fault({{8, 2, 2}, {1, 18, 80}, {8, 1, 1}}), "a tensor map's strides are multiples of 16 bytes");
+  EXPECT_EQ(fault({{512, 2, 2}, {1, 512, 1024}, {260, 1, 1}}), "a tensor map's box has 1 to 256 elements an axis");
+  EXPECT_EQ(fault({{8, 2, 2}, {1, 16, 80}, {6, 1, 1}}), "a tensor map's box has a multiple of 16 bytes along its first axis");
+  EXPECT_TRUE(says(loads({{i64{1} << 32, 0, 0}}), "thread 0: copies a box at 4294967296", "no coordinate of 32 bits"));
+}
+
 /// Every thread writes words of a box; `between`; thread 0 stores it.
 template <class Between, class After>
 std::string stores(Words& x, Between between, After after, int column = 12) {
@@ -295,6 +310,31 @@ std::string stores(Words& x, Between between, After after, int column = 12) {
   });
 }
 const auto fence = [](auto& ex) { ex.fence_async(); };
+/// What the tensor has in column 12 of row 3 when thread 0 goes on after its store, order by order.
+std::set<uint32_t> seen_after_storing() {
+  std::set<uint32_t> seen;
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    Words x;
+    run(
+        copying,
+        [&](auto& ex) {
+          const auto from = ex.template shared<uint32_t>(128, box / 4);
+          if (ex.warp() == 0) from[ex.lane()] = 1000;
+          ex.fence_async();
+          ex.sync();
+          if (ex.thread() == 0) {
+            ex.store_box(x.map, BoxAt{{12, 3, 1}}, from);
+            ex.commit_stores();
+            ex.template wait_stores<0>();
+            from[0] = 7;  // has been read
+            seen.insert(x.aligned()[80 + 3 * 16 + 12]);
+          }
+        },
+        seed);
+    EXPECT_EQ(x.aligned()[80 + 3 * 16 + 12], 1000u);
+  }
+  return seen;
+}
 const auto wait_for_stores = [](auto& ex, auto) { ex.template wait_stores<0>(); };
 TEST(AsyncUnits, StoresBoxesInsideOfTheTensor) {
   Words x, before;
@@ -304,6 +344,25 @@ TEST(AsyncUnits, StoresBoxesInsideOfTheTensor) {
     const bool stored = entry == 1 && row >= 3 && column >= 12;
     EXPECT_EQ(x.aligned()[i], stored ? static_cast<uint32_t>(1000 + (row - 3) * 8 + column - 12) : before.aligned()[i]) << i;
   }
+}
+
+TEST(AsyncUnits, StoresWaitedForHaveBeenReadAndLandLater) { EXPECT_TRUE(seen_after_storing().contains(80 + 3 * 16 + 12 + 1)); }
+
+TEST(AsyncUnits, CountsReadsUnderWay) {
+  Words x;
+  x.map = tensor_map(x.aligned(), 240, {{16, 5, 3}, {1, 16, 80}, {4, 1, 1}}, Swizzle::none);
+  const auto stores = [&](int times) {
+    return fault({.threads = 32, .shared_bytes = 144}, [&, times](auto& ex) {
+      const auto from = ex.template shared<uint32_t>(128, 4);
+      if (ex.lane() != 0) return;
+      for (int i = 0; i < 4; ++i) from[i] = 1;
+      ex.fence_async();
+      for (int i = 0; i < times; ++i) ex.store_box(x.map, BoxAt{}, from);
+      ex.commit_stores();
+      ex.template wait_stores<0>();
+    });
+  };
+  EXPECT_TRUE(says(stores(1 << 16), "asynchronously reads bytes 128 to 143", "65535 reads of them are under way"));
 }
 
 TEST(AsyncUnits, FindsFaultyStoresOfBoxes) {
@@ -425,7 +484,94 @@ TEST(AsyncUnits, FindsProductsThatLanesBeginDifferently) {
   EXPECT_TRUE(says(text, "begins a product", "differs from lane to lane"));
 }
 
+/// A product of zeros in those warps that `takes_part` names, of the factors that `factors(warp)` names.
+template <class Takes, class Factors>
+std::string warpgroup(int threads, Takes takes_part, Factors factors) {
+  return fault({.threads = threads, .shared_bytes = multiplying.shared_bytes}, [=](auto& ex) {
+    const auto memory = ex.template shared<float16>(a_at, 2 * 64 * 64);
+    for (int i = ex.thread(); i < 2 * 64 * 64; i += threads) memory[i] = float16{};
+    ex.fence_async();
+    ex.sync();
+    if (!takes_part(ex.warp())) return;
+    typename std::decay_t<decltype(ex)>::template Sums<float, Atom::values> sums(ex);
+    ex.fence_products(sums);
+    const auto [a, b, accumulate] = factors(ex.warp());
+    Atom::begin(ex, sums, Factor{static_cast<uint32_t>(a)}, Factor{static_cast<uint32_t>(b)}, accumulate);
+    ex.commit_products();
+    ex.template wait_products<0>();
+  });
+}
+struct Multiplied {
+  int a = a_at, b = b_at;
+  bool accumulate = false;
+};
+TEST(AsyncUnits, FourWarpsMultiplyTogether) {
+  const auto all = [](int) { return true; };
+  const auto same = [](int) { return Multiplied{}; };
+  EXPECT_EQ(warpgroup(256, all, same), "");
+  EXPECT_EQ(warpgroup(
+                256, [](int warp) { return warp >= 4; }, same),
+            "");
+  // Warpgroups have nothing to do with one another.
+  EXPECT_EQ(warpgroup(256, all, [](int warp) { return Multiplied{.accumulate = warp >= 4}; }), "");
+
+  EXPECT_TRUE(says(warpgroup(
+                       128, [](int warp) { return warp != 2; }, same),
+                   "warp 2 has ended, but warp", "of its warpgroup begins a product"));
+  EXPECT_TRUE(says(warpgroup(
+                       256, [](int warp) { return warp >= 2 && warp < 6; }, same),
+                   "has ended, but warp", "of its warpgroup begins a product"));
+  EXPECT_TRUE(says(warpgroup(
+                       224, [](int warp) { return warp >= 3; }, same),
+                   "the four warps from 4 on", "the block has not all of them"));
+  EXPECT_TRUE(says(warpgroup(112, all, same), "the four warps from 0 on", "the block has not all of them"));
+  const char* const differs = "begins a product that differs from that of warp";
+  EXPECT_TRUE(says(warpgroup(128, all, [](int warp) { return Multiplied{.b = warp == 3 ? a_at : b_at}; }), "block 0, thread", differs));
+  EXPECT_TRUE(says(warpgroup(128, all, [](int warp) { return Multiplied{.a = warp == 1 ? b_at : a_at}; }), "block 0, thread", differs));
+  EXPECT_TRUE(says(warpgroup(128, all, [](int warp) { return Multiplied{.accumulate = warp == 0}; }), "block 0, thread", differs));
+}
+
+TEST(AsyncUnits, FourWarpsBeginProductsInTheSameOrder) {
+  const auto twice = [](auto accumulate) {
+    return fault(multiplying, [=](auto& ex) {
+      const auto memory = ex.template shared<float16>(a_at, 2 * 64 * 64);
+      for (int i = ex.thread(); i < 2 * 64 * 64; i += 128) memory[i] = float16{};
+      ex.fence_async();
+      ex.sync();
+      typename std::decay_t<decltype(ex)>::template Sums<float, Atom::values> sums(ex);
+      ex.fence_products(sums);
+      for (int turn = 0; turn < accumulate(ex.warp(), 2); ++turn) Atom::begin(ex, sums, Factor{a_at}, Factor{b_at}, accumulate(ex.warp(), turn) != 0);
+      ex.commit_products();
+      ex.template wait_products<0>();
+    });
+  };
+  EXPECT_EQ(twice([](int, int turn) { return turn; }), "");
+  EXPECT_TRUE(says(twice([](int warp, int turn) { return turn == 2 ? 2 : warp == 1 ? 1 - turn : turn; }), "begins a product", "differs from that of warp"));
+  EXPECT_TRUE(says(twice([](int warp, int turn) { return turn == 2 && warp == 1 ? 1 : turn; }), "warp 1 has ended", "begins a product"));
+}
+
 // ---- registers
+
+TEST(AsyncUnits, FourWarpsChangeTheirRegistersTogether) {
+  const auto give = [](int threads, auto gives) {
+    return fault({.threads = threads}, [=](auto& ex) {
+      if (gives(ex.thread())) ex.template give_registers<40>();
+    });
+  };
+  EXPECT_EQ(give(256, [](int thread) { return thread >= 128; }), "");
+  EXPECT_TRUE(says(give(128, [](int thread) { return thread < 96; }), "warp 3 has ended", "gives registers up to have 40"));
+  EXPECT_TRUE(says(give(128, [](int thread) { return thread % 32 < 16; }), "wait for one another", "at give_registers()"));
+  EXPECT_TRUE(says(give(256, [](int thread) { return thread >= 64 && thread < 192; }), "has ended", "gives registers up to have 40"));
+  EXPECT_TRUE(says(give(64, [](int) { return true; }), "gives registers up to have 40", "the block has not all of them"));
+  EXPECT_TRUE(says(fault({.threads = 384},
+                         [](auto& ex) {
+                           if (ex.warp() == 2)
+                             ex.template give_registers<48>();
+                           else
+                             ex.template give_registers<40>();
+                         }),
+                   "gives registers up to have ", "where warp"));
+}
 
 TEST(AsyncUnits, RegistersComeFromThoseWhoGiveThem) {
   const auto share = [](auto given, auto taken) {
@@ -438,6 +584,8 @@ TEST(AsyncUnits, RegistersComeFromThoseWhoGiveThem) {
   };
   using std::integral_constant;
   EXPECT_EQ(share(integral_constant<int, 40>(), integral_constant<int, 232>()), "");
+  // 3 × 168 are there: 2 × 232 + 48 are more, though a multiprocessor has them.
+  EXPECT_TRUE(says(share(integral_constant<int, 48>(), integral_constant<int, 232>()), "wait for one another", "take_registers()"));
   EXPECT_TRUE(says(share(integral_constant<int, 72>(), integral_constant<int, 232>()), "wait for one another", "take_registers()"));
   EXPECT_TRUE(says(share(integral_constant<int, 176>(), integral_constant<int, 168>()), "gives registers up to have 176", "has 168"));
 }

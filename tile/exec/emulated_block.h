@@ -14,6 +14,7 @@
 
 #include "tile/exec/emulated_async.h"
 #include "tile/exec/emulated_memory.h"
+#include "tile/exec/emulated_warpgroup.h"
 #include "tile/exec/fibers.h"
 #include "tile/exec/simt.h"
 
@@ -60,6 +61,7 @@ class BlockRunner {
         run_(run),
         memory_(launch.shared_bytes, launch.threads, warp_size),
         units_(memory_, launch.threads, [this](int barrier) { phase_completed(barrier); }),
+        warpgroups_(launch.threads / warp_size),
         threads_(static_cast<size_t>(launch.threads)),
         warps_((threads_.size() - 1) / static_cast<size_t>(warp_size) + 1),
         fibers_(launch.threads, [this] { return run_threads(); }) {
@@ -72,14 +74,17 @@ class BlockRunner {
     random_ = Random(seed ^ Random(static_cast<uint64_t>(block))());
     memory_.begin_block();
     units_.begin_block();
+    warpgroups_.begin_block();
     patience_ = size_t{1} << random_.below(8);
-    registers_left_ = most_registers - launch_.threads * registers_at_start();
+    registers_left_ = 0;
+    for (Warp& warp : warps_) warp.registers = registers_at_start();
     runnable_.resize(threads_.size());
     std::iota(runnable_.begin(), runnable_.end(), 0);
     finished_ = 0;
     fibers_.go(pick());
     if (finished_ == launch_.threads && !fault_) {
       if (units_.loads_left()) throw EmulationError(block_text() + ": ends with bulk copies that no thread has waited for");
+      if (const std::string missing = warpgroups_.missing(); !missing.empty()) throw EmulationError(block_text() + ": " + missing);
       return;
     }
     if (!fault_) fault_ = std::make_exception_ptr(EmulationError(block_text() + ": threads wait for one another: " + waiting_text()));
@@ -105,13 +110,10 @@ class BlockRunner {
   /// `last()` is called by the last lane that comes, before the others go on.
   template <class Last>
   void sync_warp(int thread, Site site, Last last) {
-    Warp& warp = warp_of(thread);
-    if (arrive(warp.barrier, lanes_of(thread / warp_size_), thread, Wait::sync_warp, site)) {
+    meet_warp(thread, Wait::sync_warp, site, [&] {
       last();
       memory_.order().warp_synced(thread / warp_size_);
-      release_warp(thread);
-    }
-    switch_away();
+    });
   }
   void sync_some(int thread, int id, int count, Site site) {
     if (id < 1 || id > 15) throw EmulationError("comes to barrier " + std::to_string(id) + "; there are 1 to 15");
@@ -178,21 +180,31 @@ class BlockRunner {
     return true;
   }
 
-  void give_registers(int thread, int count) {
-    Thread& t = at(thread);
-    if (count > t.registers) throw EmulationError("gives registers up to have " + std::to_string(count) + ", but has " + std::to_string(t.registers));
-    registers_left_ += std::exchange(t.registers, count) - count;
-    for (int other = 0; other < launch_.threads; ++other)
-      if (at(other).waits_at == Wait::registers) wake(other);
+  /// A step of the thread's warp as one of its warpgroup.
+  void take_part(int thread, const GroupStep& step) {
+    if (const std::string fault = warpgroups_.take(thread / warp_size_, step); !fault.empty()) throw EmulationError(fault);
+  }
+  void give_registers(int thread, int count, Site site) {
+    Warp& warp = warp_of(thread);
+    meet_warp(thread, Wait::give_registers, site, [&] {
+      take_part(thread, {.kind = GroupStep::Kind::give_registers, .registers = count});
+      if (count > warp.registers) throw EmulationError("gives registers up to have " + std::to_string(count) + ", but has " + std::to_string(warp.registers));
+      registers_left_ += (std::exchange(warp.registers, count) - count) * warp_size_;
+      for (int other = 0; other < launch_.threads; ++other)
+        if (at(other).waits_at == Wait::registers) wake(other);
+    });
   }
   void take_registers(int thread, int count, Site site) {
-    Thread& t = at(thread);
-    if (count < t.registers) throw EmulationError("takes registers to have " + std::to_string(count) + ", but has " + std::to_string(t.registers));
-    while (registers_left_ < count - t.registers) {
-      wait_at(thread, Wait::registers, site);
-      switch_away();
-    }
-    registers_left_ -= count - std::exchange(t.registers, count);
+    Warp& warp = warp_of(thread);
+    meet_warp(thread, Wait::take_registers, site, [&] {
+      take_part(thread, {.kind = GroupStep::Kind::take_registers, .registers = count});
+      if (count < warp.registers) throw EmulationError("takes registers to have " + std::to_string(count) + ", but has " + std::to_string(warp.registers));
+      while (registers_left_ < (count - warp.registers) * warp_size_) {
+        wait_at(thread, Wait::registers, site);
+        switch_away();
+      }
+      registers_left_ -= (count - std::exchange(warp.registers, count)) * warp_size_;
+    });
   }
 
   void copy_async(int thread, int to, const void* from, int bytes) {
@@ -214,7 +226,7 @@ class BlockRunner {
   }
 
  private:
-  enum class Wait : uint8_t { nothing, sync, sync_warp, shuffle, sync_some, mbarrier, registers };
+  enum class Wait : uint8_t { nothing, sync, sync_warp, shuffle, sync_some, mbarrier, give_registers, take_registers, registers };
   static constexpr int most_registers = 64 << 10;
   struct Copy {
     int to;
@@ -230,7 +242,6 @@ class BlockRunner {
     int groups = 0;  ///< committed
     std::vector<Copy> copies;
     int barrier = 0, parity = 0;  ///< what it waits for
-    int registers = 0;
   };
   struct Barrier {
     int arrived = 0;
@@ -247,6 +258,7 @@ class BlockRunner {
   struct Warp {
     Barrier barrier;
     unsigned shuffles = 0;
+    int registers = 0;  ///< of a thread
     Slot slots[2][64];
   };
 
@@ -284,6 +296,15 @@ class BlockRunner {
       units_.passed(thread, barrier);
       wake(thread);
     }
+  }
+  /// `last()` is called by the last lane that comes, before the others go on.
+  template <class Last>
+  void meet_warp(int thread, Wait wait, Site site, Last last) {
+    if (arrive(warp_of(thread).barrier, lanes_of(thread / warp_size_), thread, wait, site)) {
+      last();
+      release_warp(thread);
+    }
+    switch_away();
   }
   void release_warp(int thread) {
     const int warp = thread / warp_size_;
@@ -332,7 +353,6 @@ class BlockRunner {
       Thread& t = at(thread);
       t.finished = false;
       t.groups = 0;
-      t.registers = registers_at_start();
       run_(kernel_, *this, thread);
       if (!t.copies.empty()) throw EmulationError("ends with " + std::to_string(t.copies.size()) + " asynchronous copies that it has not waited for");
       if (const std::string left = units_.left_by(thread); !left.empty()) throw EmulationError("ends with " + left + " that it has not waited for");
@@ -365,7 +385,7 @@ class BlockRunner {
     }
   }
 
-  /// Of a thread, when the launch leaves none of the block's unused.
+  /// Of a thread, as many as a block alone on its multiprocessor can be started with. What that leaves is nobody's to take.
   int registers_at_start() const { return std::min(most_registers / launch_.threads / 8 * 8, 248); }
 
   // ---- messages
@@ -373,7 +393,8 @@ class BlockRunner {
   std::string block_text() const { return "block " + std::to_string(block_); }
   std::string wait_text(const Thread& thread) const {
     if (thread.waits_at == Wait::nothing) return thread.finished ? "the kernel's end" : "nothing";
-    static constexpr const char* names[] = {"", "sync()", "sync_warp()", "shuffle()", "sync_some()", "wait()", "take_registers()"};
+    static constexpr const char* names[] = {"",       "sync()",           "sync_warp()",      "shuffle()",       "sync_some()",
+                                            "wait()", "give_registers()", "take_registers()", "take_registers()"};
     const std::string file = thread.site.file;
     const std::string place = names[static_cast<int>(thread.waits_at)] + (" in " + file.substr(file.rfind('/') + 1)) + ":" + std::to_string(thread.site.line);
     return thread.waits_at == Wait::mbarrier ? place + " for parity " + std::to_string(thread.parity) + " while " + units_.lacks(thread.barrier) : place;
@@ -397,6 +418,7 @@ class BlockRunner {
   void (*const run_)(const void*, BlockRunner&, int);
   SharedMemory memory_;
   AsyncUnits units_;
+  Warpgroups warpgroups_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   Barrier block_barrier_;
@@ -404,9 +426,9 @@ class BlockRunner {
   Fibers fibers_;              ///< by thread
   std::vector<int> runnable_;  ///< threads that have not begun, or need not wait any longer
   int finished_ = 0;
-  int flying_ = 0;       ///< copies that have not landed
-  size_t patience_ = 1;  ///< how many switches it takes until a unit does something
-  int registers_left_ = 0;
+  int flying_ = 0;          ///< copies that have not landed
+  size_t patience_ = 1;     ///< how many switches it takes until a unit does something
+  int registers_left_ = 0;  ///< given up and not taken
   i64 block_ = 0;
   Random random_{0};
   std::exception_ptr fault_;

@@ -175,6 +175,8 @@ class SharedMemory {
     for_cells(byte, bytes, [&](Cell& cell) {
       check_read(cell, thread, byte, bytes);
       check_fence(cell, thread, "asynchronously reads", byte, bytes);
+      if (cell.readers_under_way == most_readers)
+        fault("asynchronously reads", byte, bytes, std::to_string(most_readers) + " reads of them are under way already");
       ++cell.readers_under_way;
     });
   }
@@ -190,6 +192,7 @@ class SharedMemory {
   const unsigned char* raw(int byte) { return at(byte); }
 
  private:
+  static constexpr uint16_t most_readers = 0xFFFF;
   enum class Use : uint8_t { plain, copied, barrier };  ///< copied: a copy to it is under way
   struct Cell {
     Order::Time write_time = 0, read_time = 0;
@@ -197,7 +200,7 @@ class SharedMemory {
     int warp_times = -1;        ///< the first of those in warp_times_, once there were any
     int16_t writer = 0, reader = 0;
     Use use = Use::plain;
-    uint8_t readers_under_way = 0;
+    uint16_t readers_under_way = 0;
   };
   struct alignas(128) Line {
     unsigned char bytes[128];

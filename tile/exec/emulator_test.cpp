@@ -50,8 +50,8 @@ TEST(Emulator, RefusesWhatNoGpuCanLaunch) {
   EXPECT_TRUE(says(fault({.threads = 0}, nothing), "0 threads", "1 to 1024"));
   EXPECT_TRUE(says(fault({.threads = 1025}, nothing), "1025 threads", "1 to 1024"));
   EXPECT_TRUE(says(fault({.blocks = -1}, nothing), "-1 blocks", ""));
-  EXPECT_TRUE(says(fault({.shared_bytes = (228 << 10) + 1}, nothing), "shared memory", "0 to 233472"));
-  run({.threads = 1024, .shared_bytes = 228 << 10}, nothing);
+  EXPECT_TRUE(says(fault({.shared_bytes = (227 << 10) + 1}, nothing), "shared memory", "0 to 232448"));
+  run({.threads = 1024, .shared_bytes = 227 << 10}, nothing);
 }
 
 /// Sums 0 … n-1 of every block over its warps and then over shared memory.

@@ -1,29 +1,43 @@
-// Matrix products by the instructions of a warpgroup, for scripts/gpu-check: their registers are enough.
+// Matrix products by the instructions of a warpgroup: for scripts/gpu-check, which looks at what nvcc makes of them, and for scripts/device-check, which runs
+// them: on a GPU, or without nvcc in the emulator.
 
+#include <exception>
+#include <iterator>
+#include <string>
+
+#if defined(__CUDACC__)
 #include "tile/exec/gpu.h"
+#else
+#include "tile/exec/emulator.h"
+#endif
 #include "tile/kernels/simt_wgmma_contract.h"
 
 namespace tile::simt {
 
-/// y = a · bᵀ over [m, k] and [n, k], of which each may lie transposed.
+/// y = a · bᵀ over [batch, m, k] and [batch, n, k], each of which may lie transposed, with lines `left_stride` and `right_stride` apart. `shared`: all entries
+/// multiply by the same b.
+enum Size { batch, m, n, k, left_stride, right_stride, shared, sizes };
+
 template <class T, class Tiles>
-struct Product : Arguments<3, 3> {
-  using Arguments<3, 3>::Arguments;
+struct Product : Arguments<3, sizes> {
+  using Arguments<3, sizes>::Arguments;
   static constexpr int most_threads = Tiles::threads;
   TensorMap left, right;
 
   template <class Exec>
   TILE_DEVICE void operator()(Exec& ex) const {
     using Sum = typename Tiles::Sum;
-    const i64 m = this->size[0], n = this->size[1], k = this->size[2];
-    const auto y = ex.global(static_cast<Sum*>(this->tensor[2]), m * n);
-    Tiles::run(ex, Extents{1, m, n, k}, Boxes{&left, 0}, Boxes{&right, 0}, [&](i64, i64 row, i64 column, Sum sum) { y[row * n + column] = sum; });
+    const Extents e{this->size[batch], this->size[m], this->size[n], this->size[k]};
+    const auto y = ex.global(static_cast<Sum*>(this->tensor[2]), e.batch * e.m * e.n);
+    Tiles::run(ex, e, Boxes{&left, 1}, Boxes{&right, this->size[shared] != 0 ? 0 : 1},
+               [&](i64 entry, i64 row, i64 column, Sum sum) { y[(entry * e.m + row) * e.n + column] = sum; });
   }
 };
 
 template <class T, Along along>
-FactorPlace<T> place(void* data, i64 rows, i64 k) {
-  return {static_cast<const T*>(data), rows * k, 1, 0, rows, k, along == Along::k ? k : rows};
+FactorPlace<T> place(void* data, i64 entries, i64 rows, i64 depth, i64 stride) {
+  const i64 entry = (along == Along::k ? rows : depth) * stride;
+  return {static_cast<const T*>(data), entries * entry, entries, entry, rows, depth, stride};
 }
 
 template <int columns, int rows>
@@ -34,23 +48,46 @@ struct Tiling : WgmmaTiling {
 template <class T, int columns, Along left = Along::k, Along right = Along::k, int rows = 128>
 void start(const Args& a) {
   using Tiles = WgmmaTiles<T, T, Tiling<columns, rows>, left, right>;
-  const i64 m = a.size[0], n = a.size[1], k = a.size[2];
+  const i64* const size = a.size;
   Product<T, Tiles> product(a);
-  product.left = Tiles::left_map(place<T, left>(a.tensor[0], m, k));
-  product.right = Tiles::right_map(place<T, right>(a.tensor[1], n, k));
-  launch(product, {.blocks = Tiles::blocks({1, m, n, k}, processors()), .threads = Tiles::threads, .shared_bytes = Tiles::shared_bytes}, a);
+  product.left = Tiles::left_map(place<T, left>(a.tensor[0], size[batch], size[m], size[k], size[left_stride]));
+  product.right = Tiles::right_map(place<T, right>(a.tensor[1], size[shared] != 0 ? 1 : size[batch], size[n], size[k], size[right_stride]));
+  const i64 blocks = Tiles::blocks({size[batch], size[m], size[n], size[k]}, processors());
+  launch(product, {.blocks = blocks, .threads = Tiles::threads, .shared_bytes = Tiles::shared_bytes}, a);
 }
 
-void start_all(const Args& a) {
-  start<float16, 128>(a);
-  start<float16, 256>(a);
-  start<bfloat16, 256>(a);
-  start<float16, 64, Along::k, Along::k, 64>(a);
-  start<float16, 256, Along::k, Along::k, 64>(a);
-  start<int8_t, 128>(a);
-  start<int8_t, 256>(a);
-  start<float16, 256, Along::rows, Along::rows>(a);
-  start<bfloat16, 128, Along::k, Along::rows>(a);
-}
+/// name: elements, the tile, the axis along which a and b lie.
+constexpr struct {
+  const char* name;
+  void (*start)(const Args&);
+} products[] = {
+    {"float16 128x128 k k", start<float16, 128>},
+    {"float16 128x256 k k", start<float16, 256>},
+    {"bfloat16 128x256 k k", start<bfloat16, 256>},
+    {"float16 64x64 k k", start<float16, 64, Along::k, Along::k, 64>},
+    {"float16 64x256 k k", start<float16, 256, Along::k, Along::k, 64>},
+    {"int8 128x128 k k", start<int8_t, 128>},
+    {"int8 128x256 k k", start<int8_t, 256>},
+    {"float16 128x256 rows rows", start<float16, 256, Along::rows, Along::rows>},
+    {"bfloat16 128x128 k rows", start<bfloat16, 128, Along::k, Along::rows>},
+};
 
 }  // namespace tile::simt
+
+/// Of product `which`; null when there are no more.
+extern "C" const char* product_name(int which) {
+  return which < static_cast<int>(std::size(tile::simt::products)) ? tile::simt::products[which].name : nullptr;
+}
+
+/// Starts product `which` of a and b to y. What failed, or null.
+extern "C" const char* run_product(int which, void* const* tensors, const tile::i64* sizes) {
+  static std::string failure;
+  tile::Team alone{nullptr, 1, nullptr, nullptr};
+  try {
+    tile::simt::products[which].start({tensors, sizes, alone});
+    return nullptr;
+  } catch (const std::exception& error) {
+    failure = error.what();
+    return failure.c_str();
+  }
+}
