@@ -1,5 +1,6 @@
 #include "compiler/compile.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -78,6 +79,8 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
   // "native" is a CPU, whichever: to verify, a machine need not be one of the targets.
   const Target* const target = options.target == "native" ? nullptr : &find_target(options.target);
   const TargetKind kind = target ? target->kind : TargetKind::cpu;
+  const auto here = std::find_if(all_targets().begin(), all_targets().end(), [](const Target& one) { return one.kind == TargetKind::cpu && runs_here(one); });
+  const bool dots_shorts = target ? target->dots_shorts : here != all_targets().end() && here->dots_shorts;
   return schedule::schedule(std::move(program), {entry.begin(), entry.end()},
                             {.fuse_maps = enabled("fuse_maps"),
                              .fuse_epilogues = enabled("fuse_epilogues"),
@@ -86,6 +89,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .write_in_place = enabled("write_in_place"),
                              .drop_roundings = enabled("drop_roundings") && kind == TargetKind::cpu,
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
+                             .products_of_bytes = dots_shorts,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,
                              .chains_depthwise = enabled("fuse_depthwise") ? chains_depthwise(kind) : nullptr,
                              .after = std::move(after),

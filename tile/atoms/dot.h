@@ -159,7 +159,7 @@ struct Dot<int32_t, ShortPair> : detail::WordDot<int32_t, int16_t, int16_t> {
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
     sum = (vec<int32_t>)_mm512_add_epi32((__m512i)sum, _mm512_madd_epi16((__m512i)left, (__m512i)weights));
   }
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && !defined(__AVX512F__)
   static constexpr bool native = true;
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
     sum = (vec<int32_t>)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16((__m256i)left, (__m256i)weights));
