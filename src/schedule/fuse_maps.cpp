@@ -401,7 +401,9 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
     const auto walks = [](const Nest& one) {
       return std::all_of(one.accesses.begin(), one.accesses.end(), [&](const Access& access) { return walks_windows(access, one); });
     };
-    if (contract && walks(*nest) && !walks(writer.nest)) return std::nullopt;
+    // Products of bytes take windows of any layout.
+    const bool bytes = producer.widens_bytes && producer.pads_bytes;
+    if (contract && !bytes && walks(*nest) && !walks(writer.nest)) return std::nullopt;
     writer.nest.reductions = nest->reductions;
     for (pattern::Reduction& reduction : writer.nest.reductions) reduction.value = (*copied)[at(reduction.value)];
     if (contract)
