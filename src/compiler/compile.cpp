@@ -1,6 +1,5 @@
 #include "compiler/compile.h"
 
-#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -77,10 +76,8 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
     for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
   const auto enabled = [&](const char* pass) { return options.disabled_passes.count(pass) == 0; };
   // "native" is a CPU, whichever: to verify, a machine need not be one of the targets.
-  const Target* const target = options.target == "native" ? nullptr : &find_target(options.target);
+  const Target* const target = options.target == "native" ? native_target() : &find_target(options.target);
   const TargetKind kind = target ? target->kind : TargetKind::cpu;
-  const auto here = std::find_if(all_targets().begin(), all_targets().end(), [](const Target& one) { return one.kind == TargetKind::cpu && runs_here(one); });
-  const bool dots_shorts = target ? target->dots_shorts : here != all_targets().end() && here->dots_shorts;
   return schedule::schedule(std::move(program), {entry.begin(), entry.end()},
                             {.fuse_maps = enabled("fuse_maps"),
                              .fuse_epilogues = enabled("fuse_epilogues"),
@@ -89,7 +86,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .write_in_place = enabled("write_in_place"),
                              .drop_roundings = enabled("drop_roundings") && kind == TargetKind::cpu,
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
-                             .products_of_bytes = dots_shorts,
+                             .products_of_bytes = target && target->dots_shorts,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,
                              .chains_depthwise = enabled("fuse_depthwise") ? chains_depthwise(kind) : nullptr,
                              .after = std::move(after),

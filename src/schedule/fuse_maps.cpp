@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "schedule/fuse.h"
@@ -443,6 +444,46 @@ bool only_widens(const Pattern& pattern) {
   return nest && nest->reductions.empty() && nest->outputs.size() == 1 && widens_bytes(*nest, nest->outputs[0].value, true);
 }
 
+/// Whether every element is a whole number no larger than the difference of two bytes.
+bool is_of_bytes(const Tensor& tensor) {
+  if (size_of(tensor.dtype()) == 1 && is_integer(tensor.dtype())) return true;
+  if (!is_integer(tensor.dtype()) && tensor.dtype() != DType::f32) return false;
+  for (int64_t i = 0; i < tensor.element_count(); ++i) {
+    const double value = tensor.float_at(i);
+    if (!(std::abs(value) <= 255) || value != std::floor(value)) return false;
+  }
+  return true;
+}
+
+/// Whether a product that reads what widens bytes to floats is one of bytes with weights that are whole numbers, so that kernels compute it in
+/// integers; others are better off with floats in memory.
+bool multiplies_bytes(const Nest& nest, const Program& program, const Uses& uses) {
+  constexpr int64_t longest = (int64_t{1} << 31) / (255 * 255);
+  int64_t k = 1;
+  for (size_t d = nest.space.size() - at(nest.reduced_rank); d < nest.space.size(); ++d) k *= std::min(nest.space[d].as_constant().value_or(longest), longest);
+  if (k >= longest) return false;
+  const std::vector<bool> reduced = needed_by(nest.nodes, nest.accesses, {nest.reductions[0].value});
+  std::set<TensorId> weights, bytes;
+  for (size_t i = 0; i < nest.nodes.size(); ++i) {
+    if (!reduced[i] || nest.nodes[i].op != ExprOp::load) continue;
+    TensorId id = nest.accesses[at(static_cast<int>(nest.nodes[i].integer))].tensor;
+    if (product(program.tensor(id).type.dims) == Dim(1)) continue;  // a zero point
+    if (uses.writers_of(id).size() == 1 && only_widens(program.patterns[at(uses.writers_of(id)[0])])) {
+      const auto& widening = std::get<Nest>(program.patterns[at(uses.writers_of(id)[0])]);
+      for (const Access& access : widening.accesses)
+        if (product(program.tensor(access.tensor).type.dims) == product(widening.space)) id = access.tensor;
+    }
+    const pattern::TensorInfo& info = program.tensor(id);
+    if (info.constant && is_of_bytes(*info.constant))
+      weights.insert(id);
+    else if (!info.constant && size_of(info.type.dtype) == 1 && is_integer(info.type.dtype))
+      bytes.insert(id);
+    else
+      return false;
+  }
+  return weights.size() == 1 && bytes.size() == 1;
+}
+
 /// `among_maps`: arithmetic moves only where all readers are maps, and, `of_bytes`, have not to stay apart from it.
 void fuse_backwards(Program& program, bool among_maps, bool of_bytes) {
   // Last producers first: a reader has then taken in all that it will, and its own readers can take the whole.
@@ -460,8 +501,12 @@ void fuse_backwards(Program& program, bool among_maps, bool of_bytes) {
     producer->follows_reduction = !producer->movement && follows_reduction(*producer->nest, program, uses);
     std::vector<std::optional<Pattern>> fused;
     bool all = true;
+    const bool to_floats = producer->widens_bytes && is_float(producer->nest->nodes[at(producer->value)].dtype);
     for (const int reader : readers) {
-      fused.push_back(with_inlined(program.patterns[at(reader)], *producer, readers.size() == 1));
+      const Pattern& pattern = program.patterns[at(reader)];
+      const auto* nest = std::get_if<Nest>(&pattern);
+      const bool floats = to_floats && nest && pattern::classify(*nest) == NestKind::contract && !multiplies_bytes(*nest, program, uses);
+      fused.push_back(floats ? std::nullopt : with_inlined(pattern, *producer, readers.size() == 1));
       all = all && fused.back().has_value();
     }
     // A view costs nothing when it stays; anything else goes only if it disappears.

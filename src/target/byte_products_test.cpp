@@ -18,7 +18,7 @@
 namespace tilewright {
 namespace {
 
-/// A convolution of [1, size, size, channels], or with size 0 rows times weights.
+/// A convolution of [images, size, size, channels], or with size 0 rows times weights.
 struct Layer {
   std::string name;
   DType x;
@@ -28,6 +28,12 @@ struct Layer {
   DType sum;
   int64_t rows, channels, filters, size, kernel = 1, stride = 1, groups = 1;
   bool zero_at_run = false;
+  struct Form {
+    int64_t images = 1;
+    bool named = false;     ///< sizes of the input but for its channels are known at run time alone
+    bool planes = false;    ///< the input is a picture [images, channels, size, size]
+    bool to_bytes = false;  ///< results are scaled by filter, rounded and stored as the input's type
+  } form = {};
 };
 
 Tensor random_bytes(DType dtype, const std::vector<int64_t>& dims, unsigned seed) {
@@ -42,7 +48,8 @@ Tensor random_bytes(DType dtype, const std::vector<int64_t>& dims, unsigned seed
 
 std::vector<int64_t> input_dims(const Layer& layer) {
   if (layer.size == 0) return {layer.rows, layer.channels};
-  return {1, layer.size, layer.size, layer.channels};
+  if (layer.form.planes) return {layer.form.images, layer.channels, layer.size, layer.size};
+  return {layer.form.images, layer.size, layer.size, layer.channels};
 }
 
 pattern::Program program_of(const Layer& layer) {
@@ -51,8 +58,13 @@ pattern::Program program_of(const Layer& layer) {
   b.set_source(layer.name);
   const auto dims = input_dims(layer);
   const bool image = layer.size > 0;
-  ValueId x = b.input("x", {layer.x, Dims(dims.begin(), dims.end())});
-  if (image) x = b.transpose(x, {0, 3, 1, 2});
+  Dims asked(dims.begin(), dims.end());
+  if (layer.form.named) {
+    asked[0] = Dim::symbol("first");
+    if (image) asked[layer.form.planes ? 2 : 1] = Dim::symbol("height"), asked[layer.form.planes ? 3 : 2] = Dim::symbol("width");
+  }
+  ValueId x = b.input("x", {layer.x, asked});
+  if (image && !layer.form.planes) x = b.transpose(x, {0, 3, 1, 2});
   const std::vector<int64_t> weight_dims = image ? std::vector<int64_t>{layer.filters, layer.channels / layer.groups, layer.kernel, layer.kernel}
                                                  : std::vector<int64_t>{layer.channels, layer.filters};
   const auto widened = [&](ValueId v, ValueId zero) {
@@ -69,12 +81,17 @@ pattern::Program program_of(const Layer& layer) {
   x = widened(x, x_zero);
   Attributes attributes;
   if (layer.sum == DType::i32) attributes["dtype"] = DType::i32;
-  if (!image) {
-    b.output(b.one("matmul", {x, w}, attributes), "y");
-  } else {
+  if (image)
     attributes.insert({{"pads", std::vector<int64_t>(4, layer.kernel / 2)}, {"strides", std::vector<int64_t>(2, layer.stride)}, {"groups", layer.groups}});
-    b.output(b.transpose(b.one("conv", {x, w}, attributes), {0, 2, 3, 1}), "y");
+  ValueId y = b.one(image ? "conv" : "matmul", {x, w}, attributes);
+  if (layer.form.to_bytes) {
+    // Scales are powers of two, so that quotients are exact and halves are common.
+    Tensor scales(DType::f32, image ? std::vector<int64_t>{layer.filters, 1, 1} : std::vector<int64_t>{layer.filters});
+    for (int64_t i = 0; i < layer.filters; ++i) scales.set_float(i, i % 3 == 0 ? 0x1p-9 : 0x1p-11);
+    const ValueId rounded = b.unary("round", b.mul(b.cast(y, DType::f32), b.constant(scales)));
+    y = b.cast(b.add(rounded, layer.x == DType::u8 ? 128.0 : -3.0), layer.x);
   }
+  b.output(image && !layer.form.planes ? b.transpose(y, {0, 2, 3, 1}) : y, "y");
   return lower(graph);
 }
 
@@ -98,6 +115,14 @@ const std::vector<Layer>& layers() {
       {"groups", u8, 9, i8, 0, i32, 0, 12, 24, 9, 3, 1, 2},
       {"depthwise", u8, 9, i8, 0, i32, 0, 40, 40, 9, 3, 1, 40},
       {"depthwise of floats", i8, 9, i8, 0, f32, 0, 33, 33, 9, 5, 2, 33},
+      {"three images", u8, 120, i8, 0, i32, 0, 16, 40, 9, 3, 1, 1, false, {.images = 3}},
+      {"named sizes", u8, 120, i8, 0, f32, 0, 16, 40, 9, 3, 1, 1, false, {.images = 2, .named = true}},
+      {"rows of a named number", i8, 4, i8, 0, i32, 29, 66, 70, 0, 1, 1, 1, false, {.named = true}},
+      {"a picture of planes", u8, 114, i8, 0, i32, 0, 3, 24, 40, 7, 2, 1, false, {.images = 2, .planes = true}},
+      {"to u8", u8, 120, i8, 0, i32, 0, 16, 40, 9, 3, 1, 1, false, {.images = 3, .to_bytes = true}},
+      {"to i8, of floats", i8, -7, i8, 0, f32, 0, 16, 37, 9, 1, 1, 1, false, {.named = true, .to_bytes = true}},
+      {"rows to u8", u8, 120, i8, 0, i32, 13, 66, 70, 0, 1, 1, 1, false, {.to_bytes = true}},
+      {"depthwise to u8", u8, 9, i8, 0, i32, 0, 40, 40, 9, 3, 1, 40, false, {.images = 3, .to_bytes = true}},
   };
   return all;
 }
@@ -154,7 +179,7 @@ TEST(ByteProductChoices, SpacesListTheAtomsThatMachinesHave) {
     std::set<schedule::ProductConfig::Atom> all;
     for (const schedule::Kernel& kernel : block.kernels)
       if (const auto space = kernel_space(block, kernel, find_target(target), {}))
-        for (const auto& config : space->configs) all.insert(config.atom);
+        for (const auto& config : space->configs) all.insert(std::get<schedule::ProductConfig>(config).atom);
     return all;
   };
   using enum schedule::ProductConfig::Atom;
@@ -170,10 +195,63 @@ TEST(ByteProductChoices, FloatWeightsThatAreNoIntegersAreLeftToFloats) {
   Tensor weights(DType::f32, {64, 40});
   for (int64_t i = 0; i < weights.element_count(); ++i) weights.set_float(i, static_cast<double>(i % 7) + (i == 900 ? 0.5 : 0));
   b.output(b.matmul(b.cast(b.input("x", {DType::u8, {9, 64}}), DType::f32), b.constant(weights)), "y");
+  Tensor filters(DType::f32, {24, 3, 3, 3});
+  for (int64_t i = 0; i < filters.element_count(); ++i) filters.set_float(i, static_cast<double>(i % 11) / 8);
+  b.output(b.one("conv", {b.cast(b.input("picture", {DType::u8, {1, 3, 40, 40}}), DType::f32), b.constant(filters)}, {{"pads", std::vector<int64_t>(4, 1)}}), "z");
   schedule::Block block = schedule::schedule(lower(graph), {}, options);
   plan_kernels(block, find_target("cpu:sapphirerapids"));
-  for (const schedule::Kernel& kernel : block.kernels)
-    EXPECT_EQ(emit_kernel(block, kernel, find_target("cpu:sapphirerapids")).find("tile::ByteQuad"), std::string::npos);
+  int products = 0;
+  for (const schedule::Kernel& kernel : block.kernels) {
+    const std::string text = emit_kernel(block, kernel, find_target("cpu:sapphirerapids"));
+    EXPECT_EQ(text.find("tile::ByteQuad"), std::string::npos);
+    EXPECT_EQ(text.find("tile::contract<"), std::string::npos) << text;
+    products += text.find("tile::contract_rows<") != std::string::npos;
+  }
+  EXPECT_EQ(products, 2);
+}
+
+/// A convolution of bfloats with the kernel's atom forced to dots of them.
+schedule::Block bfloat_block(bool planes, const Target& target, pattern::Program& program) {
+  Graph graph;
+  Builder b(graph);
+  Tensor weights(DType::bf16, {40, planes ? 3 : 18, 3, 3});
+  for (int64_t i = 0; i < weights.element_count(); ++i) weights.set_float(i, static_cast<double>(i * 7 % 13 - 6));
+  ValueId x = b.input("x", {DType::bf16, planes ? Dims{2, 3, 40, 40} : Dims{2, 9, 9, 18}});
+  if (!planes) x = b.transpose(x, {0, 3, 1, 2});
+  const ValueId y = b.one("conv", {b.cast(x, DType::f32), b.cast(b.constant(weights), DType::f32)}, {{"pads", std::vector<int64_t>(4, 1)}});
+  b.output(planes ? y : b.transpose(y, {0, 2, 3, 1}), "y");
+  program = lower(graph);
+  schedule::Block block = schedule::schedule(lower(graph), {}, options);
+  const auto of_bfloats = [&](const schedule::Block& one, const schedule::Kernel& kernel) -> std::optional<schedule::KernelConfig> {
+    const auto space = kernel_space(one, kernel, target, {});
+    if (space)
+      for (const schedule::KernelConfig& config : space->configs)
+        if (std::get<schedule::ProductConfig>(config).atom == schedule::ProductConfig::Atom::bf16) return config;
+    return std::nullopt;
+  };
+  plan_kernels(block, target, {.choose = of_bfloats});
+  return block;
+}
+
+TEST(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
+  const Target& target = find_target("cpu:sapphirerapids");
+  std::vector<schedule::Block> blocks;
+  std::vector<pattern::Program> programs(2);
+  for (const bool planes : {false, true}) {
+    blocks.push_back(bfloat_block(planes, target, programs[planes]));
+    std::string text;
+    for (const schedule::Kernel& kernel : blocks.back().kernels) text += emit_kernel(blocks.back(), kernel, target);
+    EXPECT_NE(text.find("tile::BfloatPair"), std::string::npos) << text;
+    EXPECT_NE(text.find("tile::WindowRows<tile::bfloat16, tile::bfloat16"), std::string::npos) << text;
+  }
+  if (!runs_here(target)) GTEST_SKIP() << "this machine is no " << target.name;
+  const testing::CompiledBlocks compiled(std::move(blocks), target.name);
+  for (size_t planes = 0; planes < 2; ++planes) {
+    Tensor x(DType::bf16, planes ? std::vector<int64_t>{2, 3, 40, 40} : std::vector<int64_t>{2, 9, 9, 18});
+    for (int64_t i = 0; i < x.element_count(); ++i) x.set_float(i, static_cast<double>(i * 5 % 17 - 8));
+    const Tensor expected = pattern::interpret(programs[planes], {x}).at(0), actual = compiled.run(planes, {x}).at(0);
+    for (int64_t e = 0; e < expected.element_count(); ++e) ASSERT_EQ(actual.float_at(e), expected.float_at(e)) << planes << ", element " << e;
+  }
 }
 
 /// A program that exits with 1 when tiles give anything but what emulation does.

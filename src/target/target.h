@@ -61,7 +61,9 @@ struct Target {
 
 /// All known targets, best first for each architecture.
 std::span<const Target> all_targets();
-/// "native" picks the best one this machine can run. Throws invalid_input listing the names.
+/// The best CPU that this machine can run as, or none.
+const Target* native_target();
+/// "native" is native_target(). Throws invalid_input listing the names.
 const Target& find_target(std::string_view name);
 /// Cores this process may use: its affinity mask, cut by a container's CPU quota.
 int usable_cores();

@@ -188,10 +188,17 @@ bool runs_here(const Target& target) {
   return true;
 }
 
+const Target* native_target() {
+  for (const Target& target : all_targets())
+    if (target.kind == TargetKind::cpu && runs_here(target)) return &target;
+  return nullptr;
+}
+
 const Target& find_target(std::string_view name) {
+  if (const Target* native = name == "native" ? native_target() : nullptr) return *native;
   std::string known;
   for (const Target& target : all_targets()) {
-    if (name == "native" ? target.kind == TargetKind::cpu && runs_here(target) : target.name == name) return target;
+    if (target.name == name) return target;
     known += (known.empty() ? "" : ", ") + target.name;
   }
   if (name == "native") fail(ErrorKind::environment, "this machine runs none of the targets ({}); name one with --target", known);

@@ -94,58 +94,65 @@ struct AmxBlock {
       shapes.rows[t] = static_cast<uint8_t>(used ? count : 0);
       shapes.row_bytes[t] = used ? 64 : 0;
     }
-    _tile_loadconfig(&shapes);
+    asm volatile("ldtilecfg %0" : : "m"(shapes));
+  }
+
+  // Compilers' own intrinsics do not say which memory the instructions read and write.
+  template <int tile>
+  static TILE_INLINE void load_tile(const void* from, i64 row_bytes) {
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(row_bytes), "i"(tile) : "memory");
+  }
+  template <int tile>
+  static TILE_INLINE void store_tile(void* to, i64 row_bytes) {
+    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(row_bytes), "i"(tile) : "memory");
+  }
+  /// sums += rows · columns
+  template <int sums, int rows_tile, int columns_tile>
+  static TILE_INLINE void add_products() {
+    if constexpr (std::is_same_v<B, ByteQuad>) {
+      asm volatile("tdpbusd %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(columns_tile), "i"(rows_tile), "i"(sums));
+    } else {
+      asm volatile("tdpbf16ps %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(columns_tile), "i"(rows_tile), "i"(sums));
+    }
   }
 
   /// Every row of sums begins alike: rows zero bytes apart.
-  static TILE_INLINE void begin(const P* start) {
+  template <int tile>
+  static TILE_INLINE void begin_tile(const P* start) {
     if (start == nullptr) {
-      _tile_zero(0);
-      if constexpr (vectors > 1) _tile_zero(1);
-      if constexpr (lower > 0) _tile_zero(2);
-      if constexpr (lower > 0 && vectors > 1) _tile_zero(3);
-      return;
+      asm volatile("tilezero %%tmm%c0" : : "i"(tile));
+    } else {
+      load_tile<tile>(start + tile % 2 * side, 0);
     }
-    _tile_loadd(0, start, 0);
-    if constexpr (vectors > 1) _tile_loadd(1, start + side, 0);
-    if constexpr (lower > 0) _tile_loadd(2, start, 0);
-    if constexpr (lower > 0 && vectors > 1) _tile_loadd(3, start + side, 0);
+  }
+  static TILE_INLINE void begin(const P* start) {
+    begin_tile<0>(start);
+    if constexpr (vectors > 1) begin_tile<1>(start);
+    if constexpr (lower > 0) begin_tile<2>(start);
+    if constexpr (lower > 0 && vectors > 1) begin_tile<3>(start);
   }
 
   static TILE_INLINE void step(const left_type* from, i64 row_bytes, const B* b) {
-    _tile_loadd(6, b, columns * 4);
-    _tile_loadd(4, from, row_bytes);
-    if constexpr (std::is_same_v<B, ByteQuad>) {
-      _tile_dpbusd(0, 4, 6);
-    } else {
-      _tile_dpbf16ps(0, 4, 6);
-    }
+    load_tile<6>(b, columns * 4);
+    load_tile<4>(from, row_bytes);
+    add_products<0, 4, 6>();
     if constexpr (vectors > 1) {
-      _tile_loadd(7, b + side, columns * 4);
-      if constexpr (std::is_same_v<B, ByteQuad>) {
-        _tile_dpbusd(1, 4, 7);
-      } else {
-        _tile_dpbf16ps(1, 4, 7);
-      }
+      load_tile<7>(b + side, columns * 4);
+      add_products<1, 4, 7>();
     }
     if constexpr (lower > 0) {
-      _tile_loadd(5, reinterpret_cast<const char*>(from) + side * row_bytes, row_bytes);
-      if constexpr (std::is_same_v<B, ByteQuad>) {
-        _tile_dpbusd(2, 5, 6);
-        if constexpr (vectors > 1) _tile_dpbusd(3, 5, 7);
-      } else {
-        _tile_dpbf16ps(2, 5, 6);
-        if constexpr (vectors > 1) _tile_dpbf16ps(3, 5, 7);
-      }
+      load_tile<5>(reinterpret_cast<const char*>(from) + side * row_bytes, row_bytes);
+      add_products<2, 5, 6>();
+      if constexpr (vectors > 1) add_products<3, 5, 7>();
     }
   }
 
   static TILE_INLINE void end(P* tile) {
-    _tile_stored(0, tile, ld);
-    if constexpr (vectors > 1) _tile_stored(1, tile + side, ld);
-    if constexpr (lower > 0) _tile_stored(2, tile + side * columns, ld);
-    if constexpr (lower > 0 && vectors > 1) _tile_stored(3, tile + side * columns + side, ld);
-    _tile_release();
+    store_tile<0>(tile, ld);
+    if constexpr (vectors > 1) store_tile<1>(tile + side, ld);
+    if constexpr (lower > 0) store_tile<2>(tile + side * columns, ld);
+    if constexpr (lower > 0 && vectors > 1) store_tile<3>(tile + side * columns + side, ld);
+    asm volatile("tilerelease");
   }
 #endif
 };

@@ -6,7 +6,6 @@
 //
 // An atom is a specialisation of Dot for the type of sums and of a lane:
 //   left_type, weight_type, group       what it multiplies, and how many at once
-//   native                              whether this machine has an instruction for it; else compilers make code of what it means
 //   broadcast(left_type[group]), add(vec<P> sum, left, vec of lanes)
 //   emulate(P sum, left_type[group], weight_type[group])         the same for one lane, bit by bit
 //
@@ -46,7 +45,6 @@ struct Dot {
   using left_type = P;
   using weight_type = B;
   static constexpr int group = 1;
-  static constexpr bool native = true;
   using Lanes = vec<P>;
   using Broadcast = P;
 
@@ -131,17 +129,14 @@ inline float flushed(float value) {
 template <>
 struct Dot<int32_t, ByteQuad> : detail::WordDot<int32_t, uint8_t, int8_t> {
 #if defined(__AVX512VNNI__) && defined(__AVX512F__)
-  static constexpr bool native = true;
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
     sum = (vec<int32_t>)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)left, (__m512i)weights);
   }
 #elif defined(__AVXVNNI__) && !defined(__AVX512F__)
-  static constexpr bool native = true;
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
     sum = (vec<int32_t>)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)left, (__m256i)weights);
   }
 #else
-  static constexpr bool native = false;
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) { detail::add_lanes<Dot>(sum, left, weights); }
 #endif
   static int32_t emulate(int32_t sum, const uint8_t* left, const int8_t* weights) { return detail::exact_dot(sum, left, weights, group); }
@@ -150,22 +145,18 @@ struct Dot<int32_t, ByteQuad> : detail::WordDot<int32_t, uint8_t, int8_t> {
 template <>
 struct Dot<int32_t, ShortPair> : detail::WordDot<int32_t, int16_t, int16_t> {
 #if defined(__AVX512VNNI__) && defined(__AVX512F__)
-  static constexpr bool native = true;
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
     sum = (vec<int32_t>)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)left, (__m512i)weights);
   }
 #elif defined(__AVX512BW__)
-  static constexpr bool native = true;
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
     sum = (vec<int32_t>)_mm512_add_epi32((__m512i)sum, _mm512_madd_epi16((__m512i)left, (__m512i)weights));
   }
 #elif defined(__AVX2__) && !defined(__AVX512F__)
-  static constexpr bool native = true;
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
     sum = (vec<int32_t>)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16((__m256i)left, (__m256i)weights));
   }
 #else
-  static constexpr bool native = false;
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) { detail::add_lanes<Dot>(sum, left, weights); }
 #endif
   static int32_t emulate(int32_t sum, const int16_t* left, const int16_t* weights) { return detail::exact_dot(sum, left, weights, group); }
@@ -174,12 +165,10 @@ struct Dot<int32_t, ShortPair> : detail::WordDot<int32_t, int16_t, int16_t> {
 template <>
 struct Dot<float, BfloatPair> : detail::WordDot<float, bfloat16, bfloat16> {
 #if defined(__AVX512BF16__)
-  static constexpr bool native = true;
   static TILE_INLINE void add(vec<float>& sum, Broadcast left, Lanes weights) {
     sum = (vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)weights);
   }
 #else
-  static constexpr bool native = false;
   static TILE_INLINE void add(vec<float>& sum, Broadcast left, Lanes weights) { detail::add_lanes<Dot>(sum, left, weights); }
 #endif
   static float emulate(float sum, const bfloat16* left, const bfloat16* weights) {

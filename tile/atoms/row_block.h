@@ -139,6 +139,16 @@ struct RowBlock {
     }
   }
 
+  /// Integers wrap: where their sums begin, at what zero points give, may be far from where they end.
+  static TILE_INLINE V plus(V a, V b) {
+    if constexpr (std::is_integral_v<P>) {
+      using U = vec<std::make_unsigned_t<P>>;
+      return (V)((U)a + (U)b);
+    } else {
+      return a + b;
+    }
+  }
+
   /// The sums join the tile and begin anew.
   static TILE_INLINE void flush(V (&sum)[chains][rows][vectors], P* tile, bool first) {
     TILE_UNROLL
@@ -148,8 +158,8 @@ struct RowBlock {
         P* const at = tile + i * columns + j * lanes<P>;
         V total = sum[0][i][j];
         TILE_UNROLL
-        for (int c = 1; c < chains; ++c) total += sum[c][i][j];
-        store(at, first ? total : total + load(at));
+        for (int c = 1; c < chains; ++c) total = plus(total, sum[c][i][j]);
+        store(at, first ? total : plus(total, load(at)));
         TILE_UNROLL
         for (int c = 0; c < chains; ++c) sum[c][i][j] = V{};
       }

@@ -115,6 +115,8 @@ struct WindowRows {
   }
 
  private:
+  static constexpr bool weaves = std::is_same_v<T, P> && std::is_arithmetic_v<P>;  ///< elements that vectors have lanes of
+
   i64 strips_a_line() const { return (output[rank - 1] + strip_rows - 1) / strip_rows; }
   /// Elements between neighbouring positions of a copy, as in the input where that is read in place.
   i64 spot() const { return step / stride[rank - 1]; }
@@ -163,9 +165,9 @@ struct WindowRows {
 #pragma omp simd
           for (i64 c = 0; c < channels; ++c) here[c] = left_value<P>(start[c], zero);
         }
-      } else if (std::is_same_v<T, P> && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= lanes<P>) {
+      } else if (weaves && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= lanes<P>) {
         // A picture's planes.
-        if constexpr (std::is_same_v<T, P>) detail::weave<3>(from + low, channel_stride, high - low, to + low * 3);
+        if constexpr (weaves) detail::weave<3>(from + low, channel_stride, high - low, to + low * 3);
       } else {
         for (i64 c = 0; c < channels; ++c) {
           for (i64 i = low; i < high; ++i) to[i * spot() + c] = left_value<P>(from[i * pitch[last] + c * channel_stride], zero);

@@ -55,7 +55,9 @@ void plan_chain(schedule::Block& block, schedule::Kernel& kernel, const Target& 
   const std::optional<DepthwiseChain> chain = find_depthwise_chain(stages, block.program);
   ensure(chain.has_value(), "convolutions were chained because the target takes them");
   const std::vector<const RowsProduct*> products = chain->products();
-  for (size_t i = 0; i < stages.size(); ++i) pack(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false), target);
+  // Kernels of chains multiply floats as they are.
+  for (size_t i = 0; i < stages.size(); ++i)
+    pack(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false, schedule::ProductConfig::Atom::fma), target);
 }
 
 void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, const PlanOptions& options) {

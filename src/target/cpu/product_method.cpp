@@ -87,12 +87,12 @@ schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Targ
   return config;
 }
 
-schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd) {
+schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd, std::optional<schedule::ProductConfig::Atom> named) {
   using Method = schedule::ProductConfig::Method;
   if (product.depthwise) return {.method = Method::depthwise, .block = {8, 2}};
   const int64_t line = product.line() > 0 ? product.line() : usual_line, lanes = lanes_of(product, target);
   const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
-  const schedule::ProductConfig::Atom atom = atoms_of(product, target).at(0);
+  const schedule::ProductConfig::Atom atom = named ? *named : atoms_of(product, target).at(0);
   const Choice rows = cheapest_block(line, n, steps_over(k, atom, target), lanes, target, atom);
   if (allow_winograd && suits_winograd(product, target)) {
     const WindowRowsShape& windows = *product.windows;

@@ -26,8 +26,9 @@ constexpr double shared_cache_bytes = 9;
 
 /// A product's sizes as numbers.
 struct Sizes {
-  int64_t batch, lines, line, n, k, channels, groups, panel_element, left_element, lanes, tiles, taps;
-  std::map<ProductConfig::Atom, int64_t> steps;  ///< over k, as long as a multiply-add each
+  int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps;
+  std::map<ProductConfig::Atom, int64_t> steps;          ///< over k, as long as a multiply-add each
+  std::map<ProductConfig::Atom, int64_t> panel_element;  ///< bytes of a weight
 
   Sizes(const RowsProduct& product, const Target& target, const SpaceOptions& options) {
     const ContractShape& shape = product.shape;
@@ -46,8 +47,10 @@ struct Sizes {
     for (size_t i = shape.batch.loops.size() - product.weight_groups; i < shape.batch.loops.size(); ++i) groups *= number(shape.batch.loops[i].extent);
     const auto bytes = [&](const Factor& factor) { return static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(factor.access)].dtype)); };
     const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
-    for (const ProductConfig::Atom atom : atoms) steps[atom] = steps_over(k, atom, target);
-    panel_element = product.integers ? 4 / schedule::group_of(atoms.at(0)) : bytes(shape.right);
+    for (const ProductConfig::Atom atom : atoms) {
+      steps[atom] = steps_over(k, atom, target);
+      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom) : bytes(shape.right);
+    }
     left_element = bytes(shape.left);
     lanes = lanes_of(product, target);
     taps = product.windows && !product.depthwise ? k / std::max<int64_t>(channels, 1) : product.depthwise ? k : 1;
@@ -65,7 +68,7 @@ struct Division {
 
   Division(const Sizes& s, const ProductConfig& config) {
     panels = ceil_div(s.n, config.block.vectors * s.lanes);
-    panel_bytes = ceil_div(s.k, schedule::group_of(config.atom)) * schedule::group_of(config.atom) * config.block.vectors * s.lanes * s.panel_element;
+    panel_bytes = ceil_div(s.k, schedule::group_of(config.atom)) * schedule::group_of(config.atom) * config.block.vectors * s.lanes * s.panel_element.at(config.atom);
     groups = ceil_div(panels, std::clamp<int64_t>(config.panel_bytes / std::max<int64_t>(panel_bytes, 1), 1, panels));
     strips = s.lines * ceil_div(s.line, config.block.rows);
     strip_bytes = config.block.rows * s.channels * s.left_element;
@@ -197,9 +200,9 @@ std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const p
   space.shape = {{"batch", s.batch}, {"lines", s.lines}, {"line", s.line}, {"n", s.n}, {"k", s.k}};
   if (product->windows) space.shape.emplace_back("channels", s.channels);
   space.operations = 2.0 * static_cast<double>(s.rows()) * static_cast<double>(s.n) * static_cast<double>(s.k);
-  space.weight_bytes = s.groups * s.n * s.k * s.panel_element;
 
   const ProductConfig guess = choose_method(*product, target, options.winograd);
+  space.weight_bytes = s.groups * s.n * s.k * s.panel_element.at(guess.atom);
   const double expected = cycles_of(s, guess, options.threads);
   space.configs = {guess};
   space.cycles = {expected};

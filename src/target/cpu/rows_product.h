@@ -56,8 +56,10 @@ std::vector<schedule::ProductConfig::Atom> atoms_of(const RowsProduct& product, 
 /// What the left operand's elements are for the atom, in memory or copied.
 DType left_type(schedule::ProductConfig::Atom atom, DType sum);
 
-/// How the product is best computed on `target`, as far as is known without a measurement.
-schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd);
+/// How the product is best computed on `target`, as far as is known without a measurement. `atom`: one of atoms_of(), the best of them
+/// where none is named.
+schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd,
+                                      std::optional<schedule::ProductConfig::Atom> atom = {});
 
 /// Whether the product has what the configuration's method asks for, and the target registers for its block.
 bool can_compute(const RowsProduct& product, const schedule::ProductConfig& config, const Target& target);
