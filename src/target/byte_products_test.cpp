@@ -197,7 +197,8 @@ TEST(ByteProductChoices, FloatWeightsThatAreNoIntegersAreLeftToFloats) {
   b.output(b.matmul(b.cast(b.input("x", {DType::u8, {9, 64}}), DType::f32), b.constant(weights)), "y");
   Tensor filters(DType::f32, {24, 3, 3, 3});
   for (int64_t i = 0; i < filters.element_count(); ++i) filters.set_float(i, static_cast<double>(i % 11) / 8);
-  b.output(b.one("conv", {b.cast(b.input("picture", {DType::u8, {1, 3, 40, 40}}), DType::f32), b.constant(filters)}, {{"pads", std::vector<int64_t>(4, 1)}}), "z");
+  b.output(b.one("conv", {b.cast(b.input("picture", {DType::u8, {1, 3, 40, 40}}), DType::f32), b.constant(filters)}, {{"pads", std::vector<int64_t>(4, 1)}}),
+           "z");
   schedule::Block block = schedule::schedule(lower(graph), {}, options);
   plan_kernels(block, find_target("cpu:sapphirerapids"));
   int products = 0;
@@ -218,18 +219,12 @@ schedule::Block bfloat_block(bool planes, const Target& target, pattern::Program
   for (int64_t i = 0; i < weights.element_count(); ++i) weights.set_float(i, static_cast<double>(i * 7 % 13 - 6));
   ValueId x = b.input("x", {DType::bf16, planes ? Dims{2, 3, 40, 40} : Dims{2, 9, 9, 18}});
   if (!planes) x = b.transpose(x, {0, 3, 1, 2});
-  const ValueId y = b.one("conv", {b.cast(x, DType::f32), b.cast(b.constant(weights), DType::f32)}, {{"pads", std::vector<int64_t>(4, 1)}});
+  const ValueId y = b.one("conv", {x, b.constant(weights)}, {{"pads", std::vector<int64_t>(4, 1)}});
   b.output(planes ? y : b.transpose(y, {0, 2, 3, 1}), "y");
   program = lower(graph);
   schedule::Block block = schedule::schedule(lower(graph), {}, options);
-  const auto of_bfloats = [&](const schedule::Block& one, const schedule::Kernel& kernel) -> std::optional<schedule::KernelConfig> {
-    const auto space = kernel_space(one, kernel, target, {});
-    if (space)
-      for (const schedule::KernelConfig& config : space->configs)
-        if (std::get<schedule::ProductConfig>(config).atom == schedule::ProductConfig::Atom::bf16) return config;
-    return std::nullopt;
-  };
-  plan_kernels(block, target, {.choose = of_bfloats});
+  const schedule::ProductConfig of_bfloats{.block = {6, 2}, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = schedule::ProductConfig::Atom::bf16};
+  plan_kernels(block, target, {.choose = [&](const auto&, const auto&) { return of_bfloats; }});
   return block;
 }
 

@@ -87,7 +87,8 @@ schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Targ
   return config;
 }
 
-schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd, std::optional<schedule::ProductConfig::Atom> named) {
+schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd,
+                                      std::optional<schedule::ProductConfig::Atom> named) {
   using Method = schedule::ProductConfig::Method;
   if (product.depthwise) return {.method = Method::depthwise, .block = {8, 2}};
   const int64_t line = product.line() > 0 ? product.line() : usual_line, lanes = lanes_of(product, target);

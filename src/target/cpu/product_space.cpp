@@ -68,7 +68,8 @@ struct Division {
 
   Division(const Sizes& s, const ProductConfig& config) {
     panels = ceil_div(s.n, config.block.vectors * s.lanes);
-    panel_bytes = ceil_div(s.k, schedule::group_of(config.atom)) * schedule::group_of(config.atom) * config.block.vectors * s.lanes * s.panel_element.at(config.atom);
+    panel_bytes =
+        ceil_div(s.k, schedule::group_of(config.atom)) * schedule::group_of(config.atom) * config.block.vectors * s.lanes * s.panel_element.at(config.atom);
     groups = ceil_div(panels, std::clamp<int64_t>(config.panel_bytes / std::max<int64_t>(panel_bytes, 1), 1, panels));
     strips = s.lines * ceil_div(s.line, config.block.rows);
     strip_bytes = config.block.rows * s.channels * s.left_element;
