@@ -112,7 +112,7 @@ bool widens_bytes(const Nest& nest, ExprId value, bool to_floats) {
   const ExprNode* node = &nest.nodes[at(value)];
   if (to_floats && node->op == ExprOp::cast && node->dtype == DType::f32) {
     const ExprNode& below = nest.nodes[at(node->args[0])];
-    if (below.op == ExprOp::sub && size_of(below.dtype) >= 4) node = &below;
+    if ((below.op == ExprOp::sub || below.op == ExprOp::cast) && is_integer(below.dtype) && size_of(below.dtype) >= 4) node = &below;
   } else if (!is_integer(node->dtype)) {
     return false;
   }
@@ -455,8 +455,8 @@ bool is_of_bytes(const Tensor& tensor) {
   return true;
 }
 
-/// Whether a product that reads what widens bytes to floats is one of bytes with weights that are whole numbers, so that kernels compute it in
-/// integers; others are better off with floats in memory.
+/// Whether a product that reads what widens bytes is one of bytes with weights that are whole numbers, so that kernels compute it in integers,
+/// whatever its windows; others are better off with floats in memory.
 bool multiplies_bytes(const Nest& nest, const Program& program, const Uses& uses) {
   constexpr int64_t longest = (int64_t{1} << 31) / (255 * 255);
   int64_t k = 1;
@@ -505,8 +505,10 @@ void fuse_backwards(Program& program, bool among_maps, bool of_bytes) {
     for (const int reader : readers) {
       const Pattern& pattern = program.patterns[at(reader)];
       const auto* nest = std::get_if<Nest>(&pattern);
-      const bool floats = to_floats && nest && pattern::classify(*nest) == NestKind::contract && !multiplies_bytes(*nest, program, uses);
-      fused.push_back(floats ? std::nullopt : with_inlined(pattern, *producer, readers.size() == 1));
+      const bool other_product = producer->widens_bytes && nest && pattern::classify(*nest) == NestKind::contract && !multiplies_bytes(*nest, program, uses);
+      Producer inlined = *producer;
+      inlined.pads_bytes = producer->pads_bytes && !other_product;
+      fused.push_back(to_floats && other_product ? std::nullopt : with_inlined(pattern, inlined, readers.size() == 1));
       all = all && fused.back().has_value();
     }
     // A view costs nothing when it stays; anything else goes only if it disappears.

@@ -68,7 +68,8 @@ pattern::Program program_of(const Layer& layer) {
   const std::vector<int64_t> weight_dims = image ? std::vector<int64_t>{layer.filters, layer.channels / layer.groups, layer.kernel, layer.kernel}
                                                  : std::vector<int64_t>{layer.channels, layer.filters};
   const auto widened = [&](ValueId v, ValueId zero) {
-    const ValueId integers = zero == no_value ? v : b.sub(b.cast(v, DType::i32), b.cast(zero, DType::i32));
+    if (zero == no_value) return layer.sum == DType::f32 ? b.cast(b.cast(v, DType::i32), DType::f32) : v;
+    const ValueId integers = b.sub(b.cast(v, DType::i32), b.cast(zero, DType::i32));
     return layer.sum == DType::f32 ? b.cast(integers, DType::f32) : integers;
   };
   const auto scalar = [&](DType dtype, int64_t value) {

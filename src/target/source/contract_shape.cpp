@@ -77,11 +77,13 @@ bool same_value(const LoweredNest& nest, ExprId a, ExprId b) {
 
 Factor describe(const LoweredNest& nest, ExprId value) {
   Factor factor{value, -1, -1, false};
-  // Bytes less a zero point, in an integer that holds the difference, are exact in wider ones and in f32.
+  // Bytes, less a zero point or not, in an integer that holds the difference, are exact in wider ones and in f32.
   ExprId element = without_casts(nest, value);
   if (node_at(nest, element).op == ExprOp::cast && is_float(node_at(nest, element).dtype) && size_of(node_at(nest, element).dtype) >= 4)
     element = node_at(nest, element).args[0];
-  if (node_at(nest, element).op != ExprOp::sub || size_of(node_at(nest, element).dtype) < 4) element = value;
+  const ExprNode& widened = node_at(nest, without_casts(nest, element));
+  const bool is_byte = widened.op == ExprOp::load && is_integer(widened.dtype) && size_of(widened.dtype) == 1;
+  if (!is_byte && (node_at(nest, element).op != ExprOp::sub || size_of(node_at(nest, element).dtype) < 4)) element = value;
   const ExprNode& difference = node_at(nest, element);
   if (difference.op == ExprOp::sub) {
     const ExprId zero = difference.args[1];
