@@ -6,6 +6,10 @@
 #include <cstring>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace tilewright::rt {
@@ -16,6 +20,20 @@ struct CpuFeature {
 };
 
 #if defined(__x86_64__)
+/// Whether the machine has the bit of CPUID leaf 7, EDX, and Linux lets this process use the tile registers, asking for it (XTILEDATA is
+/// component 18 of the state that a process must ask for).
+inline bool may_use_amx(int bit) {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr long request_permission = 0x1023, tile_data = 18;
+  constexpr unsigned tiles = 24;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d >> tiles & 1) == 0 || (d >> bit & 1) == 0) return false;
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
 #define TILEWRIGHT_CPU_FEATURE(name)                       \
   CpuFeature {                                             \
     name, [] { return __builtin_cpu_supports(name) != 0; } \
@@ -36,6 +54,8 @@ inline constexpr CpuFeature cpu_features[] = {
        unsigned a = 0, b = 0, c = 0, d = 0;
        return __builtin_cpu_supports("avx512f") != 0 && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 23 & 1) != 0;
      }},
+    {"amx-bf16", [] { return may_use_amx(22); }},
+    {"amx-int8", [] { return may_use_amx(25); }},
 };
 #undef TILEWRIGHT_CPU_FEATURE
 #else

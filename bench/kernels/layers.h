@@ -23,7 +23,7 @@ struct Layer {
   Kind kind;
   int64_t m, n, k;  ///< of a convolution: the input's side, filters, channels; n and k of all groups together
   int64_t groups = 1, kernel = 1, stride = 1;
-  DType dtype = DType::f32;  ///< u8: times weights of i8, sums in i32
+  DType dtype = DType::f32;  ///< u8: times weights of i8, sums in i32; bf16: sums in f32
 
   int64_t side() const { return (m + kernel / 2 * 2 - kernel) / stride + 1; }  ///< of a convolution's result
   std::string shape() const;                                                   ///< "56², 64 → 64, 3×3"

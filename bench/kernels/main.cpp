@@ -42,7 +42,8 @@ Prepared prepared(const Layer& layer, const CompileOptions& options) {
 std::string method_of(const schedule::Kernel& kernel) {
   if (kernel.products.empty()) return "contract";
   const schedule::ProductConfig& config = kernel.products[0].config;
-  return fmt::format("{} {}×{}", schedule::name(config.method), config.block.rows, config.block.vectors);
+  const std::string atom = config.atom == schedule::ProductConfig::Atom::fma ? "" : fmt::format(" {}", schedule::name(config.atom));
+  return fmt::format("{}{} {}×{}", schedule::name(config.method), atom, config.block.rows, config.block.vectors);
 }
 
 /// Operations that the method does of each one that the layer's definition has.
@@ -75,7 +76,7 @@ class Subject {
   template <class Before>
   double possible(const Before& before) {
     if (layer_.dtype == DType::u8) return vnni_peak();
-    if (!is_memory()) return float_peak();
+    if (!is_memory()) return layer_.dtype == DType::bf16 ? std::max(float_peak(), bfloat_peak()) : float_peak();
     return read_rate(ReadBuffer(static_cast<int64_t>(layer_.bytes())), before);
   }
 

@@ -73,6 +73,14 @@ double vnni_peak() {
 double vnni_peak() { return 0; }
 #endif
 
+double bfloat_peak() {
+#if defined(__AVX512BF16__)
+  return operations_a_second<__m512>(64, [](__m512 sum) { return _mm512_dpbf16_ps(sum, (__m512bh)sum, (__m512bh)sum); });
+#else
+  return 0;
+#endif
+}
+
 ReadBuffer::ReadBuffer(int64_t bytes) : values_(static_cast<size_t>((bytes + 1023) / 1024 * 256), 1.0f) {}
 
 void ReadBuffer::read() const {

@@ -12,6 +12,9 @@ double float_peak();
 /// The same of VNNI's products of four 8-bit integers, a multiplication and an addition each; 0 without VNNI.
 double vnni_peak();
 
+/// The same of products of two bfloats, summed in f32; 0 without AVX512-BF16.
+double bfloat_peak();
+
 /// Memory to be read from its beginning to its end.
 class ReadBuffer {
  public:

@@ -76,7 +76,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
     for (const Dim& dim : program.tensor(id).type.dims) dim.collect_symbols(entry);
   const auto enabled = [&](const char* pass) { return options.disabled_passes.count(pass) == 0; };
   // "native" is a CPU, whichever: to verify, a machine need not be one of the targets.
-  const Target* const target = options.target == "native" ? nullptr : &find_target(options.target);
+  const Target* const target = options.target == "native" ? native_target() : &find_target(options.target);
   const TargetKind kind = target ? target->kind : TargetKind::cpu;
   return schedule::schedule(std::move(program), {entry.begin(), entry.end()},
                             {.fuse_maps = enabled("fuse_maps"),
@@ -86,6 +86,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .write_in_place = enabled("write_in_place"),
                              .drop_roundings = enabled("drop_roundings") && kind == TargetKind::cpu,
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
+                             .products_of_bytes = target && target->dots_shorts,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,
                              .chains_depthwise = enabled("fuse_depthwise") ? chains_depthwise(kind) : nullptr,
                              .after = std::move(after),

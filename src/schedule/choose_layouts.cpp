@@ -63,7 +63,8 @@ std::optional<int> only_axis(const Moves& moves, const std::vector<int>& wanted,
 /// Tensors that want the same layout, as a forest of parents, and what each tree gains from each axis being last.
 class Layouts {
  public:
-  explicit Layouts(const Program& program) : program_(program), uses_(program), parent_(program.tensors.size()), gain_(program.tensors.size()) {
+  Layouts(const Program& program, bool of_bytes)
+      : program_(program), of_bytes_(of_bytes), uses_(program), parent_(program.tensors.size()), gain_(program.tensors.size()) {
     std::iota(parent_.begin(), parent_.end(), 0);
     for (size_t id = 0; id < program.tensors.size(); ++id) free_.push_back(may_change(static_cast<TensorId>(id)));
     for (const Pattern& pattern : program.patterns)
@@ -132,14 +133,18 @@ class Layouts {
   /// that are settled by it.
   std::vector<size_t> look_at_product(const Nest& nest, const Use& result) {
     const ExprNode& product = nest.nodes[at(nest.reductions[0].value)];
-    if (product.op != ExprOp::mul || !is_float(product.dtype)) return {};
+    if (product.op != ExprOp::mul) return {};
     std::vector<size_t> accesses;
+    bool bytes = false, floats = true;
     for (const ExprId arg : product.args) {
       const ExprNode* load = &nest.nodes[at(arg)];
-      while (load->op == ExprOp::cast) load = &nest.nodes[at(load->args[0])];
-      if (load->op != ExprOp::load || !is_float(load->dtype)) return {};
+      while (load->op == ExprOp::cast || load->op == ExprOp::sub) load = &nest.nodes[at(load->args[0])];
+      if (load->op != ExprOp::load) return {};
+      bytes |= !program_.tensor(nest.accesses[at(static_cast<int>(load->integer))].tensor).constant && (load->dtype == DType::u8 || load->dtype == DType::i8);
+      floats &= is_float(load->dtype) && is_float(nest.nodes[at(arg)].dtype) && nest.nodes[at(arg)].op != ExprOp::sub;
       accesses.push_back(static_cast<size_t>(load->integer));
     }
+    if (!floats && !(bytes && of_bytes_)) return {};
     const auto is_constant = [&](size_t access) { return program_.tensor(nest.accesses[access].tensor).constant != nullptr; };
     if (is_constant(accesses[0])) std::swap(accesses[0], accesses[1]);
     if (is_constant(accesses[0]) || !is_constant(accesses[1])) return {};
@@ -196,6 +201,7 @@ class Layouts {
   static bool depends_on_order(const Use& a, const Use& b) { return !a.moves.empty() && !b.moves.empty() && shares(a.moves.back(), b.moves.back()); }
 
   const Program& program_;
+  const bool of_bytes_;
   const Uses uses_;
   std::vector<bool> free_;
   std::vector<int> parent_;
@@ -204,8 +210,8 @@ class Layouts {
 
 }  // namespace
 
-void choose_layouts(Program& program) {
-  Layouts layouts(program);
+void choose_layouts(Program& program, bool of_bytes) {
+  Layouts layouts(program, of_bytes);
   std::map<TensorId, Map> moved;  ///< from the old coordinates to the new ones
   for (size_t id = 0; id < program.tensors.size(); ++id) {
     const std::optional<int> last = layouts.last_axis(static_cast<TensorId>(id));

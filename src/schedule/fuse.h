@@ -15,8 +15,8 @@ void inline_constants(pattern::Program& program);
 /// Computes a Map where its result is read instead of storing it: data movement always (a view becomes part of the reader's
 /// addresses), arithmetic where no element is then computed more often, or is trivial to compute.
 /// Contractions take movement that keeps their operands' addresses affine within a matrix, and conversions of 8-bit integers.
-/// Gathers stay where many points would repeat them.
-void fuse_maps(pattern::Program& program);
+/// Gathers stay where many points would repeat them. `of_bytes`: they take bytes that become floats, and padded ones, too.
+void fuse_maps(pattern::Program& program, bool of_bytes = false);
 
 /// Lets a reduction or contraction compute what follows element by element on its result (bias, activation, residual), and
 /// store it where that goes (another layout, a slice of a concatenation). Wants fuse_maps before it, so that chains of maps are one.
@@ -32,8 +32,9 @@ void drop_roundings(pattern::Program& program);
 void split_phases(pattern::Program& program);
 
 /// Puts the axis last that products with weights sum over and produce (channels), in all tensors of the program's own where
-/// that pays: what follows element by element keeps the order, and edges of the model are weighed against it.
-void choose_layouts(pattern::Program& program);
+/// that pays: what follows element by element keeps the order, and edges of the model are weighed against it. `of_bytes`: products of
+/// 8-bit integers want it, too, as those of floats do.
+void choose_layouts(pattern::Program& program, bool of_bytes = false);
 
 /// Reductions and maps over the same leading coordinates, each reading what another wrote for the same row.
 struct RowGroup {

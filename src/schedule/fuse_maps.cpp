@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "schedule/fuse.h"
@@ -70,6 +71,7 @@ struct Producer {
   bool movement = false;  ///< nothing but a load
   bool gathers = false;
   bool widens_bytes = false;       ///< a conversion of one 8-bit tensor, less a scalar
+  bool pads_bytes = false;         ///< what reads such bytes may pad them with their zero point
   bool follows_reduction = false;  ///< may become the epilogue of what it reads
   int cost = 0;
 };
@@ -105,9 +107,15 @@ bool is_scalar(const std::vector<bool>& needed, const Nest& nest) {
   return true;
 }
 
-bool widens_bytes(const Nest& nest, ExprId value) {
+/// `to_floats`: the conversion may end in f32.
+bool widens_bytes(const Nest& nest, ExprId value, bool to_floats) {
   const ExprNode* node = &nest.nodes[at(value)];
-  if (!is_integer(node->dtype)) return false;
+  if (to_floats && node->op == ExprOp::cast && node->dtype == DType::f32) {
+    const ExprNode& below = nest.nodes[at(node->args[0])];
+    if ((below.op == ExprOp::sub || below.op == ExprOp::cast) && is_integer(below.dtype) && size_of(below.dtype) >= 4) node = &below;
+  } else if (!is_integer(node->dtype)) {
+    return false;
+  }
   if (node->op == ExprOp::sub) {
     if (!is_scalar(needed_by(nest.nodes, nest.accesses, {node->args[1]}), nest)) return false;
     node = &nest.nodes[at(node->args[0])];
@@ -117,7 +125,7 @@ bool widens_bytes(const Nest& nest, ExprId value) {
   return load.op == ExprOp::load && size_of(load.dtype) == 1 && is_integer(load.dtype);
 }
 
-std::optional<Producer> as_producer(const Pattern& pattern, const Program& program) {
+std::optional<Producer> as_producer(const Pattern& pattern, const Program& program, bool of_bytes) {
   const auto* nest = std::get_if<Nest>(&pattern);
   if (!nest || nest->reduced_rank > 0 || !nest->reductions.empty() || nest->outputs.size() != 1) return std::nullopt;
   const pattern::Store& store = nest->outputs[0];
@@ -136,7 +144,8 @@ std::optional<Producer> as_producer(const Pattern& pattern, const Program& progr
   const ExprNode& value = nest->nodes[at(store.value)];
   producer.movement = value.op == ExprOp::load;
   for (const Access& access : nest->accesses) producer.gathers |= !access.indirect.empty();
-  producer.widens_bytes = widens_bytes(*nest, store.value);
+  producer.widens_bytes = widens_bytes(*nest, store.value, of_bytes);
+  producer.pads_bytes = of_bytes;
   const std::vector<bool> needed = needed_by(nest->nodes, nest->accesses, {store.value});
   for (size_t i = 0; i < needed.size(); ++i)
     if (needed[i]) producer.cost += cost_of(nest->nodes[i].op);
@@ -213,12 +222,46 @@ class Inliner {
         return writer_.load(std::move(joined), nest.nodes[at(producer_.value)].dtype);
       }
     }
+    if (may_be_invalid && producer_.widens_bytes && producer_.pads_bytes) return padded_bytes(access, view);
     if (may_be_invalid && movement_alone) return std::nullopt;
     const std::vector<ExprId> copied = writer_.copy(nest.nodes, nest.accesses, {producer_.value}, view);
     const ExprId value = copied[at(producer_.value)];
     if (!may_be_invalid) return value;
     const std::optional<ExprId> valid = writer_.validity(view);
     return valid ? writer_.select(*valid, value, *access.fill) : value;
+  }
+
+  /// Zeros around widened bytes are the zero point around the bytes.
+  std::optional<ExprId> padded_bytes(const Access& access, const SpaceView& view) {
+    const Nest& nest = *producer_.nest;
+    const ExprNode& fill = writer_.node(*access.fill);
+    if (fill.op != ExprOp::constant || fill.real != 0 || fill.integer != 0 || !view.indirect.empty()) return std::nullopt;
+    std::vector<ExprId> chain;  // what is done to the element, the last first
+    int64_t zero = 0;
+    ExprId id = producer_.value;
+    for (; nest.nodes[at(id)].op != ExprOp::load; id = nest.nodes[at(id)].args[0]) {
+      chain.push_back(id);
+      if (nest.nodes[at(id)].op != ExprOp::sub) continue;
+      const ExprNode& subtracted = nest.nodes[at(nest.nodes[at(id)].args[1])];
+      if (subtracted.op != ExprOp::constant) return std::nullopt;
+      zero = subtracted.integer;
+    }
+    const ExprNode& load = nest.nodes[at(id)];
+    const Access& inner = nest.accesses[at(static_cast<int>(load.integer))];
+    const bool is_signed_byte = is_signed(load.dtype);
+    if (inner.fill || !inner.indirect.empty() || zero < (is_signed_byte ? -128 : 0) || zero > (is_signed_byte ? 127 : 255)) return std::nullopt;
+    Access joined;
+    joined.tensor = inner.tensor;
+    joined.map = compose(view.map, inner.map);
+    joined.fill = writer_.constant(load.dtype, 0, zero);
+    ExprId value = writer_.load(std::move(joined), load.dtype);
+    for (size_t i = chain.size(); i-- > 0;) {
+      ExprNode node = nest.nodes[at(chain[i])];
+      if (node.op == ExprOp::sub) node.args[1] = writer_.add(ExprNode(nest.nodes[at(node.args[1])]));
+      node.args[0] = value;
+      value = writer_.add(std::move(node));
+    }
+    return value;
   }
 
   const Producer& producer_;
@@ -286,7 +329,8 @@ bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
     if (producer.movement) continue;
     const bool once = reads_once(access, space, producer);
     if (producer.follows_reduction && (!once || !nest.reductions.empty())) return false;
-    if (once && (only_reader || producer.cost <= 2)) continue;
+    // Widened bytes that some product reads as bytes are cheap to widen again.
+    if (once && (only_reader || producer.cost <= 2 || (producer.widens_bytes && producer.pads_bytes))) continue;
     if (producer.cost > (reduced[i] ? 1 : 2)) return false;
   }
   return reads <= 4 || producer.movement;
@@ -358,7 +402,9 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
     const auto walks = [](const Nest& one) {
       return std::all_of(one.accesses.begin(), one.accesses.end(), [&](const Access& access) { return walks_windows(access, one); });
     };
-    if (contract && walks(*nest) && !walks(writer.nest)) return std::nullopt;
+    // Products of bytes take windows of any layout.
+    const bool bytes = producer.widens_bytes && producer.pads_bytes;
+    if (contract && !bytes && walks(*nest) && !walks(writer.nest)) return std::nullopt;
     writer.nest.reductions = nest->reductions;
     for (pattern::Reduction& reduction : writer.nest.reductions) reduction.value = (*copied)[at(reduction.value)];
     if (contract)
@@ -392,22 +438,77 @@ bool is_map(const Pattern& pattern) {
   return nest && nest->reductions.empty();
 }
 
-/// `among_maps`: arithmetic moves only where all readers are maps.
-void fuse_backwards(Program& program, bool among_maps) {
+/// Whether the pattern does no more than widen bytes, so that products that read it may read the bytes.
+bool only_widens(const Pattern& pattern) {
+  const auto* nest = std::get_if<Nest>(&pattern);
+  return nest && nest->reductions.empty() && nest->outputs.size() == 1 && widens_bytes(*nest, nest->outputs[0].value, true);
+}
+
+/// Whether every element is a whole number no larger than the difference of two bytes.
+bool is_of_bytes(const Tensor& tensor) {
+  if (size_of(tensor.dtype()) == 1 && is_integer(tensor.dtype())) return true;
+  if (!is_integer(tensor.dtype()) && tensor.dtype() != DType::f32) return false;
+  for (int64_t i = 0; i < tensor.element_count(); ++i) {
+    const double value = tensor.float_at(i);
+    if (!(std::abs(value) <= 255) || value != std::floor(value)) return false;
+  }
+  return true;
+}
+
+/// Whether a product that reads what widens bytes is one of bytes with weights that are whole numbers, so that kernels compute it in integers,
+/// whatever its windows; others are better off with floats in memory.
+bool multiplies_bytes(const Nest& nest, const Program& program, const Uses& uses) {
+  constexpr int64_t longest = (int64_t{1} << 31) / (255 * 255);
+  int64_t k = 1;
+  for (size_t d = nest.space.size() - at(nest.reduced_rank); d < nest.space.size(); ++d) k *= std::min(nest.space[d].as_constant().value_or(longest), longest);
+  if (k >= longest) return false;
+  const std::vector<bool> reduced = needed_by(nest.nodes, nest.accesses, {nest.reductions[0].value});
+  std::set<TensorId> weights, bytes;
+  for (size_t i = 0; i < nest.nodes.size(); ++i) {
+    if (!reduced[i] || nest.nodes[i].op != ExprOp::load) continue;
+    TensorId id = nest.accesses[at(static_cast<int>(nest.nodes[i].integer))].tensor;
+    if (product(program.tensor(id).type.dims) == Dim(1)) continue;  // a zero point
+    if (uses.writers_of(id).size() == 1 && only_widens(program.patterns[at(uses.writers_of(id)[0])])) {
+      const auto& widening = std::get<Nest>(program.patterns[at(uses.writers_of(id)[0])]);
+      for (const Access& access : widening.accesses)
+        if (product(program.tensor(access.tensor).type.dims) == product(widening.space)) id = access.tensor;
+    }
+    const pattern::TensorInfo& info = program.tensor(id);
+    if (info.constant && is_of_bytes(*info.constant))
+      weights.insert(id);
+    else if (!info.constant && size_of(info.type.dtype) == 1 && is_integer(info.type.dtype))
+      bytes.insert(id);
+    else
+      return false;
+  }
+  return weights.size() == 1 && bytes.size() == 1;
+}
+
+/// `among_maps`: arithmetic moves only where all readers are maps, and, `of_bytes`, have not to stay apart from it.
+void fuse_backwards(Program& program, bool among_maps, bool of_bytes) {
   // Last producers first: a reader has then taken in all that it will, and its own readers can take the whole.
   for (size_t i = program.patterns.size(); i-- > 0;) {
-    std::optional<Producer> producer = as_producer(program.patterns[i], program);
+    std::optional<Producer> producer = as_producer(program.patterns[i], program, of_bytes);
     if (!producer) continue;
     const Uses uses(program);
     if (uses.is_result(producer->tensor) || uses.writers_of(producer->tensor).size() != 1) continue;
     const std::vector<int>& readers = uses.readers_of(producer->tensor);
     if (among_maps && !producer->movement && !std::all_of(readers.begin(), readers.end(), [&](int reader) { return is_map(program.patterns[at(reader)]); }))
       continue;
+    if (among_maps && of_bytes && !producer->movement &&
+        std::any_of(readers.begin(), readers.end(), [&](int reader) { return only_widens(program.patterns[at(reader)]); }))
+      continue;
     producer->follows_reduction = !producer->movement && follows_reduction(*producer->nest, program, uses);
     std::vector<std::optional<Pattern>> fused;
     bool all = true;
+    const bool to_floats = producer->widens_bytes && is_float(producer->nest->nodes[at(producer->value)].dtype);
     for (const int reader : readers) {
-      fused.push_back(with_inlined(program.patterns[at(reader)], *producer, readers.size() == 1));
+      const Pattern& pattern = program.patterns[at(reader)];
+      const auto* nest = std::get_if<Nest>(&pattern);
+      const bool other_product = producer->widens_bytes && nest && pattern::classify(*nest) == NestKind::contract && !multiplies_bytes(*nest, program, uses);
+      Producer inlined = *producer;
+      inlined.pads_bytes = producer->pads_bytes && !other_product;
+      fused.push_back(to_floats && other_product ? std::nullopt : with_inlined(pattern, inlined, readers.size() == 1));
       all = all && fused.back().has_value();
     }
     // A view costs nothing when it stays; anything else goes only if it disappears.
@@ -426,10 +527,10 @@ void fuse_backwards(Program& program, bool among_maps) {
 
 }  // namespace
 
-void fuse_maps(Program& program) {
+void fuse_maps(Program& program, bool of_bytes) {
   // Chains of maps become one before the question comes up whether it is some reduction's epilogue.
-  fuse_backwards(program, true);
-  fuse_backwards(program, false);
+  fuse_backwards(program, true, of_bytes);
+  fuse_backwards(program, false, of_bytes);
 }
 
 }  // namespace tilewright::schedule

@@ -13,8 +13,10 @@ struct Word {
   const char* text;
 };
 using Method = ProductConfig::Method;
+using Atom = ProductConfig::Atom;
 using Split = ProductConfig::Split;
 constexpr Word<Method> methods[] = {{Method::rows, "rows"}, {Method::winograd, "winograd"}, {Method::depthwise, "depthwise"}};
+constexpr Word<Atom> atoms[] = {{Atom::fma, "fma"}, {Atom::dot8, "dot8"}, {Atom::dot16, "dot16"}, {Atom::bf16, "bf16"}};
 constexpr Word<Split> splits[] = {{Split::automatic, "automatic"}, {Split::panels, "panels"}, {Split::rows, "rows"}};
 constexpr Word<bool> switches[] = {{true, "on"}, {false, "off"}};
 
@@ -44,9 +46,13 @@ int64_t bytes_of(std::string_view text, std::string_view whole) {
 }  // namespace
 
 const char* name(Method method) { return text_of(methods, method); }
+const char* name(Atom atom) { return text_of(atoms, atom); }
+
+int64_t group_of(Atom atom) { return atom == Atom::fma ? 1 : atom == Atom::dot8 ? 4 : 2; }
 
 std::string print(const ProductConfig& c) {
-  const std::string block = fmt::format("method={} block={}x{}", name(c.method), c.block.rows, c.block.vectors);
+  const std::string atom = c.atom == Atom::fma ? "" : fmt::format(" atom={}", name(c.atom));
+  const std::string block = fmt::format("method={}{} block={}x{}", name(c.method), atom, c.block.rows, c.block.vectors);
   if (c.method != Method::rows) return block;
   return fmt::format("{} split={} panels={} strips={} ahead={}", block, text_of(splits, c.split), bytes_text(c.panel_bytes), bytes_text(c.strip_bytes),
                      text_of(switches, c.ahead));
@@ -57,6 +63,8 @@ ProductConfig parse_product_config(std::string_view text) {
   for_each_word(text, [&](std::string_view key, std::string_view value, std::string_view word) {
     if (key == "method") {
       c.method = value_of(methods, value, word);
+    } else if (key == "atom") {
+      c.atom = value_of(atoms, value, word);
     } else if (key == "block") {
       c.block = pair<ProductBlock>(value, word);
     } else if (key == "split") {

@@ -30,14 +30,24 @@ struct ProductConfig {
   int64_t panel_bytes = 0;  ///< panels that stay in the second level cache while strips of rows run past them
   int64_t strip_bytes = 0;  ///< strips that stay there while groups of panels follow each other
   bool ahead = true;        ///< whether the next group of panels is fetched while one is used
+  /// What a step along the sum is: tile/atoms/dot.h.
+  enum class Atom {
+    fma,    ///< a multiply-add of floats
+    dot8,   ///< products of four unsigned and signed bytes
+    dot16,  ///< products of two 16-bit integers
+    bf16,   ///< products of two bfloats
+  } atom = Atom::fma;
   bool operator==(const ProductConfig&) const = default;
 };
 
-/// "method=rows block=6x4 split=automatic panels=512K strips=768K ahead=on"
+/// "method=rows block=6x4 split=automatic panels=512K strips=768K ahead=on", with "atom=dot8" where it is no multiply-add
 std::string print(const ProductConfig& config);
 /// The inverse. Throws invalid_input naming the word that it cannot read.
 ProductConfig parse_product_config(std::string_view text);
 
 const char* name(ProductConfig::Method method);
+const char* name(ProductConfig::Atom atom);
+/// Neighbouring k of a step, which share a lane.
+int64_t group_of(ProductConfig::Atom atom);
 
 }  // namespace tilewright::schedule

@@ -14,10 +14,14 @@ TEST(ProductConfig, PrintsAndParses) {
   const ProductConfig winograd{.method = ProductConfig::Method::winograd, .block = {6, 4}};
   EXPECT_EQ(print(winograd), "method=winograd block=6x4");
   EXPECT_EQ(parse_product_config("block=6x4 method=winograd"), winograd);
+  ProductConfig bytes = rows;
+  bytes.atom = ProductConfig::Atom::dot8;
+  EXPECT_EQ(print(bytes), "method=rows atom=dot8 block=14x2 split=panels panels=512K strips=100 ahead=off");
+  EXPECT_EQ(parse_product_config(print(bytes)), bytes);
 }
 
 TEST(ProductConfig, RefusesWhatItCannotReadByName) {
-  for (const char* text : {"method=rows block=6x4 colour=red", "method=fast block=6x4", "block=6", "block=6xz", "block=-1x2 method=rows",
+  for (const char* text : {"method=rows block=6x4 colour=red", "method=fast block=6x4", "atom=dot7 block=6x4", "block=6", "block=6xz", "block=-1x2 method=rows",
                            "ahead=maybe block=1x1", "panels=12KK block=1x1", "panels=99999999999999999999K block=1x1", "nonsense"}) {
     try {
       parse_product_config(text);

@@ -55,11 +55,11 @@ class Scheduler {
   Block run() {
     remove_dead(block_.program);
     inline_constants(block_.program);
-    if (options_.fuse_maps) rewrite("fuse_maps", fuse_maps);
+    if (options_.fuse_maps) rewrite("fuse_maps", [&](Program& program) { fuse_maps(program, options_.products_of_bytes); });
     if (options_.fuse_epilogues) rewrite("fuse_epilogues", fuse_epilogues);
     if (options_.drop_roundings) rewrite("drop_roundings", drop_roundings);
     rewrite("split_phases", split_phases);
-    if (options_.choose_layouts) rewrite("choose_layouts", choose_layouts);
+    if (options_.choose_layouts) rewrite("choose_layouts", [&](Program& program) { choose_layouts(program, options_.products_of_bytes); });
     std::vector<RowGroup> groups, rows;
     if (options_.streams_attention) groups = find_attention(block_.program, options_.streams_attention);
     if (options_.chains_depthwise) {
@@ -96,7 +96,8 @@ class Scheduler {
   }
 
  private:
-  void rewrite(const char* name, void (*pass)(Program&)) {
+  template <class Pass>
+  void rewrite(const char* name, Pass&& pass) {
     pass(block_.program);
     pattern::verify(block_.program);
     if (options_.after) options_.after(name, block_.program);

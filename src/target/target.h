@@ -44,6 +44,8 @@ struct Target {
   int vector_bytes = 16;                   ///< widest SIMD register
   int vector_registers = 16;
   bool broadcasts_loads = false;                                ///< a multiply-add takes an element of memory as all lanes of an operand
+  bool dots_bytes = false, dots_shorts = false;                 ///< a lane adds products of four bytes, of two shorts, exactly (tile/atoms/dot.h)
+  double bfloat_dots = 0;                                       ///< products of its bf16 dots for each of a multiply-add; 0: it has none
   int64_t shared_bytes = 0;                                     ///< memory that the threads of a block share; 0: the machine has none
   enum class Matrix { none, mma, mfma } matrix = Matrix::none;  ///< matrix instructions of a warp: tile/atoms/mma.h, mfma.h
   bool warpgroups = false;                                      ///< those of four warps, and bulk copies: tile/atoms/wgmma.h, tile/exec/bulk.h
@@ -59,7 +61,9 @@ struct Target {
 
 /// All known targets, best first for each architecture.
 std::span<const Target> all_targets();
-/// "native" picks the best one this machine can run. Throws invalid_input listing the names.
+/// The best CPU that this machine can run as, or none.
+const Target* native_target();
+/// "native" is native_target(). Throws invalid_input listing the names.
 const Target& find_target(std::string_view name);
 /// Cores this process may use: its affinity mask, cut by a container's CPU quota.
 int usable_cores();

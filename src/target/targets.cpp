@@ -80,6 +80,9 @@ const std::vector<Target>& table() {
        .vector_bytes = 64,
        .vector_registers = 32,
        .broadcasts_loads = true,
+       .dots_bytes = true,
+       .dots_shorts = true,
+       .bfloat_dots = 0.5,
        .l1_bytes = 48 << 10,
        .l2_bytes = 2 << 20,
        .l3_bytes = 32 << 20},
@@ -90,6 +93,7 @@ const std::vector<Target>& table() {
        .vector_bytes = 64,
        .vector_registers = 32,
        .broadcasts_loads = true,
+       .dots_shorts = true,
        .l1_bytes = 32 << 10,
        .l2_bytes = 1 << 20,
        .l3_bytes = 32 << 20},
@@ -98,6 +102,7 @@ const std::vector<Target>& table() {
        .compile_flags = {"-march=x86-64-v3"},
        .features = {"avx2", "fma", "bmi2"},
        .vector_bytes = 32,
+       .dots_shorts = true,
        .l1_bytes = 32 << 10,
        .l2_bytes = 512 << 10,
        .l3_bytes = 16 << 20},
@@ -209,10 +214,17 @@ bool runs_here(const Target& target) {
   return true;
 }
 
+const Target* native_target() {
+  for (const Target& target : all_targets())
+    if (target.kind == TargetKind::cpu && runs_here(target)) return &target;
+  return nullptr;
+}
+
 const Target& find_target(std::string_view name) {
+  if (const Target* native = name == "native" ? native_target() : nullptr) return *native;
   std::string known;
   for (const Target& target : all_targets()) {
-    if (name == "native" ? target.kind == TargetKind::cpu && runs_here(target) : target.name == name) return target;
+    if (target.name == name) return target;
     known += (known.empty() ? "" : ", ") + target.name;
   }
   if (name == "native") fail(ErrorKind::environment, "this machine runs none of the targets ({}); name one with --target", known);

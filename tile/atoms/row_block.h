@@ -5,7 +5,7 @@
 
 #include <type_traits>
 
-#include "tile/exec/simd.h"
+#include "tile/atoms/dot.h"
 
 namespace tile {
 
@@ -26,46 +26,61 @@ struct Ahead {
   }
 };
 
-/// `rows` rows that begin `stride` elements apart, times `vectors` vectors of columns, computed in P from panels of B. The
-/// accumulators take rows · vectors registers; `vectors` more hold a row of the panel, one an element of the left operand.
+/// `rows` rows that begin `stride` elements apart, times `vectors` vectors of columns, computed in P from panels of B, which names the
+/// atom, Dot<P, B>. The accumulators take rows · vectors registers; `vectors` more hold a row of the panel, one an element of the left
+/// operand, which multiply-adds of 64 bytes take from memory.
 template <class P, int rows_, int vectors_, i64 stride_, class B = P>
 struct RowBlock {
-  static_assert(rows_ * vectors_ + vectors_ + (vector_bytes == 64 ? 0 : 1) <= vector_registers,
+  using Atom = Dot<P, B>;
+  static constexpr int group = Atom::group;
+  static_assert(rows_ * vectors_ + vectors_ + (vector_bytes == 64 && group == 1 ? 0 : 1) <= vector_registers,
                 "the accumulators and a row of the panel exceed the vector registers; take fewer rows");
   using sum_type = P;
   using panel_type = B;
+  using left_type = typename Atom::left_type;
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
   static constexpr i64 stride = stride_;
   static constexpr int pace = 4;  ///< steps of k between calls of Ahead::fetch(), about
 
   /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain.
-  static constexpr i64 chain = std::is_floating_point_v<P> ? 128 : i64{1} << 62;
+  static constexpr i64 chain = std::is_floating_point_v<P> ? 128 / group : i64{1} << 62;
 
-  /// tile[i][j] = Σ a[offsets[r] + i · stride + k] · b[r · depth + k][j] over `runs` runs r of depth ≥ 1 elements k each, added to what
-  /// the tile holds where `accumulate` says so. `ahead`: memory that will be wanted soon and meanwhile comes nearer.
-  static TILE_NOINLINE void multiply(i64 runs, i64 depth, const P* a, const i64* offsets, const B* b, P* __restrict tile, Ahead& ahead,
-                                     bool accumulate = false) {
-    const i64 total = runs * depth, pieces = (total + chain - 1) / chain, piece = (total + pieces - 1) / pieces;
+  /// tile[i][j] = Σ a[offsets[r] + i · stride + k] · weight(r, k, j) over `runs` runs r of depth ≥ 1 elements k each, added to what
+  /// the tile holds where `accumulate` says so; b holds dot_steps(depth, group) rows of the panel a run. Integer sums begin at start[j],
+  /// where that is given. `ahead`: memory that will be wanted soon and meanwhile comes nearer.
+  static TILE_NOINLINE void multiply(i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* __restrict tile, Ahead& ahead,
+                                     bool accumulate = false, const P* start = nullptr) {
+    const i64 steps = depth / group, total = runs * dot_steps(depth, group), pieces = (total + chain - 1) / chain;
+    const i64 piece = std::is_floating_point_v<P> ? (total + pieces - 1) / pieces : chain;
     V sum[chains][rows][vectors] = {};
+    if constexpr (std::is_integral_v<P>) begin(sum[0], start);
     Ahead near = ahead;
-    bool first = !accumulate;
+    bool first = !accumulate, pending = false;
     i64 room = piece;
     for (i64 r = 0; r < runs; ++r) {
-      const P* from = a + offsets[r];
-      for (i64 left = depth; left > 0;) {
+      const left_type* from = a + offsets[r];
+      for (i64 left = steps; left > 0;) {
         const i64 count = left < room ? left : room;
         add(count, from, b, sum, near);
         left -= count;
-        from += count;
+        from += count * group;
         b += count * columns;
         room -= count;
+        pending = true;
         if (room > 0) continue;
         flush(sum, tile, first);
-        first = false;
+        first = pending = false;
         room = piece;
       }
+      if constexpr (group > 1) {
+        if (const i64 rest = depth % group; rest > 0) {
+          step<true>(from + rest, b, sum[0], rest, depth - rest);
+          b += columns;
+          pending = true;
+        }
+      }
     }
-    if (room < piece) flush(sum, tile, first);
+    if (pending) flush(sum, tile, first);
     ahead = near;
   }
 
@@ -74,36 +89,63 @@ struct RowBlock {
   /// A small block has too few sums in flight to hide the latency of the multiply-add: several k get sums of their own.
   static constexpr int chains = rows * vectors >= 8 ? 1 : rows * vectors >= 4 ? 2 : rows * vectors >= 2 ? 4 : 8;
 
-  static TILE_INLINE void add(i64 count, const P* from, const B* b, V (&sum)[chains][rows][vectors], Ahead& ahead) {
+  static TILE_INLINE void begin(V (&sum)[rows][vectors], const P* start) {
+    if (start == nullptr) return;
+    TILE_UNROLL
+    for (int j = 0; j < vectors; ++j) {
+      TILE_UNROLL
+      for (int i = 0; i < rows; ++i) sum[i][j] = load(start + j * lanes<P>);
+    }
+  }
+
+  static TILE_INLINE void add(i64 count, const left_type* from, const B* b, V (&sum)[chains][rows][vectors], Ahead& ahead) {
     if constexpr (chains > 1) {
-      for (; count >= chains; count -= chains, from += chains, b += chains * columns) {
+      for (; count >= chains; count -= chains, from += chains * group, b += chains * columns) {
         ahead.fetch();
         TILE_UNROLL
-        for (int c = 0; c < chains; ++c) step(from + c, b + c * columns, sum[c]);
+        for (int c = 0; c < chains; ++c) step(from + c * group, b + c * columns, sum[c]);
       }
     }
-    for (; count >= pace; count -= pace, from += pace, b += pace * columns) {
+    for (; count >= pace; count -= pace, from += pace * group, b += pace * columns) {
       ahead.fetch();
       // Unrolled, a block that takes all registers would lose some of them to addresses.
       if constexpr (rows * vectors + vectors < vector_registers) {
         TILE_UNROLL
-        for (int c = 0; c < pace; ++c) step(from + c, b + c * columns, sum[0]);
+        for (int c = 0; c < pace; ++c) step(from + c * group, b + c * columns, sum[0]);
       } else {
 #pragma GCC unroll 1
-        for (int c = 0; c < pace; ++c) step(from + c, b + c * columns, sum[0]);
+        for (int c = 0; c < pace; ++c) step(from + c * group, b + c * columns, sum[0]);
       }
     }
-    for (; count > 0; --count, ++from, b += columns) step(from, b, sum[0]);
+    for (; count > 0; --count, from += group, b += columns) step(from, b, sum[0]);
   }
 
-  static TILE_INLINE void step(const P* from, const B* b, V (&sum)[rows][vectors]) {
-    V row[vectors];
+  /// `partial`: `from` is the end of a run, of which `rest` elements are left; `before` elements lie in front of these.
+  template <bool partial = false>
+  static TILE_INLINE void step(const left_type* from, const B* b, V (&sum)[rows][vectors], [[maybe_unused]] i64 rest = 0, [[maybe_unused]] i64 before = 0) {
+    typename Atom::Lanes row[vectors];
     TILE_UNROLL
-    for (int j = 0; j < vectors; ++j) row[j] = load_wide<P>(b + j * lanes<P>);
+    for (int j = 0; j < vectors; ++j) row[j] = Atom::load_lanes(b + j * lanes<P>);
     TILE_UNROLL
     for (int i = 0; i < rows; ++i) {
+      typename Atom::Broadcast left;
+      if constexpr (partial) {
+        left = Atom::broadcast_rest(from + i * stride, rest, before);
+      } else {
+        left = Atom::broadcast(from + i * stride);
+      }
       TILE_UNROLL
-      for (int j = 0; j < vectors; ++j) sum[i][j] += from[i * stride] * row[j];
+      for (int j = 0; j < vectors; ++j) Atom::add(sum[i][j], left, row[j]);
+    }
+  }
+
+  /// Integers wrap: where their sums begin, at what zero points give, may be far from where they end.
+  static TILE_INLINE V plus(V a, V b) {
+    if constexpr (std::is_integral_v<P>) {
+      using U = vec<std::make_unsigned_t<P>>;
+      return (V)((U)a + (U)b);
+    } else {
+      return a + b;
     }
   }
 
@@ -116,8 +158,8 @@ struct RowBlock {
         P* const at = tile + i * columns + j * lanes<P>;
         V total = sum[0][i][j];
         TILE_UNROLL
-        for (int c = 1; c < chains; ++c) total += sum[c][i][j];
-        store(at, first ? total : total + load(at));
+        for (int c = 1; c < chains; ++c) total = plus(total, sum[c][i][j]);
+        store(at, first ? total : plus(total, load(at)));
         TILE_UNROLL
         for (int c = 0; c < chains; ++c) sum[c][i][j] = V{};
       }
@@ -130,24 +172,26 @@ template <class P, int rows_, int vectors_, i64 stride_, class B = P, int tail =
 struct RowBlocks {
   using sum_type = P;
   using panel_type = B;
-  static constexpr int rows = rows_, columns = vectors_ * lanes<P>;
+  using left_type = typename Dot<P, B>::left_type;
+  static constexpr int group = Dot<P, B>::group, rows = rows_, columns = vectors_ * lanes<P>;
   static constexpr i64 stride = stride_;
 
-  static TILE_INLINE void multiply(i64 count, i64 runs, i64 depth, const P* a, const i64* offsets, const B* b, P* tile, Ahead& ahead) {
-    if (count == rows) return RowBlock<P, rows, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead);
+  static TILE_INLINE void multiply(i64 count, i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* tile, Ahead& ahead,
+                                   const P* start = nullptr) {
+    if (count == rows) return RowBlock<P, rows, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead, false, start);
     if constexpr (tail > 0) {
-      RowBlock<P, tail, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead);
+      RowBlock<P, tail, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead, false, start);
     } else {
-      of_few<rows - 1>(count, runs, depth, a, offsets, b, tile, ahead);
+      of_few<rows - 1>(count, runs, depth, a, offsets, b, tile, ahead, start);
     }
   }
 
  private:
   template <int most>
-  static TILE_INLINE void of_few(i64 count, i64 runs, i64 depth, const P* a, const i64* offsets, const B* b, P* tile, Ahead& ahead) {
+  static TILE_INLINE void of_few(i64 count, i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* tile, Ahead& ahead, const P* start) {
     if constexpr (most > 0) {
-      if (count == most) return RowBlock<P, most, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead);
-      of_few<most - 1>(count, runs, depth, a, offsets, b, tile, ahead);
+      if (count == most) return RowBlock<P, most, vectors_, stride_, B>::multiply(runs, depth, a, offsets, b, tile, ahead, false, start);
+      of_few<most - 1>(count, runs, depth, a, offsets, b, tile, ahead, start);
     }
   }
 };

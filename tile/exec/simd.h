@@ -8,7 +8,7 @@
 
 #include "tile/types.h"
 
-#if defined(__F16C__)
+#if defined(__F16C__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -68,6 +68,17 @@ TILE_INLINE vec<T> load_wide(const B* from) {
     return load(from);
   } else if constexpr (std::is_same_v<B, bfloat16>) {
     return (vec<T>)(__builtin_convertvector(load<uint16_t, lanes<T>>(reinterpret_cast<const uint16_t*>(from)), vec<uint32_t>) << 16);
+#if defined(__AVX512F__)
+  } else if constexpr (std::is_same_v<T, float> && std::is_same_v<B, uint8_t>) {
+    return (vec<T>)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+  } else if constexpr (std::is_same_v<T, float> && std::is_same_v<B, int8_t>) {
+    return (vec<T>)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__)
+  } else if constexpr (std::is_same_v<T, float> && std::is_same_v<B, uint8_t>) {
+    return (vec<T>)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+  } else if constexpr (std::is_same_v<T, float> && std::is_same_v<B, int8_t>) {
+    return (vec<T>)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#endif
 #if defined(__F16C__)
   } else if constexpr (std::is_same_v<B, float16> && vector_bytes == 64) {
     return (vec<T>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));

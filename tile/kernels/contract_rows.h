@@ -15,6 +15,48 @@
 
 namespace tile {
 
+/// An element of the left operand as the atom takes it. Bytes that are signed become unsigned ones 128 larger, shorts lose the zero point.
+template <class P, class T>
+TILE_INLINE P left_value(T value, [[maybe_unused]] int32_t zero) {
+  if constexpr (std::is_same_v<P, uint8_t> && std::is_same_v<T, int8_t>) {
+    return static_cast<uint8_t>(value) ^ 0x80;
+  } else if constexpr (std::is_same_v<P, int16_t>) {
+    return static_cast<int16_t>(value - zero);
+  } else if constexpr (std::is_same_v<P, T>) {
+    return value;
+  } else {
+    return load_as<P>(value);
+  }
+}
+
+/// What stands for zero where left_value() keeps the zero point, so that the panels' sums make up for it: 0 where it does not.
+template <class P, class T>
+constexpr int32_t left_zero(int32_t zero) {
+  return !std::is_same_v<P, uint8_t> ? 0 : std::is_same_v<T, int8_t> ? zero + 128 : zero;
+}
+
+/// Panels of lanes B for an atom of several k, `depth` steps of k each; a panel begins with a row of the negative sums of its columns'
+/// weights, as i32. `zero`: left_zero(), which the left operand's elements are larger than their values.
+template <class B, int width_, class Batch = BatchStride>
+struct PackedSums {
+  static constexpr int width = width_;
+  static_assert(sizeof(B) == sizeof(int32_t), "a lane takes 32 bits");
+
+  const B* data;
+  i64 depth;
+  Batch batch{};
+  int32_t zero = 0;
+
+  const B* panel_at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * (depth + 1) + (k + 1) * width; }
+  /// Where the sums of the panel's columns begin.
+  void start(const B* panel, int32_t* to) const {
+    int32_t sums[width];
+    __builtin_memcpy(sums, panel - width, sizeof sums);
+#pragma omp simd
+    for (int j = 0; j < width; ++j) to[j] = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) * static_cast<uint32_t>(zero));
+  }
+};
+
 /// Rows that are ready for a register block: element (i, run r, k) lies at base[offsets[r] + i · stride + k].
 template <class P>
 struct Strip {
@@ -24,7 +66,7 @@ struct Strip {
 };
 
 /// The left operand from a matrix: row m of batch entry b is the k elements from data[batch(b) + m · row_stride] on. Rows of
-/// P with row_stride `stride` are read in place, others from a copy, for which `stride` has to be at least k.
+/// P with row_stride `stride` are read in place, others from a copy of left_value()s, for which `stride` has to be at least k.
 template <class T, class P, int strip_rows, i64 stride, class Batch = BatchStride>
 struct MatrixRows {
   static constexpr bool in_place = std::is_same_v<T, P>;
@@ -33,6 +75,7 @@ struct MatrixRows {
   i64 row_stride;
   i64 m, k;
   Batch batch{};
+  int32_t zero = 0;  ///< of 8-bit integers
 
   i64 strips() const { return (m + strip_rows - 1) / strip_rows; }
   i64 runs() const { return 1; }
@@ -53,7 +96,7 @@ struct MatrixRows {
     for (i64 i = 0; i < rows; ++i) {
       P* const to = scratch + i * stride;
 #pragma omp simd
-      for (i64 j = 0; j < k; ++j) to[j] = load_as<P>(from[i * row_stride + j]);
+      for (i64 j = 0; j < k; ++j) to[j] = left_value<P>(from[i * row_stride + j], zero);
     }
     return {scratch, nowhere, m0, rows};
   }
@@ -80,9 +123,10 @@ template <class Block, class Left, class Right, class Epilogue>
 void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const RowsBlocking& blocking = {}) {
   using P = typename Block::sum_type;
   using B = typename Block::panel_type;
+  using L = typename Block::left_type;
   static_assert(Right::width == Block::columns, "the panels are as wide as the register block");
   constexpr i64 width = Block::columns;
-  const i64 strips = left.strips(), runs = left.runs(), depth = left.depth();
+  const i64 strips = left.strips(), runs = left.runs(), depth = left.depth(), steps = dot_steps(depth, Block::group);
   const i64 panels = (columns + width - 1) / width;
   if (batch <= 0 || strips <= 0 || panels <= 0) return;
 
@@ -90,7 +134,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   const auto ceil_div = [](i64 a, i64 b) { return (a + b - 1) / b; };
   const auto most = [](i64 a, i64 b) { return a > b ? a : b; };
   const auto least = [](i64 a, i64 b) { return a < b ? a : b; };
-  const i64 panel_bytes = runs * depth * width * static_cast<i64>(sizeof(B));
+  const i64 panel_bytes = runs * steps * width * static_cast<i64>(sizeof(B));
   i64 group = panel_bytes == 0 ? panels : blocking.panel_bytes / panel_bytes;
   group = group < 1 ? 1 : group > panels ? panels : group;
   i64 groups = ceil_div(panels, group);
@@ -119,14 +163,14 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     alignas(64) P tile[Block::rows * width];
     // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
     constexpr i64 most_kept = 64;
-    Strip<P> kept[most_kept];
+    Strip<L> kept[most_kept];
     const bool keep = u1 - u0 > 1;
     const i64 slot = ceil_div(left.scratch(), 16) * 16;
     i64 near = s1 - s0;
     if (keep)
-      near = most(blocking.strip_bytes / most(most(left.strip_bytes(), slot * static_cast<i64>(sizeof(P))), ceil_div(blocking.strip_bytes, most_kept)), 1);
+      near = most(blocking.strip_bytes / most(most(left.strip_bytes(), slot * static_cast<i64>(sizeof(L))), ceil_div(blocking.strip_bytes, most_kept)), 1);
     near = ceil_div(s1 - s0, ceil_div(s1 - s0, near));
-    P* const scratch = team.scratch_as<P>(worker, keep ? near * slot : slot);
+    L* const scratch = team.scratch_as<L>(worker, keep ? near * slot : slot);
     for (i64 i = 0; i < (keep ? near : 1); ++i) left.begin(scratch + i * slot);
     for (i64 first = s0; first < s1; first += near) {
       const i64 end = first + near < s1 ? first + near : s1;
@@ -139,18 +183,25 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
         if (blocking.ahead && u + 1 < u1 && end - first > 1) {
           ahead.at = reinterpret_cast<const char*>(right.panel_at((u + 1) / groups, (u + 1) % groups * panels / groups * width, 0));
           ahead.lines = group * panel_bytes / Ahead::line_bytes;
-          ahead.at_once = ceil_div(ahead.lines * 4, most((end - first) * (p1 - p0) * runs * depth, 1));
+          ahead.at_once = ceil_div(ahead.lines * 4, most((end - first) * (p1 - p0) * runs * steps, 1));
         }
         if (keep && kept_batch != b) {
           for (i64 s = first; s < end; ++s) kept[s - first] = left.strip(b, s, scratch + (s - first) * slot);
           kept_batch = b;
         }
         for (i64 s = first; s < end; ++s) {
-          const Strip<P> strip = keep ? kept[s - first] : left.strip(b, s, scratch);
+          const Strip<L> strip = keep ? kept[s - first] : left.strip(b, s, scratch);
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;
             if (runs * depth > 0) {
-              Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, right.panel_at(b, p * width, 0), tile, ahead);
+              const B* const panel = right.panel_at(b, p * width, 0);
+              if constexpr (requires { right.start(panel, tile); }) {
+                alignas(64) P start[width];
+                right.start(panel, start);
+                Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead, start);
+              } else {
+                Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead);
+              }
             } else {
               for (P& sum : tile) sum = P{};
             }

@@ -34,6 +34,8 @@ template <class S, int n, class X>
 TILE_INLINE vec<S, n> load_values(const X* from) {
   if constexpr (std::is_same_v<S, X> || (std::is_integral_v<X> && sizeof(X) == sizeof(S))) {
     return load<S, n>(reinterpret_cast<const S*>(from));
+  } else if constexpr (is_byte<X> && std::is_same_v<S, float> && n == lanes<float>) {
+    return load_wide<float>(from);
   } else {
     alignas(sizeof(S) * n) S values[n];
 #pragma omp simd
@@ -67,8 +69,8 @@ class DepthwiseRows {
   };
 
  public:
-  TILE_INLINE DepthwiseRows(const DepthwiseRowsShape& shape, const X* x, const Acc* weights, const Epilogue& epilogue)
-      : s_(shape), x_(x), weights_(reinterpret_cast<const S*>(weights)), epilogue_(epilogue) {
+  TILE_INLINE DepthwiseRows(const DepthwiseRowsShape& shape, const X* x, const Acc* weights, const Epilogue& epilogue, int32_t zero)
+      : s_(shape), x_(x), weights_(reinterpret_cast<const S*>(weights)), epilogue_(epilogue), zero_(static_cast<S>(zero)) {
     row_ = s_.input[2] * s_.channels;
     plane_ = s_.input[1] * row_;
     lines_ = s_.output[0] * s_.output[1];
@@ -240,7 +242,7 @@ class DepthwiseRows {
         for (i64 t = across.first; t < across.last; ++t) {
           TILE_UNROLL
           for (int v = 0; v < vectors; ++v) {
-            sum[v] += load<S, n>(factors + t * s_.channels + v * n) * load_values<S, n>(x + row + t * step + v * n);
+            sum[v] += load<S, n>(factors + t * s_.channels + v * n) * values<n>(x + row + t * step + v * n);
           }
         }
       }
@@ -257,6 +259,16 @@ class DepthwiseRows {
       known_strip<longest, vectors, taps, stride>(at, c, pixel, to);
     } else {
       strip<longest, vectors>(at, c, pixel, to);
+    }
+  }
+
+  /// Inputs less the zero point that bytes have.
+  template <int n>
+  TILE_INLINE vec<S, n> values(const X* from) const {
+    if constexpr (is_byte<X>) {
+      return load_values<S, n>(from) - zero_;
+    } else {
+      return load_values<S, n>(from);
     }
   }
 
@@ -294,7 +306,7 @@ class DepthwiseRows {
           if (i > inputs - taps && i >= high) continue;
           TILE_UNROLL
           for (int v = 0; v < vectors; ++v) {
-            const vec<S> value = load_values<S, width>(from + v * width);
+            const vec<S> value = values<width>(from + v * width);
             TILE_UNROLL
             for (int t = 0; t < taps; ++t) {
               if (i >= t && (i - t) % stride == 0 && (i - t) / stride < count) sum[(i - t) / stride][v] += factor[t][v] * value;
@@ -327,7 +339,7 @@ class DepthwiseRows {
           TILE_UNROLL
           for (int i = 0; i < count; ++i, from = opaque(from + step)) {
             TILE_UNROLL
-            for (int v = 0; v < vectors; ++v) sum[i][v] += factor[v] * load_values<S, width>(from + v * width);
+            for (int v = 0; v < vectors; ++v) sum[i][v] += factor[v] * values<width>(from + v * width);
           }
         }
       }
@@ -339,6 +351,7 @@ class DepthwiseRows {
   const X* x_;
   const S* weights_;
   const Epilogue& epilogue_;
+  const S zero_;
   Segment segment_[2];
   i64 row_, plane_, lines_, low_, high_, depth_step_, height_step_, depth_weights_, height_weights_;
 };
@@ -346,17 +359,17 @@ class DepthwiseRows {
 }  // namespace detail
 
 /// out[image, position, c] = Σ weights[kernel position, c] · x[image, position · stride - pad + kernel position · dilation, c],
-/// zero outside the input. x is [images, input…, channels], weights [kernel…, channels]. Sums go to contract()'s kind of
-/// epilogue, each element once, from all threads of the team:
+/// zero outside the input. Of inputs that are bytes `zero` is subtracted. x is [images, input…, channels], weights [kernel…, channels]. Sums go to contract()'s
+/// kind of epilogue, each element once, from all threads of the team:
 ///   epilogue(image, first position (flattened), first channel, rows = positions, columns = channels, const Acc* sums, ld)
 /// `columns` is a std::integral_constant<i64, N> for whole blocks of channels. `rows` neighbouring pixels are summed at a time.
 template <class Acc, int rows, class X, class Epilogue>
-TILE_INLINE void depthwise_rows(const DepthwiseRowsShape& shape, const X* x, const Acc* weights, const Epilogue& epilogue, Team& team) {
+TILE_INLINE void depthwise_rows(const DepthwiseRowsShape& shape, const X* x, const Acc* weights, const Epilogue& epilogue, Team& team, int32_t zero = 0) {
   if (shape.images <= 0 || shape.channels <= 0) return;
   for (i64 extent : shape.output) {
     if (extent <= 0) return;
   }
-  detail::DepthwiseRows<Acc, rows, X, Epilogue>(shape, x, weights, epilogue).run(team);
+  detail::DepthwiseRows<Acc, rows, X, Epilogue>(shape, x, weights, epilogue, zero).run(team);
 }
 
 }  // namespace tile

@@ -45,7 +45,7 @@ TILE_INLINE void weave(const P* from, i64 step, i64 n, P* to) {
 
 /// The windows of a convolution as the left operand of contract_rows(): row m is the output position (od, oh, ow)
 /// flattened, k is (kd, kh, kw, channel) flattened, for one batch entry, whose first channel of the first position lies at
-/// data[batch(b)]. Positions outside the input give zero.
+/// data[batch(b)]. Positions outside the input give zero, or `zero`.
 ///   element = x[o · stride - pad + kernel index · dilation][channel], for each spatial dimension
 /// A strip is a piece of one row of the output. `step`: elements between the first channels of neighbouring rows of a
 /// strip, a multiple of stride[rank - 1] by the distance of neighbouring positions.
@@ -61,6 +61,7 @@ struct WindowRows {
   i64 input[rank], output[rank], kernel[rank];
   i64 stride[rank], dilation[rank], pad[rank];  ///< pad: before the first element
   i64 first_line = 0, lines = -1;               ///< rows of the output that are computed; -1: all of them
+  int32_t zero = 0;                             ///< of 8-bit integers: what positions outside give
 
   i64 strips() const {
     i64 all = 1;
@@ -114,6 +115,8 @@ struct WindowRows {
   }
 
  private:
+  static constexpr bool weaves = std::is_same_v<T, P> && std::is_arithmetic_v<P>;  ///< elements that vectors have lanes of
+
   i64 strips_a_line() const { return (output[rank - 1] + strip_rows - 1) / strip_rows; }
   /// Elements between neighbouring positions of a copy, as in the input where that is read in place.
   i64 spot() const { return step / stride[rank - 1]; }
@@ -154,20 +157,20 @@ struct WindowRows {
         const T* const start = from + low * channels;
         P* const here = to + low * channels;
 #pragma omp simd
-        for (i64 i = 0; i < (high - low) * channels; ++i) here[i] = load_as<P>(start[i]);
+        for (i64 i = 0; i < (high - low) * channels; ++i) here[i] = left_value<P>(start[i], zero);
       } else if (channel_stride == 1) {
         for (i64 i = low; i < high; ++i) {
           const T* const start = from + i * pitch[last];
           P* const here = to + i * spot();
 #pragma omp simd
-          for (i64 c = 0; c < channels; ++c) here[c] = load_as<P>(start[c]);
+          for (i64 c = 0; c < channels; ++c) here[c] = left_value<P>(start[c], zero);
         }
-      } else if (std::is_same_v<T, P> && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= lanes<P>) {
+      } else if (weaves && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= lanes<P>) {
         // A picture's planes.
-        if constexpr (std::is_same_v<T, P>) detail::weave<3>(from + low, channel_stride, high - low, to + low * 3);
+        if constexpr (weaves) detail::weave<3>(from + low, channel_stride, high - low, to + low * 3);
       } else {
         for (i64 c = 0; c < channels; ++c) {
-          for (i64 i = low; i < high; ++i) to[i * spot() + c] = load_as<P>(from[i * pitch[last] + c * channel_stride]);
+          for (i64 i = low; i < high; ++i) to[i * spot() + c] = left_value<P>(from[i * pitch[last] + c * channel_stride], zero);
         }
       }
       clear(to + high * spot(), (width() - high) * spot());
@@ -176,8 +179,9 @@ struct WindowRows {
 
   static i64 least(i64 a, i64 b) { return a < b ? a : b; }
   static i64 most(i64 a, i64 b) { return a > b ? a : b; }
-  static void clear(P* to, i64 count) {
-    for (i64 i = 0; i < count; ++i) to[i] = P{};
+  void clear(P* to, i64 count) const {
+    const P nothing = static_cast<P>(left_zero<P, T>(zero));
+    for (i64 i = 0; i < count; ++i) to[i] = nothing;
   }
 };
 

@@ -31,14 +31,6 @@ class ContractEmitter : ProductText {
   }
 
  private:
-  std::string zero_point(const Factor& factor, const std::string& side) {
-    if (factor.zero < 0) return "";
-    NestBody body(shape_.nest, kernel_.sizes, kernel_.pointers, out_, side + "_");
-    body.want({factor.zero});
-    body.write_known();
-    return fmt::format("static_cast<int32_t>({})", body.value(factor.zero).text);
-  }
-
   void operand(const std::string& side, const Factor& factor, const LoopGroup& outer) {
     if (!dense(side, factor, outer) && !windows(side, factor, outer)) mapped(side, factor, outer);
   }

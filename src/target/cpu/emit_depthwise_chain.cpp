@@ -59,7 +59,7 @@ class LinesText : ProductText {
   void windows() {
     const WindowRowsShape& windows = *product_.windows;
     out_.line(fmt::format("const tile::WindowRows<{}, float, {}, {}, {}> left{{", storage_type(left_address().dtype), windows.axes.size(), block_.rows,
-                          product_.step()));
+                          product_.step(schedule::ProductConfig::Atom::fma)));
     out_.line(fmt::format("    .data = {},", pointer(left_address().tensor, windows.start)));
     window_fields(windows, ", .first_line = line, .lines = lines};");
     right();
@@ -68,7 +68,7 @@ class LinesText : ProductText {
   }
 
   void left(const std::string& type, const std::string& data, const std::string& row_stride, const std::string& line_stride) {
-    out_.line(fmt::format("const tile::MatrixRows<{}, float, {}, {}> left{{", type, block_.rows, product_.step()));
+    out_.line(fmt::format("const tile::MatrixRows<{}, float, {}, {}> left{{", type, block_.rows, product_.step(schedule::ProductConfig::Atom::fma)));
     out_.line(fmt::format("    .data = {}, .row_stride = {}, .m = {}, .k = {}, .batch = {{{}}}}};", data, row_stride, text(shape_.m.extent()),
                           text(shape_.k.extent()), line_stride));
   }
@@ -82,7 +82,7 @@ class LinesText : ProductText {
     out_.line(result);
     out_.close(";");
     out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<float, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, team,", block_.rows, block_.vectors,
-                          product_.step(), panel_type(), rows_of_last_strip, batch, text(shape_.n.extent())));
+                          product_.step(schedule::ProductConfig::Atom::fma), panel_type(), rows_of_last_strip, batch, text(shape_.n.extent())));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}}});", planned_.config.panel_bytes, planned_.config.strip_bytes));
   }
 

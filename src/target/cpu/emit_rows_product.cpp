@@ -19,39 +19,41 @@ class RowsEmitter : ProductText {
     using Method = schedule::ProductConfig::Method;
     if (config_.method == Method::depthwise) return depthwise();
     if (config_.method == Method::winograd) return winograd();
-    left();
-    right();
-    epilogue(shape_.batch, shape_.m);
+    const std::string zero = product_.integers ? zero_point(shape_.left, "left") : "";
+    left(zero);
+    right(zero);
+    epilogue(shape_.batch, shape_.m, config_.block.vectors * lanes_of(product_, kernel_.target));
     using Split = schedule::ProductConfig::Split;
     const char* const split = config_.split == Split::automatic ? ""
                               : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
                                                                 : ", .split = tile::RowsBlocking::Split::rows";
     out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team,", value_type(shape_.sum),
-                          config_.block.rows, config_.block.vectors, product_.step(), panel_type(), tail(product_.line()), text(shape_.batch.extent()),
-                          text(shape_.n.extent())));
+                          config_.block.rows, config_.block.vectors, product_.step(config_.atom), lane_type(), tail(product_.line()),
+                          text(shape_.batch.extent()), text(shape_.n.extent())));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
                           config_.ahead ? "" : ", .ahead = false"));
   }
 
  private:
-  void left() {
+  void left(const std::string& zero) {
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     const Dim& start = product_.matrix ? product_.matrix->start : product_.windows->start;
-    const std::string types = fmt::format("{}, {}", storage_type(address.dtype), value_type(shape_.sum));
+    const std::string types = fmt::format("{}, {}", storage_type(address.dtype), left_element());
+    const std::string set_zero = zero.empty() ? "" : ", .zero = " + zero;
     const std::string data = pointer(address.tensor, constant_part(start));
     out_.line(fmt::format("const auto left_batch = {};", batch_view(start)));
     if (product_.matrix) {
-      out_.line(
-          fmt::format("const tile::MatrixRows<{}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, config_.block.rows, product_.step()));
-      out_.line(fmt::format("    .data = {}, .row_stride = {}, .m = {}, .k = {}, .batch = left_batch}};", data, text(product_.matrix->outer_stride),
-                            text(shape_.m.extent()), text(shape_.k.extent())));
+      out_.line(fmt::format("const tile::MatrixRows<{}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, config_.block.rows,
+                            product_.step(config_.atom)));
+      out_.line(fmt::format("    .data = {}, .row_stride = {}, .m = {}, .k = {}, .batch = left_batch{}}};", data, text(product_.matrix->outer_stride),
+                            text(shape_.m.extent()), text(shape_.k.extent()), set_zero));
       return;
     }
     const WindowRowsShape& windows = *product_.windows;
     out_.line(fmt::format("const tile::WindowRows<{}, {}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, windows.axes.size(),
-                          config_.block.rows, product_.step()));
+                          config_.block.rows, product_.step(config_.atom)));
     out_.line(fmt::format("    .data = {}, .batch = left_batch,", data));
-    window_fields(windows, "};");
+    window_fields(windows, set_zero + "};");
   }
 
   void depthwise() {
@@ -64,10 +66,11 @@ class RowsEmitter : ProductText {
     out_.line(fmt::format("    .output = {}, .kernel = {}, .stride = {}, .dilation = {}, .pad = {}}};", list([](const auto& x) { return x.output; }),
                           list([](const auto& x) { return x.kernel; }), list([](const auto& x) { return x.stride; }),
                           list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
-    epilogue(shape_.batch, shape_.m);
+    const std::string zero = zero_point(shape_.left, "left");
+    epilogue(shape_.batch, shape_.m, 2 * lanes_of(product_, kernel_.target));
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
-    out_.line(fmt::format("tile::depthwise_rows<{}, {}>(shape, {}, {}, epilogue, a.team);", value_type(shape_.sum), config_.block.rows,
-                          pointer(address.tensor, constant_part(windows.start)), kernel_.pointers.at(planned_.packed)));
+    out_.line(fmt::format("tile::depthwise_rows<{}, {}>(shape, {}, {}, epilogue, a.team{});", value_type(shape_.sum), config_.block.rows,
+                          pointer(address.tensor, constant_part(windows.start)), kernel_.pointers.at(planned_.packed), zero.empty() ? "" : ", " + zero));
   }
 
   void winograd() {
@@ -84,10 +87,11 @@ class RowsEmitter : ProductText {
                           kernel_.pointers.at(planned_.packed)));
   }
 
-  void right() {
+  void right(const std::string& zero) {
     const pattern::TensorInfo& info = kernel_.program().tensor(planned_.packed);
-    const Dims& dims = info.type.dims;  // groups, panels, k, width
-    const std::string group = text(dims[1] * dims[2] * dims[3]);
+    const Dims& dims = info.type.dims;  // groups, panels, steps of k, width
+    const Dim width = dims[3] / schedule::group_of(config_.atom);
+    const std::string group = text(dims[1] * dims[2] * width);
     const bool all = product_.weight_groups == shape_.batch.loops.size();
     if (dims[0] == Dim(1))
       out_.line("const tile::BatchStride right_batch{0};");
@@ -95,8 +99,17 @@ class RowsEmitter : ProductText {
       out_.line(fmt::format("const tile::BatchStride right_batch{{{}}};", group));
     else
       out_.line(fmt::format("const auto right_batch = [](i64 batch) {{ return batch % {} * {}; }};", text(dims[0]), group));
-    out_.line(fmt::format("const tile::Packed<{}, {}, false, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", panel_type(),
-                          text(dims[3]), kernel_.pointers.at(planned_.packed), text(dims[2])));
+    std::string data = kernel_.pointers.at(planned_.packed);
+    if (config_.atom != Atom::fma) data = fmt::format("reinterpret_cast<const {}*>({})", lane_type(), data);
+    if (!product_.integers) {
+      out_.line(fmt::format("const tile::Packed<{}, {}, false, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", lane_type(),
+                            text(width), data, text(dims[2])));
+      return;
+    }
+    const Address& left = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
+    out_.line(fmt::format("const tile::PackedSums<{}, {}, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch,", lane_type(), text(width),
+                          data, text(dims[2] - 1)));
+    out_.line(fmt::format("    tile::left_zero<{}, {}>({})}};", left_element(), storage_type(left.dtype), zero.empty() ? "0" : zero));
   }
 
   /// Rows of the last strip of `all`: known ones get a block of their own size alone.
@@ -104,7 +117,21 @@ class RowsEmitter : ProductText {
     const int64_t rows = config_.block.rows;
     return all == 0 ? 0 : all % rows == 0 ? rows : all % rows;
   }
-  std::string panel_type() const { return storage_type(kernel_.program().tensor(planned_.packed).type.dtype); }
+  using Atom = schedule::ProductConfig::Atom;
+  std::string left_element() const {
+    const DType type = left_type(config_.atom, shape_.sum);
+    return config_.atom == Atom::fma ? value_type(type) : storage_type(type);
+  }
+  /// What a panel holds of a column for a step of k.
+  std::string lane_type() const {
+    switch (config_.atom) {
+      case Atom::fma: break;
+      case Atom::dot8: return "tile::ByteQuad";
+      case Atom::dot16: return "tile::ShortPair";
+      case Atom::bf16: return "tile::BfloatPair";
+    }
+    return storage_type(kernel_.program().tensor(planned_.packed).type.dtype);
+  }
 
   const RowsProduct& product_;
   const schedule::PackedProduct& planned_;

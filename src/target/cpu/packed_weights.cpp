@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <cstring>
 
 #include "target/cpu/rows_product.h"
+#include "tile/atoms/dot.h"
 #include "tile/kernels/winograd.h"
 
 namespace tilewright::cpu {
@@ -39,6 +41,51 @@ Tensor transformed_filters(const float* from, const std::vector<int64_t>& by_n, 
   return packed;
 }
 
+/// Where weights lie: element (group, n, k) at start + the three's offsets.
+struct Places {
+  int64_t start;
+  std::vector<int64_t> by_group, by_n, by_k;
+  int64_t at(size_t group, int64_t n, int64_t k) const { return start + by_group[group] + by_n[static_cast<size_t>(n)] + by_k[static_cast<size_t>(k)]; }
+};
+
+/// Panels of lanes B, of integers after a row of sums each; `element(offset)` gives weights.
+template <class B, class F>
+Tensor grouped_panels(DType dtype, const Places& places, int64_t runs, int64_t width, bool with_sums, F&& element) {
+  constexpr int64_t group = sizeof(B::of) / sizeof(B{}.of[0]);
+  const auto n = static_cast<int64_t>(places.by_n.size()), k = static_cast<int64_t>(places.by_k.size());
+  const int64_t panels = ceil_div(n, width), depth = k / runs, steps = runs * tile::dot_steps(depth, group) + (with_sums ? 1 : 0);
+  const auto groups = static_cast<int64_t>(places.by_group.size());
+  Tensor packed(dtype, {groups, panels, steps, width * group});
+  auto* to = static_cast<B*>(packed.mutable_data());
+  for (size_t g = 0; g < places.by_group.size(); ++g)
+    for (int64_t first = 0; first < n; first += width, to += steps * width) {
+      const int64_t used = std::min(width, n - first);
+      if constexpr (!std::is_same_v<B, tile::BfloatPair>) {
+        for (int64_t j = 0; j < width; ++j) {
+          int32_t sum = 0;
+          for (int64_t i = 0; i < k && j < used; ++i) sum -= static_cast<int32_t>(element(places.at(g, first + j, i)));
+          std::memcpy(to + j, &sum, sizeof sum);
+        }
+      }
+      tile::pack_groups(to + (with_sums ? width : 0), used, runs, depth, static_cast<int>(width),
+                        [&](int64_t j, int64_t i) { return element(places.at(g, first + j, i)); });
+    }
+  return packed;
+}
+
+Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const Places& places, schedule::ProductConfig::Atom atom, int64_t width) {
+  using Atom = schedule::ProductConfig::Atom;
+  const int64_t runs = product.runs(atom);
+  if (atom == Atom::bf16) {
+    const auto* from = weights.as<uint16_t>();
+    return grouped_panels<tile::BfloatPair>(DType::bf16, places, runs, width, false, [&](int64_t at) { return tile::bfloat16{from[at]}; });
+  }
+  const auto integer = [&](int64_t at) { return static_cast<int64_t>(weights.float_at(at)) - product.integers->weights_zero; };
+  if (atom == Atom::dot8)
+    return grouped_panels<tile::ByteQuad>(DType::i8, places, runs, width, true, [&](int64_t at) { return static_cast<int8_t>(integer(at)); });
+  return grouped_panels<tile::ShortPair>(DType::i16, places, runs, width, true, [&](int64_t at) { return static_cast<int16_t>(integer(at)); });
+}
+
 }  // namespace
 
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target) {
@@ -57,7 +104,15 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const s
   const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size());
   const int64_t width = config.method == Method::depthwise ? n : config.block.vectors * lanes_of(product, target);
   if (config.method == Method::winograd) return transformed_filters(weights.as<float>() + start.constant(), by_n, by_k, width);
+  if (config.atom != schedule::ProductConfig::Atom::fma) return grouped_weights(product, weights, {start.constant(), by_group, by_n, by_k}, config.atom, width);
   const int64_t panels = ceil_div(n, width);
+  if (product.integers) {  // one filter a channel, whose few sums are exact in f32
+    Tensor packed(DType::f32, {static_cast<int64_t>(by_group.size()), panels, k, width});
+    for (int64_t i = 0; i < k * n; ++i)
+      packed.set_float(i, weights.float_at(start.constant() + by_k[static_cast<size_t>(i / n)] + by_n[static_cast<size_t>(i % n)]) -
+                              static_cast<double>(product.integers->weights_zero));
+    return packed;
+  }
   Tensor packed(weights.dtype(), {static_cast<int64_t>(by_group.size()), panels, k, width});
   const auto write = [&]<class T>(T* to, const T* from) {
     for (const int64_t group : by_group)

@@ -33,7 +33,7 @@ void pack(schedule::Block& block, schedule::Kernel& kernel, const pattern::Nest&
   const pattern::TensorInfo& info = block.program.tensor(weights);
   Tensor panels = packed_weights(product, *info.constant, config, target);
   Dims dims(panels.dims().begin(), panels.dims().end());
-  const Type type{info.type.dtype, dims};
+  const Type type{panels.dtype(), dims};
   const TensorId id = block.program.add_tensor(type, info.name + " in panels", std::make_shared<const Tensor>(std::move(panels)));
   block.placements.resize(block.program.tensors.size());
   block.placements.back().storage = schedule::Storage::constant;
@@ -55,7 +55,9 @@ void plan_chain(schedule::Block& block, schedule::Kernel& kernel, const Target& 
   const std::optional<DepthwiseChain> chain = find_depthwise_chain(stages, block.program);
   ensure(chain.has_value(), "convolutions were chained because the target takes them");
   const std::vector<const RowsProduct*> products = chain->products();
-  for (size_t i = 0; i < stages.size(); ++i) pack(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false), target);
+  // Kernels of chains multiply floats as they are.
+  for (size_t i = 0; i < stages.size(); ++i)
+    pack(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false, schedule::ProductConfig::Atom::fma), target);
 }
 
 void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, const PlanOptions& options) {
@@ -64,7 +66,7 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
   if (!nest || kernel.stages.size() > 1) return;
   const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
-  if (!product) return;
+  if (!product || atoms_of(*product, target).empty()) return;
   const std::optional<schedule::KernelConfig> chosen = options.choose ? options.choose(block, kernel) : std::nullopt;
   const auto* config = chosen ? std::get_if<schedule::ProductConfig>(&*chosen) : nullptr;
   const bool usable = config && can_compute(*product, *config, target) && (options.winograd || config->method != schedule::ProductConfig::Method::winograd);

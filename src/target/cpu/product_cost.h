@@ -6,7 +6,9 @@
 namespace tilewright::cpu {
 
 /// All that the vector registers have room for.
-std::vector<schedule::ProductBlock> register_blocks(const Target& target);
+std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma);
+/// Multiply-adds that take as long as the atom's steps over k do.
+int64_t steps_over(int64_t k, schedule::ProductConfig::Atom atom, const Target& target);
 /// `line` rows times one panel, sums of k.
 double line_cycles(const schedule::ProductBlock& block, int64_t line, int64_t k);
 

@@ -16,9 +16,10 @@ struct Choice {
 };
 
 /// The register block that takes the fewest cycles for `line` rows, n columns and sums of k, and how many.
-Choice cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const Target& target) {
+Choice cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const Target& target,
+                      schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma) {
   Choice best;
-  for (const schedule::ProductBlock block : register_blocks(target)) {
+  for (const schedule::ProductBlock block : register_blocks(target, atom)) {
     if (block.rows > line) continue;
     const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, k);
     if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {block, cycles};
@@ -28,12 +29,17 @@ Choice cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const T
 
 }  // namespace
 
-std::vector<schedule::ProductBlock> register_blocks(const Target& target) {
-  const int registers = target.vector_registers - (target.broadcasts_loads ? 0 : 1);
+std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom) {
+  const int registers = target.vector_registers - (target.broadcasts_loads && atom == schedule::ProductConfig::Atom::fma ? 0 : 1);
   std::vector<schedule::ProductBlock> blocks;
   for (int vectors = 1; vectors <= 8; ++vectors)
     for (int rows = 1; rows * vectors + vectors <= registers; ++rows) blocks.push_back({rows, vectors});
   return blocks;
+}
+
+int64_t steps_over(int64_t k, schedule::ProductConfig::Atom atom, const Target& target) {
+  if (atom == schedule::ProductConfig::Atom::bf16) return static_cast<int64_t>(static_cast<double>(k) / target.bfloat_dots);
+  return ceil_div(k, schedule::group_of(atom));
 }
 
 double line_cycles(const schedule::ProductBlock& block, int64_t line, int64_t k) {
@@ -81,12 +87,14 @@ schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Targ
   return config;
 }
 
-schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd) {
+schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd,
+                                      std::optional<schedule::ProductConfig::Atom> named) {
   using Method = schedule::ProductConfig::Method;
   if (product.depthwise) return {.method = Method::depthwise, .block = {8, 2}};
   const int64_t line = product.line() > 0 ? product.line() : usual_line, lanes = lanes_of(product, target);
   const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
-  const Choice rows = cheapest_block(line, n, k, lanes, target);
+  const schedule::ProductConfig::Atom atom = named ? *named : atoms_of(product, target).at(0);
+  const Choice rows = cheapest_block(line, n, steps_over(k, atom, target), lanes, target, atom);
   if (allow_winograd && suits_winograd(product, target)) {
     const WindowRowsShape& windows = *product.windows;
     const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4, channels = windows.channels.constant();
@@ -94,7 +102,7 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     const double lines = static_cast<double>(windows.axes[0].output.as_constant().value_or(usual_line));
     if (winograd_cycles(block, tiles, channels, n, lanes) < 0.9 * rows.cycles * lines) return {.method = Method::winograd, .block = block};
   }
-  return with_defaults({.method = Method::rows, .block = rows.block}, target);
+  return with_defaults({.method = Method::rows, .block = rows.block, .atom = atom}, target);
 }
 
 }  // namespace tilewright::cpu

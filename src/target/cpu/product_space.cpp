@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -25,7 +26,9 @@ constexpr double shared_cache_bytes = 9;
 
 /// A product's sizes as numbers.
 struct Sizes {
-  int64_t batch, lines, line, n, k, channels, groups, panel_element, left_element, lanes, tiles, taps;
+  int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps;
+  std::map<ProductConfig::Atom, int64_t> steps;          ///< over k, as long as a multiply-add each
+  std::map<ProductConfig::Atom, int64_t> panel_element;  ///< bytes of a weight
 
   Sizes(const RowsProduct& product, const Target& target, const SpaceOptions& options) {
     const ContractShape& shape = product.shape;
@@ -43,7 +46,11 @@ struct Sizes {
     groups = 1;
     for (size_t i = shape.batch.loops.size() - product.weight_groups; i < shape.batch.loops.size(); ++i) groups *= number(shape.batch.loops[i].extent);
     const auto bytes = [&](const Factor& factor) { return static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(factor.access)].dtype)); };
-    panel_element = bytes(shape.right);
+    const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
+    for (const ProductConfig::Atom atom : atoms) {
+      steps[atom] = steps_over(k, atom, target);
+      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom) : bytes(shape.right);
+    }
     left_element = bytes(shape.left);
     lanes = lanes_of(product, target);
     taps = product.windows && !product.depthwise ? k / std::max<int64_t>(channels, 1) : product.depthwise ? k : 1;
@@ -61,7 +68,8 @@ struct Division {
 
   Division(const Sizes& s, const ProductConfig& config) {
     panels = ceil_div(s.n, config.block.vectors * s.lanes);
-    panel_bytes = s.k * config.block.vectors * s.lanes * s.panel_element;
+    panel_bytes =
+        ceil_div(s.k, schedule::group_of(config.atom)) * schedule::group_of(config.atom) * config.block.vectors * s.lanes * s.panel_element.at(config.atom);
     groups = ceil_div(panels, std::clamp<int64_t>(config.panel_bytes / std::max<int64_t>(panel_bytes, 1), 1, panels));
     strips = s.lines * ceil_div(s.line, config.block.rows);
     strip_bytes = config.block.rows * s.channels * s.left_element;
@@ -79,7 +87,7 @@ struct Division {
 double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const Division d(s, config);
   const auto t = static_cast<double>(threads);
-  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.k);
+  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.steps.at(config.atom));
   // Shares that do not come out even: the largest one counts.
   const auto uneven = [&](int64_t tasks) { return static_cast<double>(ceil_div(tasks, threads)) * t / static_cast<double>(tasks); };
   const bool by_rows = config.split == Split::rows || (config.split == Split::automatic && s.batch * d.panels < threads);
@@ -142,11 +150,12 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
     for (int rows = 2; rows <= most; ++rows) all.push_back({.method = Method::depthwise, .block = {rows, 2}});
     return all;
   }
-  for (const ProductBlock block : register_blocks(target)) {
-    if (block.rows > s.line) continue;
-    const std::vector<ProductConfig> some = blockings(s, {.method = Method::rows, .block = block}, target, options.threads);
-    all.insert(all.end(), some.begin(), some.end());
-  }
+  for (const ProductConfig::Atom atom : atoms_of(product, target))
+    for (const ProductBlock block : register_blocks(target, atom)) {
+      if (block.rows > s.line) continue;
+      const std::vector<ProductConfig> some = blockings(s, {.method = Method::rows, .block = block, .atom = atom}, target, options.threads);
+      all.insert(all.end(), some.begin(), some.end());
+    }
   if (!options.winograd || !suits_winograd(product, target)) return all;
   for (const ProductBlock block : register_blocks(target))
     if (block.rows <= std::max<int64_t>(s.tiles, 1)) all.push_back({.method = Method::winograd, .block = block});
@@ -165,7 +174,9 @@ std::string signature_of(const RowsProduct& product, const pattern::Nest& nest, 
     list("dilation", [](const auto& axis) { return axis.dilation; });
     if (!(product.windows->channel_stride == Dim(1))) text += " channels-first";
   }
-  return fmt::format("{} {} epilogue={}", text, tilewright::name(product.shape.sum), sha256(epilogue_text(nest, program)).substr(0, 8));
+  const Address& left = product.shape.nest.loads[static_cast<size_t>(product.shape.left.access)];
+  return fmt::format("{} {} epilogue={}", text, tilewright::name(product.integers ? left.dtype : product.shape.sum),
+                     sha256(epilogue_text(nest, program)).substr(0, 8));
 }
 
 }  // namespace
@@ -173,23 +184,26 @@ std::string signature_of(const RowsProduct& product, const pattern::Nest& nest, 
 bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, const Target& target) {
   if (product.depthwise != (config.method == Method::depthwise)) return false;
   if (product.depthwise) return config.block.rows >= 1 && config.block.rows <= 32;
-  const std::vector<ProductBlock> blocks = register_blocks(target);
+  const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
+  if (std::find(atoms.begin(), atoms.end(), config.atom) == atoms.end()) return false;
+  if (config.method == Method::winograd && config.atom != ProductConfig::Atom::fma) return false;
+  const std::vector<ProductBlock> blocks = register_blocks(target, config.atom);
   if (std::find(blocks.begin(), blocks.end(), config.block) == blocks.end()) return false;
   return config.method == Method::rows ? config.panel_bytes > 0 && config.strip_bytes > 0 : suits_winograd(product, target);
 }
 
 std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options) {
   const std::optional<RowsProduct> product = find_rows_product(nest, program);
-  if (!product) return std::nullopt;
+  if (!product || atoms_of(*product, target).empty()) return std::nullopt;
   const Sizes s(*product, target, options);
   KernelSpace space;
   space.signature = signature_of(*product, nest, program);
   space.shape = {{"batch", s.batch}, {"lines", s.lines}, {"line", s.line}, {"n", s.n}, {"k", s.k}};
   if (product->windows) space.shape.emplace_back("channels", s.channels);
   space.operations = 2.0 * static_cast<double>(s.rows()) * static_cast<double>(s.n) * static_cast<double>(s.k);
-  space.weight_bytes = s.groups * s.n * s.k * s.panel_element;
 
   const ProductConfig guess = choose_method(*product, target, options.winograd);
+  space.weight_bytes = s.groups * s.n * s.k * s.panel_element.at(guess.atom);
   const double expected = cycles_of(s, guess, options.threads);
   space.configs = {guess};
   space.cycles = {expected};

@@ -86,6 +86,14 @@ std::string ProductText::pointer(TensorId tensor, const Dim& offset) const {
   return offset == Dim(0) ? base : fmt::format("{} + {}", base, print_factor(offset, kernel_.sizes, shape_.nest.bounds));
 }
 
+std::string ProductText::zero_point(const Factor& factor, const std::string& side) {
+  if (factor.zero < 0) return "";
+  NestBody body(shape_.nest, kernel_.sizes, kernel_.pointers, out_, side + "_");
+  body.want({factor.zero});
+  body.write_known();
+  return fmt::format("static_cast<int32_t>({})", body.value(factor.zero).text);
+}
+
 std::string ProductText::dense_left(const DenseShape& dense, const std::string& zero) {
   const TensorId tensor = shape_.nest.loads[static_cast<size_t>(shape_.left.access)].tensor;
   return fmt::format("tile::dense_left({}, {}, {}, {}{})", pointer(tensor, constant_part(dense.start)), text(dense.outer_stride), text(dense.k_stride),
@@ -112,11 +120,13 @@ void ProductText::window_fields(const WindowRowsShape& windows, const std::strin
                         list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; }), end));
 }
 
-void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group) { results("epilogue", batch, row_group, Destination::tensors); }
+void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group, int64_t most_columns) {
+  results("epilogue", batch, row_group, Destination::tensors, most_columns);
+}
 
 void ProductText::scores(const LoopGroup& batch, const LoopGroup& row_group) { results("scores", batch, row_group, Destination::rows); }
 
-void ProductText::results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination) {
+void ProductText::results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, int64_t most_columns) {
   const bool to_rows = destination == Destination::rows;
   LoweredNest after = shape_.nest;
   const TensorId first_output = after.stores.at(0).tensor;
@@ -160,17 +170,37 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   }
   const DType result = source_.reductions[0].dtype;
   out_.line("const auto* const sum = sums + row * ld;");
-  body.set_reduced(0, {"sum[column]", result, !is_narrow_float(result)}, {column_symbol});
+  const std::string sum = value_type(shape_.sum) == value_type(result) ? "sum[column]" : fmt::format("static_cast<{}>(sum[column])", value_type(result));
+  body.set_reduced(0, {sum, result, !is_narrow_float(result)}, {column_symbol});
   body.write_known();
   std::vector<size_t> stores;
   for (size_t i = 0; i < after.stores.size(); ++i) stores.push_back(i);
   body.write_pointers(column_symbol, stores);
+  const auto narrow = [](size_t i) { return fmt::format("narrow{}", i); };
+  const auto is_byte = [&](size_t i) { return most_columns > 0 && size_of(after.stores[i].dtype) == 1 && is_integer(after.stores[i].dtype); };
+  for (const size_t i : stores)
+    if (is_byte(i)) out_.line(fmt::format("alignas(64) int32_t {}[{}];", narrow(i), most_columns));
   out_.pragma("#pragma omp simd");
   out_.open("for (i64 column = 0; column < columns; ++column)");
   body.enter(column_symbol, "column");
   body.write_known();
-  for (const size_t i : stores) body.write_store(i);
+  std::vector<std::string> bytes;
+  for (const size_t i : stores) {
+    const std::string element = body.stored_element(i);
+    if (!is_byte(i) || !element.ends_with("[column]")) {
+      body.write_store(i);
+      continue;
+    }
+    out_.line(fmt::format("{}[column] = {};", narrow(i), body.stored_text(i)));
+    bytes.push_back(fmt::format("{} = static_cast<{}>({}[column]);", element, storage_type(after.stores[i].dtype), narrow(i)));
+  }
   out_.close();
+  for (const std::string& line : bytes) {
+    out_.pragma("#pragma omp simd");
+    out_.open("for (i64 column = 0; column < columns; ++column)");
+    out_.line(line);
+    out_.close();
+  }
   out_.close();
   out_.close(";");
 }

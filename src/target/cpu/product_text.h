@@ -31,14 +31,17 @@ class ProductText {
   std::string dense_right(const DenseShape& dense, const std::string& zero = "");
   /// Fields of tile::WindowRows that tell the windows' shape: `.channels = …, … .pad = {…}`, on three lines.
   void window_fields(const WindowRowsShape& windows, const std::string& end);
+  /// What is subtracted from the factor's elements, as an int32_t; empty: nothing. Names of what it is computed from begin with `side`.
+  std::string zero_point(const Factor& factor, const std::string& side);
   /// `const auto epilogue = …`: finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The
-  /// arguments' names are those of contract(); `row_group` is what the row index runs over.
-  void epilogue(const LoopGroup& batch, const LoopGroup& row_group);
+  /// arguments' names are those of contract(); `row_group` is what the row index runs over. `most_columns`: of a call,
+  /// where that is known (0: it is not); bytes are then narrowed in a loop of their own, so that vectors of what they are computed from are whole.
+  void epilogue(const LoopGroup& batch, const LoopGroup& row_group, int64_t most_columns = 0);
   /// `const auto scores = …`: the same, but the first output goes to the caller's rows, as floats: to[row * to_ld + column].
   void scores(const LoopGroup& batch, const LoopGroup& row_group);
 
   enum class Destination { tensors, rows };
-  void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination);
+  void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, int64_t most_columns = 0);
 
   const KernelText& kernel_;
   const pattern::Nest& source_;

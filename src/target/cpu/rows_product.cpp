@@ -1,6 +1,7 @@
 #include "target/cpu/rows_product.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 
@@ -8,6 +9,7 @@ namespace tilewright::cpu {
 
 using schedule::affine_in;
 using schedule::mentions;
+using Atom = schedule::ProductConfig::Atom;
 
 namespace {
 
@@ -34,10 +36,9 @@ bool holds(DType sum, DType stored) { return stored == sum || (sum == DType::f32
 
 /// Weights as a sum of constant steps over the loops, without conditions.
 bool are_plain(const ContractShape& shape, const Factor& factor, const pattern::Program& program) {
-  if (!factor.direct || factor.zero >= 0) return false;
+  if (!factor.direct) return false;
   const Address& address = shape.nest.loads[static_cast<size_t>(factor.access)];
-  const pattern::TensorInfo& tensor = program.tensor(address.tensor);
-  if (!tensor.constant || !holds(shape.sum, tensor.type.dtype) || !address.guards.empty()) return false;
+  if (!program.tensor(address.tensor).constant || !address.guards.empty()) return false;
   Dim rest = address.offset;
   for (const Loop& loop : shape.nest.loops) {
     const auto affine = affine_in(rest, loop.symbol);
@@ -45,6 +46,49 @@ bool are_plain(const ContractShape& shape, const Factor& factor, const pattern::
     rest = affine->at_zero;
   }
   return rest.is_constant();
+}
+
+bool is_byte(DType dtype) { return dtype == DType::i8 || dtype == DType::u8; }
+
+/// The value of a zero point that is known; of none 0.
+std::optional<int64_t> known_zero(const ContractShape& shape, const Factor& factor, const pattern::Program& program) {
+  if (factor.zero < 0) return 0;
+  const ExprNode* node = &shape.nest.nodes[static_cast<size_t>(factor.zero)];
+  while (node->op == ExprOp::cast && is_integer(node->dtype)) node = &shape.nest.nodes[static_cast<size_t>(node->args[0])];
+  if (node->op == ExprOp::constant && is_integer(node->dtype)) return node->integer;
+  if (node->op != ExprOp::load) return std::nullopt;
+  const auto& constant = program.tensor(shape.nest.loads[static_cast<size_t>(node->integer)].tensor).constant;
+  if (!constant || constant->element_count() != 1 || !is_integer(constant->dtype())) return std::nullopt;
+  return constant->int_at(0);
+}
+
+/// Whether the zero point is one of the values that elements of `dtype` have.
+bool zero_is_of(DType dtype, const ContractShape& shape, const Factor& factor, const pattern::Program& program) {
+  if (const auto known = known_zero(shape, factor, program)) return dtype == DType::u8 ? *known >= 0 && *known <= 255 : *known >= -128 && *known <= 127;
+  const ExprNode* node = &shape.nest.nodes[static_cast<size_t>(factor.zero)];
+  while (node->op == ExprOp::cast && is_integer(node->dtype) && size_of(node->dtype) > 1) node = &shape.nest.nodes[static_cast<size_t>(node->args[0])];
+  return node->op == ExprOp::load && node->dtype == dtype;
+}
+
+/// The product as one of bytes and integers, if it is: sums are exact in i32 or, as the nest has them, wrap as those do.
+std::optional<RowsProduct::Integers> integers_of(const ContractShape& shape, const pattern::Program& program) {
+  constexpr int64_t most = 255;
+  if (shape.sum != DType::i32 && shape.sum != DType::f32) return std::nullopt;
+  const DType left = shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype;
+  if (!is_byte(left) || !zero_is_of(left, shape, shape.left, program)) return std::nullopt;
+  const std::optional<int64_t> zero = known_zero(shape, shape.right, program);
+  const Tensor& weights = *program.tensor(shape.nest.loads[static_cast<size_t>(shape.right.access)].tensor).constant;
+  const auto k = shape.k.extent().as_constant();
+  if (!zero || !k || *k * most * most >= int64_t{1} << 31) return std::nullopt;
+  if (!is_integer(weights.dtype()) && weights.dtype() != DType::f32) return std::nullopt;
+  RowsProduct::Integers found{*zero, most, -most};
+  for (int64_t i = 0; i < weights.element_count(); ++i) {
+    const double value = weights.float_at(i) - static_cast<double>(*zero);
+    if (!(std::abs(value) <= static_cast<double>(most)) || value != std::floor(value)) return std::nullopt;
+    found.least = std::min(found.least, static_cast<int64_t>(value));
+    found.largest = std::max(found.largest, static_cast<int64_t>(value));
+  }
+  return found;
 }
 
 /// Whether panels would not be much larger than the weights: repeated elements and few columns cost memory.
@@ -191,15 +235,52 @@ class WindowFinder {
 
 }  // namespace
 
-int64_t RowsProduct::step() const {
+int64_t RowsProduct::step(Atom atom) const {
   if (matrix) {
     const auto apart = matrix->outer_stride.as_constant();
     const Address& address = shape.nest.loads[static_cast<size_t>(shape.left.access)];
-    return apart && *apart >= 0 && address.dtype == shape.sum ? *apart : shape.k.extent().constant();
+    return apart && *apart >= 0 && address.dtype == left_type(atom, shape.sum) ? *apart : shape.k.extent().constant();
   }
   const WindowRowsShape::Axis& last = windows->axes.back();
   const auto pitch = windows->channel_stride == Dim(1) ? last.pitch.as_constant() : std::nullopt;
   return (last.stride * Dim(pitch.value_or(windows->channels.constant()))).constant();
+}
+
+int64_t RowsProduct::runs(Atom atom) const {
+  if (matrix) return 1;
+  Dim lines = 1;
+  for (size_t i = 0; i + 1 < windows->axes.size(); ++i) lines *= windows->axes[i].kernel;
+  const WindowRowsShape::Axis& last = windows->axes.back();
+  const bool joined = last.dilation == Dim(1) && Dim(step(atom)) == last.stride * windows->channels;
+  return (lines * (joined ? Dim(1) : last.kernel)).constant();
+}
+
+DType left_type(Atom atom, DType sum) {
+  switch (atom) {
+    case Atom::fma: return sum;
+    case Atom::dot8: return DType::u8;
+    case Atom::dot16: return DType::i16;
+    case Atom::bf16: break;
+  }
+  return DType::bf16;
+}
+
+std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
+  const ContractShape& shape = product.shape;
+  if (product.depthwise) return {Atom::fma};
+  if (product.windows && !product.windows->axes.back().dilation.is_constant() && product.integers) return {};
+  std::vector<Atom> atoms;
+  if (product.integers) {
+    if (target.dots_bytes && product.integers->least >= -128 && product.integers->largest <= 127) atoms.push_back(Atom::dot8);
+    if (target.dots_shorts) atoms.push_back(Atom::dot16);
+    return atoms;
+  }
+  atoms.push_back(Atom::fma);
+  const auto is_bfloat = [&](const Factor& factor) { return shape.nest.loads[static_cast<size_t>(factor.access)].dtype == DType::bf16; };
+  const bool fixed = !product.windows || product.windows->axes.back().dilation.is_constant();
+  if (target.bfloat_dots > 0 && shape.sum == DType::f32 && fixed && is_bfloat(shape.left) && is_bfloat(shape.right))
+    atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
+  return atoms;
 }
 
 int64_t RowsProduct::line() const { return (matrix ? shape.m.extent() : windows->axes.back().output).as_constant().value_or(0); }
@@ -212,7 +293,14 @@ bool find_depthwise(RowsProduct& product, const pattern::Nest& nest, const patte
   const Address& weights = shape.nest.loads[static_cast<size_t>(shape.right.access)];
   const auto channel =
       std::find_if(shape.batch.loops.begin(), shape.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); });
-  if (weights.dtype != shape.sum || channel == shape.batch.loops.end() || !channel->extent.is_constant()) return false;
+  if (channel == shape.batch.loops.end() || !channel->extent.is_constant()) return false;
+  if (product.integers) {
+    // Sums of a few products are exact in f32, whose multiply-adds are faster.
+    if (shape.k.extent().constant() * 255 * 255 > int64_t{1} << 24) return false;
+    shape.sum = DType::f32;
+  } else if (weights.dtype != shape.sum) {
+    return false;
+  }
   shape.n.loops = {*channel};
   shape.batch.loops.erase(channel);
   const Loop& c = shape.n.loops[0];
@@ -243,16 +331,22 @@ bool find_depthwise(RowsProduct& product, const pattern::Nest& nest, const patte
 
 std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program) {
   std::optional<ContractShape> shape = find_product(nest, program);
-  if (!shape || !is_float(shape->sum)) return std::nullopt;
+  if (!shape) return std::nullopt;
   if (!are_plain(*shape, shape->right, program)) {
     if (!are_plain(*shape, shape->left, program)) return std::nullopt;
     std::swap(shape->left, shape->right);
     std::swap(shape->m.loops, shape->n.loops);
   }
-  if (!shape->left.direct || shape->left.zero >= 0) return std::nullopt;
-  if (!holds(shape->sum, program.tensor(nest.accesses[static_cast<size_t>(shape->left.access)].tensor).type.dtype)) return std::nullopt;
+  if (!shape->left.direct) return std::nullopt;
+  const std::optional<RowsProduct::Integers> integers = integers_of(*shape, program);
+  if (!integers) {
+    if (!is_float(shape->sum) || shape->left.zero >= 0 || shape->right.zero >= 0) return std::nullopt;
+    for (const Factor* factor : {&shape->left, &shape->right})
+      if (!holds(shape->sum, shape->nest.loads[static_cast<size_t>(factor->access)].dtype)) return std::nullopt;
+  }
 
-  RowsProduct product{std::move(*shape), 0, {}, {}, {}};
+  RowsProduct product{std::move(*shape), 0, {}, {}, {}, integers};
+  if (integers) product.shape.sum = DType::i32;
   ContractShape& s = product.shape;
   const auto with_bounds = [](RowsProduct& found) {
     for (const LoopGroup* group : {&found.shape.batch, &found.shape.m, &found.shape.n, &found.shape.k})

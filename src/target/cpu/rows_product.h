@@ -31,11 +31,19 @@ struct RowsProduct {
   std::optional<DenseShape> matrix;
   std::optional<WindowRowsShape> windows;
   std::vector<std::string> k_order;  ///< symbols of the summed loops as rows hold them
+  /// Elements of the left operand are bytes, less a zero point; weights are integers, of whatever dtype. Sums are exact.
+  struct Integers {
+    int64_t weights_zero = 0;        ///< subtracted from stored weights
+    int64_t least = 0, largest = 0;  ///< weights after that
+  };
+  std::optional<Integers> integers;
   /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
   bool depthwise = false;
 
   /// Elements from one row of a strip to the next, in the operand's own memory where it is read in place.
-  int64_t step() const;
+  int64_t step(schedule::ProductConfig::Atom atom) const;
+  /// What rows hold of a sum side by side, and how many such runs: as the left operand's view says, for weights packed by runs.
+  int64_t runs(schedule::ProductConfig::Atom atom) const;
   /// Rows that lie in one line, 0 where only a run knows.
   int64_t line() const;
 };
@@ -43,13 +51,21 @@ struct RowsProduct {
 /// When `nest` is such a product.
 std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program);
 
-/// How the product is best computed on `target`, as far as is known without a measurement.
-schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd);
+/// What a step along the sum may be on `target`, the best first; empty: nothing there computes the product.
+std::vector<schedule::ProductConfig::Atom> atoms_of(const RowsProduct& product, const Target& target);
+/// What the left operand's elements are for the atom, in memory or copied.
+DType left_type(schedule::ProductConfig::Atom atom, DType sum);
+
+/// How the product is best computed on `target`, as far as is known without a measurement. `atom`: one of atoms_of(), the best of them
+/// where none is named.
+schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd,
+                                      std::optional<schedule::ProductConfig::Atom> atom = {});
 
 /// Whether the product has what the configuration's method asks for, and the target registers for its block.
 bool can_compute(const RowsProduct& product, const schedule::ProductConfig& config, const Target& target);
 
-/// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · channels, width].
+/// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · channels, width]. Those of atoms of
+/// several k have steps instead of k and the elements of a step's lanes in a row; integers begin with a row of sums, see tile::PackedSums.
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target);
 
 /// Elements that sums are computed in, a vector.

@@ -77,19 +77,25 @@ bool same_value(const LoweredNest& nest, ExprId a, ExprId b) {
 
 Factor describe(const LoweredNest& nest, ExprId value) {
   Factor factor{value, -1, -1, false};
-  ExprId element = value;
-  if (node_at(nest, value).op == ExprOp::sub) {
-    const ExprId zero = node_at(nest, value).args[1];
+  // Bytes, less a zero point or not, in an integer that holds the difference, are exact in wider ones and in f32.
+  ExprId element = without_casts(nest, value);
+  if (node_at(nest, element).op == ExprOp::cast && is_float(node_at(nest, element).dtype) && size_of(node_at(nest, element).dtype) >= 4)
+    element = node_at(nest, element).args[0];
+  const ExprNode& widened = node_at(nest, without_casts(nest, element));
+  const bool is_byte = widened.op == ExprOp::load && is_integer(widened.dtype) && size_of(widened.dtype) == 1;
+  if (!is_byte && (node_at(nest, element).op != ExprOp::sub || size_of(node_at(nest, element).dtype) < 4)) element = value;
+  const ExprNode& difference = node_at(nest, element);
+  if (difference.op == ExprOp::sub) {
+    const ExprId zero = difference.args[1];
     if (!nest.symbols[static_cast<size_t>(zero)].empty()) return factor;
-    element = node_at(nest, value).args[0];
+    element = difference.args[0];
     factor.zero = zero;
   }
   const ExprNode& load = node_at(nest, without_casts(nest, element));
   if (load.op != ExprOp::load) return factor;
   const Address& address = nest.loads[static_cast<size_t>(load.integer)];
   if (!address.indirect.empty()) return factor;
-  if (factor.zero >= 0 && (size_of(load.dtype) != 1 || is_float(load.dtype) || load.dtype == DType::boolean || is_float(node_at(nest, value).dtype)))
-    return factor;
+  if (factor.zero >= 0 && (size_of(load.dtype) != 1 || is_float(load.dtype) || load.dtype == DType::boolean || is_float(difference.dtype))) return factor;
   factor.access = static_cast<int>(load.integer);
   factor.direct = true;
   return factor;

@@ -271,10 +271,16 @@ NestBody::Interior NestBody::interior(const std::string& symbol) const {
   return found;
 }
 
-void NestBody::write_store(size_t i) {
-  const Address& address = nest_.stores[i];
+std::string NestBody::stored_element(size_t i) { return element(store_places_, i, nest_.stores[i], stores_); }
+
+std::string NestBody::stored_text(size_t i) {
   const Operand result = value(nest_.stored_values[i]);
-  out_.line(fmt::format("{} = {};", element(store_places_, i, address, stores_), stored(address.dtype, result.text, result.exact)));
+  return stored(nest_.stores[i].dtype, result.text, result.exact);
+}
+
+void NestBody::write_store(size_t i) {
+  const std::string text = stored_text(i);
+  out_.line(fmt::format("{} = {};", stored_element(i), text));
 }
 
 }  // namespace tilewright::source

@@ -43,6 +43,9 @@ class NestBody {
   Operand value(ExprId id) const;
   /// An access as its tensor holds it, without conversion; zeros where its guards fail. Not for indirect accesses.
   std::string element_or_zero(size_t access) const;
+  /// The element that output `i` goes to, and what is stored there.
+  std::string stored_element(size_t i);
+  std::string stored_text(size_t i);
   /// Writes the store of output `i`.
   void write_store(size_t i);
 
