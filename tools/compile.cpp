@@ -22,7 +22,7 @@ struct Choice {
   std::string model, output, emit_source;
   TuningOptions tuning;
   std::string tune = "off", budget;
-  bool quiet = false, json = false, untuned = false, error_on_miss = false;
+  bool quiet = false, json = false, explain = false, untuned = false, error_on_miss = false;
 };
 
 /// The largest resident set of this process or of a compiler it started.
@@ -72,7 +72,9 @@ int run(const Choice& choice) {
   // Nothing was ever measured: nothing to look up.
   if (!choice.untuned && (choice.error_on_miss || std::filesystem::exists(database))) options.tuning.database = database;
   options.tuning.must_know = choice.error_on_miss;
+  options.explain = choice.explain;
   const CompileReport report = compile(choice.model, output, options);
+  if (choice.explain && !choice.json) fmt::print("{}", report.explanation);
   std::string reference_by;
   if (!choice.emit_source.empty() && options.stop_after.empty()) reference_by = write_reference(choice.emit_source, choice.model, options);
   if (choice.json) {
@@ -89,7 +91,8 @@ int run(const Choice& choice) {
                                        {"files", report.build.units},
                                        {"files_from_cache", report.build.from_cache},
                                        {"artifact_bytes", report.build.file_bytes},
-                                       {"peak_compile_bytes", peak_compile_bytes()}}
+                                       {"peak_compile_bytes", peak_compile_bytes()},
+                                       {"explanation", report.explanation}}
                             .dump()
                             .c_str());
   } else if (talk && !options.stop_after.empty()) {
@@ -120,13 +123,15 @@ void add_compile(CLI::App& app, int& exit_code) {
   command->add_option("--machine", choice->tuning.machine, "use measurements of another machine: what its description begins with (tune show names them)");
   choice->tuning.add_to(*command);
   choice->compile.add_to(*command);
+  command->add_flag("--explain", choice->explain, "tell what every kernel computes, and why what it reads from memory was not fused into it");
   command->add_flag("-q,--quiet", choice->quiet, "say nothing");
   command->add_flag("--json", choice->json, "print the report as JSON");
   std::string passes =
       "Examples:\n  tilewright compile resnet50.onnx -o resnet50.so\n  tilewright compile bert.onnx --shape input_ids=1x128\n  tilewright compile model.onnx "
       "--size batch=8 --constant axes=axes.npy\n"
       "  tilewright compile resnet50.onnx --policy bf16\n  tilewright compile model.onnx --policy fp16 --policy-for '/decoder/*=fp32'\n  tilewright compile "
-      "model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --dump-dir dumps --stop-after "
+      "model.onnx --target cpu:x86-64-v3 --emit-source folder\n  tilewright compile model.onnx --explain --stop-after schedule -q\n  tilewright compile "
+      "model.onnx --dump-dir dumps --stop-after "
       "schedule\nPasses:\n";
   for (const auto& [name, summary] : pass_names()) passes += fmt::format("  {:<21} {}\n", name, summary);
   command->footer(passes);

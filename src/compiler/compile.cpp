@@ -148,6 +148,7 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
     PlanOptions plan{.winograd = model.disabled_passes.count("winograd") == 0, .streams = model.disabled_passes.count("streams") == 0};
     if (model.tuned) plan.choose = [&](const schedule::Block& block, const schedule::Kernel& kernel) { return model.tuned->choose(block, kernel); };
     plan_kernels(*model.block, target, plan);
+    if (options.explain) result.explanation += schedule::explain(*model.block);
     if (model.tuned) model.tuned->add_to(result);
     result.imported_nodes += model.imported_nodes;
     result.optimised_nodes += static_cast<int>(model.optimised.nodes.size());
@@ -182,7 +183,11 @@ CompileReport compile(const std::filesystem::path& model, const std::filesystem:
   std::vector<Prepared> prepared;
   prepared.push_back(prepare(model, options));
   if (!prepared[0].block) return {};
-  if (options.stop_after == "schedule") return {};
+  if (options.stop_after == "schedule") {
+    CompileReport report;
+    if (options.explain) report.explanation = schedule::explain(*prepared[0].block);
+    return report;
+  }
   prepared[0].imported = {};  // no longer needed; keeps the peak of a compile low
   return build_models(prepared, output, options);
 }

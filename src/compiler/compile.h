@@ -36,6 +36,7 @@ struct CompileOptions {
   std::string stop_after;                 ///< a stage's name: nothing after it runs (and no library is written)
   bool verify_between_passes = false;
   TuningChoice tuning;
+  bool explain = false;               ///< the report tells what was fused, and why the rest was not
   std::filesystem::path emit_source;  ///< write the source folder there instead of building
   BuildOptions build;
   /// Called after each stage with its name, a one-line result and its seconds.
@@ -48,6 +49,7 @@ struct CompileReport {
   int tuned = 0, untuned = 0;  ///< kernels that have a choice: those whose was measured, and the others
   BuildReport build;
   std::string target;
+  std::string explanation;  ///< for people; empty unless asked for
 };
 
 /// One model on its way: what `inspect` and `verify` look at.

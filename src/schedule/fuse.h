@@ -3,7 +3,7 @@
 #include "schedule/schedule.h"
 
 /// Fusions: Program to Program, in this order. Each keeps what the program computes; float results differ at most by roundings
-/// of intermediates to 16-bit types that are no longer stored.
+/// of intermediates to 16-bit types that are no longer stored. `refusals` learn why tensors stay in memory.
 namespace tilewright::schedule {
 
 /// Drops patterns whose results nobody reads. Bind, Require, If and Loop stay.
@@ -16,11 +16,11 @@ void inline_constants(pattern::Program& program);
 /// addresses), arithmetic where no element is then computed more often, or is trivial to compute.
 /// Contractions take movement that keeps their operands' addresses affine within a matrix, and conversions of 8-bit integers.
 /// Gathers stay where many points would repeat them. `of_bytes`: they take bytes that become floats, and padded ones, too.
-void fuse_maps(pattern::Program& program, bool of_bytes = false);
+void fuse_maps(pattern::Program& program, bool of_bytes = false, Refusals* refusals = nullptr);
 
 /// Lets a reduction or contraction compute what follows element by element on its result (bias, activation, residual), and
 /// store it where that goes (another layout, a slice of a concatenation). Wants fuse_maps before it, so that chains of maps are one.
-void fuse_epilogues(pattern::Program& program);
+void fuse_epilogues(pattern::Program& program, Refusals* refusals = nullptr);
 
 /// Lets products read 32-bit floats as they are where rounding them to 16 bits would take a kernel of its own: inputs of the model, what a loop carries,
 /// what is held in 32 bits for others. For machines whose products take operands of both kinds. After the epilogues, which take in all other
@@ -42,6 +42,6 @@ struct RowGroup {
   int shared_rank = 0;
 };
 /// `taken`: groups whose patterns are none of theirs.
-std::vector<RowGroup> find_row_groups(const pattern::Program& program, const std::vector<RowGroup>& taken = {});
+std::vector<RowGroup> find_row_groups(const pattern::Program& program, const std::vector<RowGroup>& taken = {}, Refusals* refusals = nullptr);
 
 }  // namespace tilewright::schedule

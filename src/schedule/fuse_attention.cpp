@@ -178,7 +178,7 @@ class Search {
 
 }  // namespace
 
-std::vector<RowGroup> find_attention(const Program& program, const StreamsAttention& streams) {
+std::vector<RowGroup> find_attention(const Program& program, const StreamsAttention& streams, Refusals* refusals) {
   std::vector<RowGroup> groups;
   const Search search(program);
   for (size_t i = 0; i < program.patterns.size(); ++i) {
@@ -186,7 +186,12 @@ std::vector<RowGroup> find_attention(const Program& program, const StreamsAttent
     if (!found) continue;
     std::vector<const Nest*> stages;
     for (const int pattern : found->patterns()) stages.push_back(&std::get<Nest>(program.patterns[at(pattern)]));
-    if (!streams(stages, program)) continue;
+    if (!streams(stages, program)) {
+      for (const Nest* stage : stages)
+        if (refusals && stage != stages.back())
+          refusals->note(stage->outputs[0].tensor, "fuse_attention", "the target's kernels take no attention of this form or size");
+      continue;
+    }
     const int rank = static_cast<int>(stages[1]->space.size()) - 1;
     groups.push_back({found->patterns(), rank});
   }

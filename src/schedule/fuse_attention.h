@@ -21,7 +21,7 @@ struct Attention {
 /// Chains whose scores and probabilities nobody else reads and that `streams` takes, as groups of rows: their stages run in order over the
 /// same rows, and what passes between them stays there. Stands after the fusions, which give such chains their one form (scale,
 /// bias and mask are in the epilogue of the scores), and before rows are grouped: the softmax alone would be such a group.
-std::vector<RowGroup> find_attention(const pattern::Program& program, const StreamsAttention& streams);
+std::vector<RowGroup> find_attention(const pattern::Program& program, const StreamsAttention& streams, Refusals* refusals = nullptr);
 
 /// Whether the kernel's stages are such a chain: a product that a reduction follows begins rows nowhere else.
 bool is_attention(const Kernel& kernel);

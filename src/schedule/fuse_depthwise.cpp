@@ -27,7 +27,8 @@ int next_product(const pattern::Program& program, const Uses& uses, int i) {
 
 }  // namespace
 
-std::vector<RowGroup> find_depthwise_chains(const pattern::Program& program, const ChainsDepthwise& chains, const std::vector<RowGroup>& others) {
+std::vector<RowGroup> find_depthwise_chains(const pattern::Program& program, const ChainsDepthwise& chains, const std::vector<RowGroup>& others,
+                                            Refusals* refusals) {
   const Uses uses(program);
   std::vector<bool> taken(program.patterns.size(), false);
   for (const RowGroup& group : others)
@@ -47,7 +48,10 @@ std::vector<RowGroup> find_depthwise_chains(const pattern::Program& program, con
   for (int i = 0; i < static_cast<int>(program.patterns.size()); ++i) {
     const int second = next_product(program, uses, i), third = next_product(program, uses, second);
     if (second < 0) continue;
-    if (!take({i, second, third})) take({i, second});
+    if (take({i, second, third}) || take({i, second})) continue;
+    if (refusals && !taken[static_cast<size_t>(i)])
+      refusals->note(product_at(program, i)->outputs[0].tensor, "fuse_depthwise",
+                     "neither product is a depthwise convolution, or its lines are too few, its weights too many");
   }
   return groups;
 }

@@ -94,7 +94,7 @@ bool defines_sizes(const Pattern& pattern) {
 
 class EpilogueFusion {
  public:
-  explicit EpilogueFusion(Program& program) : program_(program) {}
+  EpilogueFusion(Program& program, Refusals* refusals) : program_(program), refusals_(refusals) {}
 
   void run() {
     for (size_t i = 0; i < program_.patterns.size();) {
@@ -119,12 +119,25 @@ class EpilogueFusion {
     for (const int m : readers) {
       const auto* map = std::get_if<Nest>(&program_.patterns[at(m)]);
       if (!map || map->reduced_rank > 0 || !map->reductions.empty()) continue;
+      const auto refuse = [&](const char* why) {
+        for (const Access& access : map->accesses)
+          if (refusals_ && results.count(access.tensor)) refusals_->note(access.tensor, "fuse_epilogues", why);
+      };
       const bool late = movable_down(r, m, readers_of_all), early = !late && movable_up(r, m, uses);
-      if (!late && !early) continue;
+      if (!late && !early) {
+        refuse("the map that reads it needs what is made after it");
+        continue;
+      }
       std::optional<Nest> fused = joined(reduction, *map, program_, results);
-      if (!fused) continue;
+      if (!fused) {
+        refuse("the map that reads it does not read each element once, or is too large");
+        continue;
+      }
       drop_unread(*fused, m, uses);
-      if (fused->outputs.size() > output_limit) continue;
+      if (fused->outputs.size() > output_limit) {
+        refuse("too many results are stored already where it is made");
+        continue;
+      }
       program_.patterns[at(late ? m : r)] = compacted(*fused);
       program_.patterns.erase(program_.patterns.begin() + (late ? r : m));
       return true;
@@ -160,12 +173,13 @@ class EpilogueFusion {
   }
 
   Program& program_;
+  Refusals* refusals_;
 };
 
 }  // namespace
 
-void fuse_epilogues(Program& program) {
-  EpilogueFusion(program).run();
+void fuse_epilogues(Program& program, Refusals* refusals) {
+  EpilogueFusion(program, refusals).run();
   remove_dead(program);
 }
 

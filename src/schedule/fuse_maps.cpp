@@ -173,7 +173,7 @@ class Inliner {
  public:
   Inliner(const Producer& producer, NestWriter& writer) : producer_(producer), writer_(writer) {}
 
-  /// Copies the reader's nodes; nullopt when the result would be worse.
+  /// Copies the reader's nodes; nullopt when the result would be worse: refusal() says why.
   std::optional<std::vector<ExprId>> copy(const std::vector<ExprNode>& nodes, const std::vector<Access>& accesses, const std::vector<ExprId>& roots,
                                           bool movement_alone) {
     std::vector<ExprId> copied(nodes.size(), -1);
@@ -194,14 +194,21 @@ class Inliner {
         continue;
       }
       const std::optional<ExprId> value = inlined(access, movement_alone);
-      if (!value) return std::nullopt;
+      if (!value) {
+        refusal_ = "a product pads it";
+        return std::nullopt;
+      }
       copied[i] = *value;
     }
-    if (writer_.nest.nodes.size() > node_limit || writer_.nest.accesses.size() > access_limit) return std::nullopt;
+    bool small = writer_.nest.nodes.size() <= node_limit && writer_.nest.accesses.size() <= access_limit;
     for (const Access& access : writer_.nest.accesses)
-      if (access.map.transforms().size() > transform_limit || access.map.conditions().size() > condition_limit) return std::nullopt;
-    return copied;
+      small = small && access.map.transforms().size() <= transform_limit && access.map.conditions().size() <= condition_limit;
+    if (small) return copied;
+    refusal_ = "the kernel that reads it would become too large";
+    return std::nullopt;
   }
+
+  const char* refusal() const { return refusal_; }
 
  private:
   std::optional<ExprId> inlined(const Access& access, bool movement_alone) {
@@ -266,6 +273,7 @@ class Inliner {
 
   const Producer& producer_;
   NestWriter& writer_;
+  const char* refusal_ = nullptr;
 };
 
 /// Whether some lower coordinate moves with coordinate `d` alone.
@@ -306,8 +314,8 @@ bool reads_often(const Access& access, const Dims& space) {
   return false;
 }
 
-/// Whether `producer` should be computed inside `nest`, which reads it.
-bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
+/// Why `producer` should not be computed inside `nest`, which reads it; null: it should.
+const char* refusal(const Nest& nest, const Producer& producer, bool only_reader) {
   const NestKind kind = pattern::classify(nest);
   std::vector<ExprId> reduced_roots;
   for (const pattern::Reduction& reduction : nest.reductions) reduced_roots.push_back(reduction.value);
@@ -320,20 +328,20 @@ bool accepts(const Nest& nest, const Producer& producer, bool only_reader) {
     if (access.tensor != producer.tensor) continue;
     ++reads;
     if (kind == NestKind::contract && reduced[i]) {
-      if (!producer.movement && !producer.widens_bytes) return false;
-      if (producer.gathers || !access.indirect.empty()) return false;
+      if (!producer.movement && !producer.widens_bytes) return "a product reads it, once for each of its rows or columns";
+      if (producer.gathers || !access.indirect.empty()) return "a product reads it where data say";
       continue;
     }
     const Dims& space = reduced[i] ? nest.space : kept;
-    if (producer.movement && producer.gathers && reads_often(access, space)) return false;
+    if (producer.movement && producer.gathers && reads_often(access, space)) return "what it gathers is read many times";
     if (producer.movement) continue;
     const bool once = reads_once(access, space, producer);
-    if (producer.follows_reduction && (!once || !nest.reductions.empty())) return false;
+    if (producer.follows_reduction && (!once || !nest.reductions.empty())) return "it may be computed with the sums that it is made of";
     // Widened bytes that some product reads as bytes are cheap to widen again.
     if (once && (only_reader || producer.cost <= 2 || (producer.widens_bytes && producer.pads_bytes))) continue;
-    if (producer.cost > (reduced[i] ? 1 : 2)) return false;
+    if (producer.cost > (reduced[i] ? 1 : 2)) return "its arithmetic would be done several times";
   }
-  return reads <= 4 || producer.movement;
+  return reads <= 4 || producer.movement ? nullptr : "it is read in more than four ways";
 }
 
 /// For each lower coordinate of the access: which kinds of the space's coordinates move it.
@@ -388,23 +396,29 @@ bool uneven_between_matrices(const Access& access, const Nest& nest) {
   return true;
 }
 
-std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& producer, bool only_reader) {
+/// `why`: set where there is none.
+std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& producer, bool only_reader, const char*& why) {
   if (const auto* nest = std::get_if<Nest>(&reader)) {
-    if (!accepts(*nest, producer, only_reader)) return std::nullopt;
+    why = refusal(*nest, producer, only_reader);
+    if (why != nullptr) return std::nullopt;
     const bool contract = pattern::classify(*nest) == NestKind::contract;
     NestWriter writer(nest->space, nest->reduced_rank);
     writer.nest.source = nest->source;
     std::vector<ExprId> roots;
     for (const pattern::Reduction& reduction : nest->reductions) roots.push_back(reduction.value);
     for (const pattern::Store& store : nest->outputs) roots.push_back(store.value);
-    const auto copied = Inliner(producer, writer).copy(nest->nodes, nest->accesses, roots, contract);
+    Inliner inliner(producer, writer);
+    const auto copied = inliner.copy(nest->nodes, nest->accesses, roots, contract);
+    why = inliner.refusal();
     if (!copied) return std::nullopt;
     const auto walks = [](const Nest& one) {
       return std::all_of(one.accesses.begin(), one.accesses.end(), [&](const Access& access) { return walks_windows(access, one); });
     };
     // Products of bytes take windows of any layout.
     const bool bytes = producer.widens_bytes && producer.pads_bytes;
+    why = "the windows of the convolution that reads it would lie where its kernels cannot walk";
     if (contract && !bytes && walks(*nest) && !walks(writer.nest)) return std::nullopt;
+    why = "rows of the product that reads it would lie unevenly";
     writer.nest.reductions = nest->reductions;
     for (pattern::Reduction& reduction : writer.nest.reductions) reduction.value = (*copied)[at(reduction.value)];
     if (contract)
@@ -417,11 +431,14 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
     return Pattern(compacted(writer.nest));
   }
   if (const auto* scatter = std::get_if<Scatter>(&reader)) {
+    why = "a scatter begins with it, or would repeat its arithmetic";
     if (scatter->initial == producer.tensor || (!producer.movement && producer.cost > 12)) return std::nullopt;
     NestWriter writer(scatter->space, 0);
     std::vector<ExprId> roots = scatter->indirect;
     roots.push_back(scatter->value);
-    const auto copied = Inliner(producer, writer).copy(scatter->nodes, scatter->accesses, roots, false);
+    Inliner inliner(producer, writer);
+    const auto copied = inliner.copy(scatter->nodes, scatter->accesses, roots, false);
+    why = inliner.refusal();
     if (!copied) return std::nullopt;
     Scatter result = *scatter;
     result.nodes = std::move(writer.nest.nodes);
@@ -430,6 +447,7 @@ std::optional<Pattern> with_inlined(const Pattern& reader, const Producer& produ
     result.value = (*copied)[at(result.value)];
     return Pattern(std::move(result));
   }
+  why = "what reads it takes whole tensors";
   return std::nullopt;
 }
 
@@ -485,7 +503,7 @@ bool multiplies_bytes(const Nest& nest, const Program& program, const Uses& uses
 }
 
 /// `among_maps`: arithmetic moves only where all readers are maps, and, `of_bytes`, have not to stay apart from it.
-void fuse_backwards(Program& program, bool among_maps, bool of_bytes) {
+void fuse_backwards(Program& program, bool among_maps, bool of_bytes, Refusals* refusals) {
   // Last producers first: a reader has then taken in all that it will, and its own readers can take the whole.
   for (size_t i = program.patterns.size(); i-- > 0;) {
     std::optional<Producer> producer = as_producer(program.patterns[i], program, of_bytes);
@@ -501,6 +519,9 @@ void fuse_backwards(Program& program, bool among_maps, bool of_bytes) {
     producer->follows_reduction = !producer->movement && follows_reduction(*producer->nest, program, uses);
     std::vector<std::optional<Pattern>> fused;
     bool all = true;
+    const auto note = [&](const char* why) {
+      if (refusals && !among_maps) refusals->note(producer->tensor, "fuse_maps", why);
+    };
     const bool to_floats = producer->widens_bytes && is_float(producer->nest->nodes[at(producer->value)].dtype);
     for (const int reader : readers) {
       const Pattern& pattern = program.patterns[at(reader)];
@@ -508,8 +529,10 @@ void fuse_backwards(Program& program, bool among_maps, bool of_bytes) {
       const bool other_product = producer->widens_bytes && nest && pattern::classify(*nest) == NestKind::contract && !multiplies_bytes(*nest, program, uses);
       Producer inlined = *producer;
       inlined.pads_bytes = producer->pads_bytes && !other_product;
-      fused.push_back(to_floats && other_product ? std::nullopt : with_inlined(pattern, inlined, readers.size() == 1));
+      const char* why = "a product of floats reads it, made from bytes";
+      fused.push_back(to_floats && other_product ? std::nullopt : with_inlined(pattern, inlined, readers.size() == 1, why));
       all = all && fused.back().has_value();
+      if (!fused.back()) note(why);
     }
     // A view costs nothing when it stays; anything else goes only if it disappears.
     if (!all && !(producer->movement && !producer->gathers)) continue;
@@ -527,10 +550,10 @@ void fuse_backwards(Program& program, bool among_maps, bool of_bytes) {
 
 }  // namespace
 
-void fuse_maps(Program& program, bool of_bytes) {
+void fuse_maps(Program& program, bool of_bytes, Refusals* refusals) {
   // Chains of maps become one before the question comes up whether it is some reduction's epilogue.
-  fuse_backwards(program, true, of_bytes);
-  fuse_backwards(program, false, of_bytes);
+  fuse_backwards(program, true, of_bytes, refusals);
+  fuse_backwards(program, false, of_bytes, refusals);
 }
 
 }  // namespace tilewright::schedule

@@ -42,7 +42,8 @@ bool follows_rows(const Map& map, const Dims& space, size_t shared) {
 
 class RowGrouping {
  public:
-  RowGrouping(const Program& program, const std::vector<RowGroup>& taken) : program_(program), uses_(program), taken_(program.patterns.size(), false) {
+  RowGrouping(const Program& program, const std::vector<RowGroup>& taken, Refusals* refusals)
+      : program_(program), uses_(program), taken_(program.patterns.size(), false), refusals_(refusals) {
     for (const RowGroup& group : taken)
       for (const int member : group.patterns) taken_[at(member)] = true;
   }
@@ -67,15 +68,31 @@ class RowGrouping {
   std::optional<RowGroup> grow(int first) {
     const Nest& start = nest(first);
     const size_t shared = kept_rank(start);
-    if (shared == 0 || !along_rows(start) || !worth(start, shared)) return std::nullopt;
+    const char* const refusal = shared == 0             ? "one row alone is reduced"
+                                : !along_rows(start)    ? "what is summed up does not lie side by side"
+                                : !worth(start, shared) ? "rows are too long to stay near a core, or too few for all cores"
+                                                        : nullptr;
+    if (refusal) {
+      note(start.outputs, refusal);
+      return std::nullopt;
+    }
     rows_ = Dims(start.space.begin(), start.space.begin() + static_cast<std::ptrdiff_t>(shared));
     members_ = {first};
     for (int i = first + 1; i < static_cast<int>(program_.patterns.size()); ++i)
       if (!taken_[at(i)] && may_join(i)) members_.push_back(i);
     while (members_.size() > 1 && !runs_together()) members_.pop_back();
-    if (members_.size() < 2) return std::nullopt;
+    if (members_.size() < 2) {
+      note(start.outputs, "nothing that follows it goes over the same rows");
+      return std::nullopt;
+    }
+    for (const int member : members_) note(nest(member).outputs, "what reads it goes over other rows, or all of them at once");
     take_in_map_before(first);
     return RowGroup{members_, static_cast<int>(shared)};
+  }
+
+  void note(const std::vector<pattern::Store>& stores, const char* why) {
+    for (const pattern::Store& store : stores)
+      if (refusals_) refusals_->note(store.tensor, "fuse_rows", why);
   }
 
   /// A map before the first reduction that only the group reads becomes a stage of it.
@@ -177,12 +194,15 @@ class RowGrouping {
   const Program& program_;
   Uses uses_;
   std::vector<bool> taken_;
+  Refusals* refusals_;
   Dims rows_;
   std::vector<int> members_;
 };
 
 }  // namespace
 
-std::vector<RowGroup> find_row_groups(const Program& program, const std::vector<RowGroup>& taken) { return RowGrouping(program, taken).run(); }
+std::vector<RowGroup> find_row_groups(const Program& program, const std::vector<RowGroup>& taken, Refusals* refusals) {
+  return RowGrouping(program, taken, refusals).run();
+}
 
 }  // namespace tilewright::schedule

@@ -55,20 +55,25 @@ class Scheduler {
   Block run() {
     remove_dead(block_.program);
     inline_constants(block_.program);
-    if (options_.fuse_maps) rewrite("fuse_maps", [&](Program& program) { fuse_maps(program, options_.products_of_bytes); });
-    if (options_.fuse_epilogues) rewrite("fuse_epilogues", fuse_epilogues);
+    if (options_.fuse_maps) rewrite("fuse_maps", [&](Program& program) { fuse_maps(program, options_.products_of_bytes, refusals()); });
+    if (options_.fuse_epilogues) rewrite("fuse_epilogues", [&](Program& program) { fuse_epilogues(program, refusals()); });
     if (options_.drop_roundings) rewrite("drop_roundings", drop_roundings);
     rewrite("split_phases", split_phases);
     if (options_.choose_layouts) rewrite("choose_layouts", [&](Program& program) { choose_layouts(program, options_.products_of_bytes); });
     std::vector<RowGroup> groups, rows;
-    if (options_.streams_attention) groups = find_attention(block_.program, options_.streams_attention);
+    if (options_.streams_attention) groups = find_attention(block_.program, options_.streams_attention, refusals());
     if (options_.chains_depthwise) {
-      const std::vector<RowGroup> chains = find_depthwise_chains(block_.program, options_.chains_depthwise, groups);
+      const std::vector<RowGroup> chains = find_depthwise_chains(block_.program, options_.chains_depthwise, groups, refusals());
       groups.insert(groups.end(), chains.begin(), chains.end());
     }
-    if (options_.fuse_rows) rows = find_row_groups(block_.program, groups);
+    if (options_.fuse_rows) rows = find_row_groups(block_.program, groups, refusals());
     if (options_.row_bytes > 0)
-      std::erase_if(rows, [&](const RowGroup& group) { return row_bytes(group).value_or(options_.row_bytes + 1) > options_.row_bytes; });
+      std::erase_if(rows, [&](const RowGroup& group) {
+        if (row_bytes(group).value_or(options_.row_bytes + 1) <= options_.row_bytes) return false;
+        for (const TensorId id : row_local(group))
+          refusals()->note(id, "fuse_rows", "a row takes more memory than the machine's workers share, or an unknown size");
+        return true;
+      });
     groups.insert(groups.end(), rows.begin(), rows.end());
     std::vector<const RowGroup*> group_of(block_.program.patterns.size(), nullptr);
     for (const RowGroup& group : groups)
@@ -102,6 +107,8 @@ class Scheduler {
     pattern::verify(block_.program);
     if (options_.after) options_.after(name, block_.program);
   }
+
+  Refusals* refusals() { return &block_.refusals; }
 
   bool written_once(TensorId id) const {
     int writers = 0;

@@ -8,6 +8,7 @@
 
 #include "pattern/pattern.h"
 #include "schedule/kernel_config.h"
+#include "schedule/refusals.h"
 
 /// What runs in which order, and where every tensor lives. Knows kernels by what they compute, not how they are written.
 namespace tilewright::schedule {
@@ -100,6 +101,7 @@ struct Block {
   std::vector<Step> steps;
   std::vector<std::string> entry_symbols;  ///< named sizes known when the block starts (of its inputs, or its caller's)
   StreamPlan streams;
+  Refusals refusals;
 };
 
 /// Whether a target computes attention in one kernel, row by row: asked of its six Nests in order (see Attention of fuse_attention.h).
@@ -142,5 +144,8 @@ void for_each_block(Block& block, F&& f) {
 }
 
 std::string print(const Block&);
+
+/// For people: what every kernel joins, and of every tensor that it reads from another one's memory why no fusion kept it out of there.
+std::string explain(const Block&);
 
 }  // namespace tilewright::schedule

@@ -325,6 +325,43 @@ TEST(DropRoundings, RoundingsOfAnotherPatternsResultBecomeItsEpilogueBefore) {
   EXPECT_EQ(w.program.tensor(nest_of(w.program, 0).outputs[0].tensor).type.dtype, DType::bf16);
 }
 
+std::string explained(Writer& w, int result, const Options& options = {}) {
+  w.program.outputs = {result};
+  return explain(w.schedule(options));
+}
+bool tells(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST(Explain, SaysWhyAFusionLeftATensorInMemory) {
+  Writer mapped;
+  EXPECT_TRUE(tells(explained(mapped, mapped.matmul(mapped.relu(mapped.input({16, 16})), mapped.input({16, 16}))), "fuse_maps: a product reads it"));
+
+  Writer folded;
+  const int y = folded.matmul(folded.input({16, 8}), folded.input({8, 4}));
+  NestBuilder n({Dim(16), Dim(4)});
+  const Expr here = n.load(y, DType::f32, folded.whole(y)), there = n.load(y, DType::f32, folded.whole(y).reversed(0));
+  EXPECT_TRUE(tells(explained(folded, folded.store(n, here + there, "fold")), "fuse_epilogues: the map that reads it does not read each element once"));
+
+  Writer twice;
+  EXPECT_TRUE(tells(explained(twice, twice.matmul(twice.matmul(twice.input({16, 8}), twice.input({8, 4})), twice.input({4, 4}))), "both are products"));
+
+  Writer rows;
+  const int x = rows.input({64, 32});
+  EXPECT_TRUE(tells(explained(rows, rows.softmax(x), {.row_bytes = 16}), "fuse_rows: a row takes more memory"));
+}
+
+TEST(Explain, SaysNothingOfWhatWasFused) {
+  Writer w;
+  const int x = w.input({16, 16});
+  const std::string chain = explained(w, w.relu(w.add(w.matmul(x, w.input({16, 16})), w.constant({16}))));
+  EXPECT_TRUE(tells(chain, "1 kernels with 1 products")) << chain;
+  EXPECT_FALSE(tells(chain, "from memory")) << chain;
+
+  Writer rows;
+  const std::string softmax = explained(rows, rows.softmax(rows.input({64, 32})));
+  EXPECT_TRUE(tells(softmax, "pass from stage to stage")) << softmax;
+  EXPECT_FALSE(tells(softmax, "from memory")) << softmax;
+}
+
 TEST(FuseMaps, DoesNotTurnWindowsChannelsLast) {
   Writer w;
   const int x = w.input({10, 10, 16}), weights = w.input({8, 16, 3, 3});

@@ -139,7 +139,8 @@ void check_all_windows(int32_t zero) {
   check_windows<T, B, 4, 1, 4>({9, 3, 1, 2, 2}, {13, 2, 1, 3, 2}, 4, 19, true, zero, 5);
   check_windows<T, B, 6, 1, 16>({14, 3, 2, 1, 1}, {14, 3, 2, 1, 1}, 8, 16, true, zero, 7);
   check_windows<T, B, 4, 1, 6>({20, 7, 2, 1, 3}, {20, 7, 2, 1, 3}, 3, 16, false, zero, 9);
-  check_windows<T, B, 4, 1, 2>({5, 1, 1, 1, 0}, {9, 2, 1, 2, 1}, 2, 9, true, zero, 11);  // less than a group
+  check_windows<T, B, 10, 1, 6>({9, 3, 2, 1, 1}, {49, 3, 2, 1, 1}, 3, 16, false, zero, 13);  // a picture's planes, a vector at a time
+  check_windows<T, B, 4, 1, 2>({5, 1, 1, 1, 0}, {9, 2, 1, 2, 1}, 2, 9, true, zero, 11);      // less than a group
 }
 
 TEST(ContractDots, WindowsOfUnsignedBytes) {

@@ -24,20 +24,25 @@ TILE_INLINE V woven(V so_far, const V (&channels)[count], std::index_sequence<la
   }
 }
 
-template <int count, class P, size_t... o>
-TILE_INLINE void weave_vectors(const vec<P> (&channels)[count], P* to, std::index_sequence<o...>) {
-  (store(to + o * lanes<P>, woven<count, o, 0>(channels[0], channels, std::make_index_sequence<lanes<P>>())), ...);
+template <int count, int n, class P, size_t... o>
+TILE_INLINE void weave_vectors(const vec<P, n> (&channels)[count], P* to, std::index_sequence<o...>) {
+  (store<P, n>(to + o * n, woven<count, o, 0>(channels[0], channels, std::make_index_sequence<n>())), ...);
 }
 
-/// to[i · count + c] = from[c · step + i] for n positions i, at least as many as a vector has lanes.
+/// Positions that weave() takes at once: pieces of lines, which are short, fill few lanes of bytes.
+template <class P>
+inline constexpr int woven_lanes = lanes<P> < 16 ? lanes<P> : 16;
+
+/// to[i · count + c] = from[c · step + i] for `positions` positions i, at least woven_lanes.
 template <int count, class P>
-TILE_INLINE void weave(const P* from, i64 step, i64 n, P* to) {
-  for (i64 i = 0; i < n; i += lanes<P>) {
-    const i64 at = i + lanes<P> <= n ? i : n - lanes<P>;
-    vec<P> channels[count];
+TILE_INLINE void weave(const P* from, i64 step, i64 positions, P* to) {
+  constexpr int n = woven_lanes<P>;
+  for (i64 i = 0; i < positions; i += n) {
+    const i64 at = i + n <= positions ? i : positions - n;
+    vec<P, n> channels[count];
     TILE_UNROLL
-    for (int c = 0; c < count; ++c) channels[c] = load(from + c * step + at);
-    weave_vectors<count>(channels, to + at * count, std::make_index_sequence<count>());
+    for (int c = 0; c < count; ++c) channels[c] = load<P, n>(from + c * step + at);
+    weave_vectors<count, n>(channels, to + at * count, std::make_index_sequence<count>());
   }
 }
 
@@ -165,7 +170,7 @@ struct WindowRows {
 #pragma omp simd
           for (i64 c = 0; c < channels; ++c) here[c] = left_value<P>(start[c], zero);
         }
-      } else if (weaves && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= lanes<P>) {
+      } else if (weaves && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= detail::woven_lanes<P>) {
         // A picture's planes.
         if constexpr (weaves) detail::weave<3>(from + low, channel_stride, high - low, to + low * 3);
       } else {
