@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "schedule/schedule.h"
@@ -46,7 +47,7 @@ class Explainer {
   explicit Explainer(const Block& block) : block_(block) {
     for (size_t i = 0; i < block.kernels.size(); ++i)
       for (const Pattern& stage : block.kernels[i].stages)
-        for (const TensorId id : pattern::writes(stage)) writer_[base(id)] = static_cast<int>(i);
+        for (const TensorId id : pattern::writes(stage)) writers_[base(id)].insert(static_cast<int>(i));
   }
 
   std::string run() const {
@@ -83,16 +84,19 @@ class Explainer {
     if (const std::optional<KernelConfig> config = decided(kernel)) text += fmt::format("  {}\n", print(*config));
     if (!kernel.row_local.empty()) text += fmt::format("  {} tensors pass from stage to stage without a place in memory\n", kernel.row_local.size());
     for (const TensorId id : kernel.tensors) {
-      const auto writer = writer_.find(base(id));
+      const auto writers = writers_.find(base(id));
       const bool reads = std::any_of(kernel.stages.begin(), kernel.stages.end(), [&](const Pattern& stage) {
         const std::vector<TensorId> read = pattern::reads(stage);
         return std::count(read.begin(), read.end(), id) > 0;
       });
-      if (writer == writer_.end() || writer->second == index || !reads) continue;
-      const Kernel& from = block_.kernels.at(static_cast<size_t>(writer->second));
-      const pattern::TensorInfo& info = block_.program.tensor(id);
-      text += fmt::format("  reads '{}' {}{} of {} from memory\n", info.name, name(info.type.dtype), str(info.type.dims), from.name);
-      for (const auto& [pass, why] : reasons(id, from, kernel)) text += fmt::format("    {}: {}\n", pass, why);
+      if (writers == writers_.end() || !reads) continue;
+      for (const int writer : writers->second) {
+        if (writer == index) continue;
+        const Kernel& from = block_.kernels.at(static_cast<size_t>(writer));
+        const pattern::TensorInfo& info = block_.program.tensor(id);
+        text += fmt::format("  reads '{}' {}{} of {} from memory\n", info.name, name(info.type.dtype), str(info.type.dims), from.name);
+        for (const auto& [pass, why] : reasons(id, from, kernel)) text += fmt::format("    {}: {}\n", pass, why);
+      }
     }
     return text;
   }
@@ -113,13 +117,19 @@ class Explainer {
         if (concerns(pass, writer, reader)) all[pass] = why;
     if (placement(base(id)).storage == Storage::output) all["model"] = "it is a result";
     if (!all.empty()) return all;
+    for (const auto& [pass, could] :
+         {std::pair("fuse_maps", is_kind(writer, NestKind::map)),
+          std::pair("fuse_epilogues", is_kind(reader, NestKind::map) && !is_kind(writer, NestKind::map)),
+          std::pair("fuse_rows", !is_product(writer) && !is_product(reader)), std::pair("fuse_depthwise", is_product(writer) && is_product(reader))})
+      if (could && block_.refusals.skipped(pass)) all[pass] = "switched off, or not for this target";
+    if (!all.empty()) return all;
     return {{"kinds", is_product(writer) && is_product(reader) ? "both are products: only attention and chains with a depthwise convolution share a kernel"
                       : is_product(writer)                     ? "what follows the product is no map of its results alone"
                                                                : "what reads it begins where all of it is there"}};
   }
 
   const Block& block_;
-  std::map<TensorId, int> writer_;
+  std::map<TensorId, std::set<int>> writers_;  ///< kernels, by what shares its bytes with nothing else
 };
 
 }  // namespace

@@ -68,24 +68,28 @@ class RowGrouping {
   std::optional<RowGroup> grow(int first) {
     const Nest& start = nest(first);
     const size_t shared = kept_rank(start);
-    const char* const refusal = shared == 0             ? "one row alone is reduced"
-                                : !along_rows(start)    ? "what is summed up does not lie side by side"
-                                : !worth(start, shared) ? "rows are too long to stay near a core, or too few for all cores"
-                                                        : nullptr;
-    if (refusal) {
-      note(start.outputs, refusal);
+    const char* const hopeless = shared == 0             ? "one row alone is reduced"
+                                 : !along_rows(start)    ? "what is summed up does not lie side by side"
+                                 : !worth(start, shared) ? "rows are too long to stay near a core, or too few for all cores"
+                                                         : nullptr;
+    if (hopeless) {
+      note(start.outputs, hopeless);
       return std::nullopt;
     }
     rows_ = Dims(start.space.begin(), start.space.begin() + static_cast<std::ptrdiff_t>(shared));
     members_ = {first};
     for (int i = first + 1; i < static_cast<int>(program_.patterns.size()); ++i)
-      if (!taken_[at(i)] && may_join(i)) members_.push_back(i);
+      if (!taken_[at(i)]) {
+        if (const char* const why = refusal(i))
+          note_read(i, why);
+        else
+          members_.push_back(i);
+      }
     while (members_.size() > 1 && !runs_together()) members_.pop_back();
     if (members_.size() < 2) {
       note(start.outputs, "nothing that follows it goes over the same rows");
       return std::nullopt;
     }
-    for (const int member : members_) note(nest(member).outputs, "what reads it goes over other rows, or all of them at once");
     take_in_map_before(first);
     return RowGroup{members_, static_cast<int>(shared)};
   }
@@ -93,6 +97,12 @@ class RowGrouping {
   void note(const std::vector<pattern::Store>& stores, const char* why) {
     for (const pattern::Store& store : stores)
       if (refusals_) refusals_->note(store.tensor, "fuse_rows", why);
+  }
+
+  /// Of what pattern `i` reads of the group.
+  void note_read(int i, const char* why) {
+    for (const TensorId id : pattern::reads(program_.patterns[at(i)]))
+      if (refusals_ && written_by_member(id)) refusals_->note(id, "fuse_rows", why);
   }
 
   /// A map before the first reduction that only the group reads becomes a stage of it.
@@ -148,23 +158,25 @@ class RowGrouping {
     return std::all_of(other.outputs.begin(), other.outputs.end(), [&](const pattern::Store& store) { return follows_rows(store.map, kept, rows_.size()); });
   }
 
-  /// Pattern `i` reads, row by row, something that the group writes.
-  bool may_join(int i) const {
-    if (!may_be_stage(program_.patterns[at(i)])) return false;
+  /// Why pattern `i` does not join the group: null where it reads, row by row, something that the group writes.
+  const char* refusal(int i) const {
+    if (!may_be_stage(program_.patterns[at(i)])) return "what reads it is a product, or takes whole tensors";
     const Nest& other = nest(i);
-    if (!same_rows(other) || !reads_member(other)) return false;
-    if (other.reduced_rank > 0 && (kept_rank(other) != rows_.size() || !along_rows(other))) return false;
+    if (!reads_member(other)) return "what reads it does so otherwise";
+    if (!same_rows(other)) return "what reads it goes over other rows";
+    if (other.reduced_rank > 0 && (kept_rank(other) != rows_.size() || !along_rows(other))) return "what reads it sums up more or less than rows";
     for (const pattern::Access& access : other.accesses)
-      if (written_by_member(access.tensor) && (!access.indirect.empty() || !follows_rows(access.map, other.space, rows_.size()))) return false;
+      if (written_by_member(access.tensor) && (!access.indirect.empty() || !follows_rows(access.map, other.space, rows_.size())))
+        return "what reads it needs other rows, too";
     // The last stage may write anywhere; what later stages read must be rows.
     for (const int member : members_)
       for (const pattern::Store& store : nest(member).outputs) {
         const Dims kept(nest(member).space.begin(), nest(member).space.begin() + static_cast<std::ptrdiff_t>(kept_rank(nest(member))));
         const bool read =
             std::any_of(other.accesses.begin(), other.accesses.end(), [&](const pattern::Access& access) { return access.tensor == store.tensor; });
-        if (read && !follows_rows(store.map, kept, rows_.size())) return false;
+        if (read && !follows_rows(store.map, kept, rows_.size())) return "it is not stored row by row";
       }
-    return true;
+    return nullptr;
   }
 
   bool written_by_member(TensorId id) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "pattern/pattern.h"
@@ -12,6 +13,8 @@ namespace tilewright::schedule {
 class Refusals {
  public:
   void note(pattern::TensorId tensor, const char* pass, const char* why) { reasons_[tensor][pass] = why; }
+  void note_skipped(const char* pass) { skipped_.insert(pass); }
+  bool skipped(const std::string& pass) const { return skipped_.count(pass) > 0; }
   /// By the pass' name; empty: nobody tried.
   const std::map<std::string, const char*>& of(pattern::TensorId tensor) const {
     static const std::map<std::string, const char*> none;
@@ -21,6 +24,7 @@ class Refusals {
 
  private:
   std::map<pattern::TensorId, std::map<std::string, const char*>> reasons_;
+  std::set<std::string> skipped_;  ///< passes that are switched off, or that the target has no kernels for
 };
 
 }  // namespace tilewright::schedule

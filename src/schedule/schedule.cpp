@@ -53,6 +53,10 @@ class Scheduler {
   }
 
   Block run() {
+    for (const auto& [pass, runs] :
+         {std::pair("fuse_maps", options_.fuse_maps), std::pair("fuse_epilogues", options_.fuse_epilogues), std::pair("fuse_rows", options_.fuse_rows),
+          std::pair("fuse_attention", options_.streams_attention != nullptr), std::pair("fuse_depthwise", options_.chains_depthwise != nullptr)})
+      if (!runs) refusals()->note_skipped(pass);
     remove_dead(block_.program);
     inline_constants(block_.program);
     if (options_.fuse_maps) rewrite("fuse_maps", [&](Program& program) { fuse_maps(program, options_.products_of_bytes, refusals()); });

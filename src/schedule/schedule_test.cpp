@@ -341,12 +341,40 @@ TEST(Explain, SaysWhyAFusionLeftATensorInMemory) {
   const Expr here = n.load(y, DType::f32, folded.whole(y)), there = n.load(y, DType::f32, folded.whole(y).reversed(0));
   EXPECT_TRUE(tells(explained(folded, folded.store(n, here + there, "fold")), "fuse_epilogues: the map that reads it does not read each element once"));
 
-  Writer twice;
-  EXPECT_TRUE(tells(explained(twice, twice.matmul(twice.matmul(twice.input({16, 8}), twice.input({8, 4})), twice.input({4, 4}))), "both are products"));
+  for (const bool chains : {false, true}) {
+    Writer twice;
+    Options options;
+    if (chains) options.chains_depthwise = [](const auto&, const auto&) { return false; };
+    const std::string text = explained(twice, twice.matmul(twice.matmul(twice.input({16, 8}), twice.input({8, 4})), twice.input({4, 4})), options);
+    EXPECT_TRUE(tells(text, chains ? "fuse_depthwise: neither product is a depthwise convolution" : "fuse_depthwise: switched off")) << text;
+  }
 
   Writer rows;
   const int x = rows.input({64, 32});
   EXPECT_TRUE(tells(explained(rows, rows.softmax(x), {.row_bytes = 16}), "fuse_rows: a row takes more memory"));
+}
+
+TEST(Explain, KnowsWhichReaderAndWhichPass) {
+  Writer off;
+  const int y = off.matmul(off.input({16, 16}), off.input({16, 16}));
+  const std::string text = explained(off, off.relu(y), {.fuse_epilogues = false});
+  EXPECT_TRUE(tells(text, "fuse_epilogues: switched off")) << text;
+
+  Writer norm;
+  const int e = norm.softmax(norm.input({64, 32}));
+  EXPECT_TRUE(tells(explained(norm, norm.matmul(e, norm.input({32, 8}))), "fuse_rows: what reads it is a product"));
+
+  // Two kernels write their slices of what a third one reads.
+  Writer parts;
+  const int joined = parts.program.add_tensor({DType::f32, {32, 4}}, "joined");
+  for (int part = 0; part < 2; ++part) {
+    const int from = parts.matmul(parts.input({16, 8}), parts.input({8, 4}));
+    NestBuilder n({Dim(16), Dim(4)});
+    n.store(joined, Map::identity({Dim(32), Dim(4)}).sliced(0, part * 16, 1, 16), n.load(from, DType::f32, parts.whole(from)));
+    parts.program.patterns.push_back(n.finish("concat"));
+  }
+  const std::string both = explained(parts, parts.matmul(joined, parts.input({4, 8})));
+  EXPECT_TRUE(tells(both, "of kernel_0 from memory") && tells(both, "of kernel_1 from memory")) << both;
 }
 
 TEST(Explain, SaysNothingOfWhatWasFused) {

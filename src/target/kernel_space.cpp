@@ -8,15 +8,14 @@
 #include "base/hash.h"
 #include "schedule/fuse_depthwise.h"
 #include "target/cpu/kernel_emitters.h"
+#include "target/cpu/product_cost.h"
 #include "target/simt/kernel_emitters.h"
 
 namespace tilewright {
 namespace {
 
-/// Bytes a cycle that a core moves, and multiply-adds of kernels that have no space: rough figures.
-constexpr double moved_bytes = 9, share_of_peak = 0.25;
-/// What starting a kernel takes.
-constexpr double start_cycles = 2000;
+/// Multiply-adds of kernels that have no space: a rough figure.
+constexpr double share_of_peak = 0.25;
 
 float log2_of(double value) { return static_cast<float>(std::log2(std::max(value, 1e-9))); }
 
@@ -53,9 +52,9 @@ std::optional<KernelSpace> space_of(const pattern::Nest& nest, const pattern::Pr
 }
 
 /// Of a product with weights on a CPU.
-std::vector<float> product_features(const KernelSpace& space, const schedule::ProductConfig& c, const Target& target, int threads) {
+std::vector<float> product_features(const KernelSpace& space, const schedule::ProductConfig& c, int threads) {
   std::map<std::string, int64_t> shape(space.shape.begin(), space.shape.end());
-  const int64_t lanes = target.vector_bytes / 4, width = c.block.vectors * lanes, n = shape["n"], k = shape["k"], line = shape["line"];
+  const int64_t lanes = space.lanes, width = c.block.vectors * lanes, n = shape["n"], k = shape["k"], line = shape["line"];
   const auto used = [](int64_t all, int64_t piece) { return static_cast<float>(all) / static_cast<float>((all + piece - 1) / piece * piece); };
   const auto floats = [](auto value) { return static_cast<float>(value); };
   const bool winograd = c.method == schedule::ProductConfig::Method::winograd;
@@ -67,6 +66,8 @@ std::vector<float> product_features(const KernelSpace& space, const schedule::Pr
           log2_of(static_cast<double>(space.weight_bytes)),
           log2_of(space.operations / static_cast<double>(std::max<int64_t>(space.weight_bytes, 1))),
           floats(static_cast<int>(c.method)),
+          floats(static_cast<int>(c.atom)),
+          floats(space.weight_element),
           floats(c.block.rows),
           floats(c.block.vectors),
           floats(c.block.rows * c.block.vectors),
@@ -74,7 +75,7 @@ std::vector<float> product_features(const KernelSpace& space, const schedule::Pr
           used(n, width),
           used(std::max<int64_t>(rows_in_line, 1), c.block.rows),
           floats(std::max<int64_t>(rows_in_line, 1) % c.block.rows),
-          log2_of(static_cast<double>(k * width * 4)),
+          log2_of(static_cast<double>(k * width * space.weight_element)),
           floats(static_cast<int>(c.split)),
           c.panel_bytes > 0 ? log2_of(static_cast<double>(c.panel_bytes)) : 0,
           c.strip_bytes > 0 ? log2_of(static_cast<double>(c.strip_bytes)) : 0,
@@ -125,7 +126,7 @@ double expected_cycles(const schedule::Block& block, const Target& target, const
       // As its products one by one, but for what starting them takes.
       for (const pattern::Pattern& stage : kernel.stages)
         if (const auto space = space_of(std::get<pattern::Nest>(stage), block.program, target, options)) cycles += space->cycles[0];
-      cycles -= start_cycles * static_cast<double>(kernel.stages.size() - 1);
+      cycles -= cpu::start_cycles * static_cast<double>(kernel.stages.size() - 1);
       continue;
     }
     const auto evaluate = [&](const Dim& dim) { return static_cast<double>(options.value(dim)); };
@@ -138,7 +139,7 @@ double expected_cycles(const schedule::Block& block, const Target& target, const
     for (const pattern::Pattern& stage : kernel.stages)
       if (const auto* nest = std::get_if<pattern::Nest>(&stage); nest && pattern::classify(*nest) == pattern::NestKind::contract)
         operations += evaluate(product(nest->space));
-    cycles += std::max(bytes / moved_bytes, operations / (share_of_peak * target.vector_bytes / 2)) / options.threads + start_cycles;
+    cycles += std::max(bytes / cpu::shared_cache_bytes, operations / (share_of_peak * target.vector_bytes / 2)) / options.threads + cpu::start_cycles;
   }
   return cycles;
 }
@@ -148,7 +149,7 @@ std::vector<float> features(const KernelSpace& space, size_t index, const Target
   const schedule::KernelConfig& config = space.configs.at(index);
   const auto* product = std::get_if<schedule::ProductConfig>(&config);
   const std::vector<float> own =
-      product ? product_features(space, *product, target, threads) : simt::tile_features(space, std::get<schedule::TileConfig>(config), target);
+      product ? product_features(space, *product, threads) : simt::tile_features(space, std::get<schedule::TileConfig>(config), target);
   all.insert(all.end(), own.begin(), own.end());
   ensure(all.size() == feature_count, "every configuration has the same number of features");
   return all;

@@ -14,7 +14,7 @@
 namespace tilewright {
 
 /// Grows when configurations mean something else than before, or kernels changed so much that old measurements mislead.
-inline constexpr int space_version = 1;
+inline constexpr int space_version = 2;
 
 /// What the choice depends on beside the kernel and its target.
 struct SpaceOptions {
@@ -38,6 +38,8 @@ struct KernelSpace {
   bool cold = true;                                    ///< whether its weights are out of a core's own caches when it runs
   double operations = 0;                               ///< multiplications and additions of a plain computation
   int64_t weight_bytes = 0;
+  bool exact = false;                           ///< sums are of integers: every configuration gives the same
+  int64_t lanes = 1, weight_element = 4;        ///< of a CPU's vectors of sums; bytes of a weight
   std::vector<schedule::KernelConfig> configs;  ///< the best guess first
   std::vector<double> cycles;                   ///< of a core, or of a GPU's clock, that each is expected to take
 };
@@ -49,7 +51,7 @@ std::optional<KernelSpace> kernel_space(const schedule::Block& block, const sche
 double expected_cycles(const schedule::Block& block, const Target& target, const SpaceOptions& options);
 
 /// The same kernel's numbers and a configuration's as a learner sees them: about the logarithms of sizes, costs and remainders.
-inline constexpr size_t feature_count = 22;
+inline constexpr size_t feature_count = 24;
 std::vector<float> features(const KernelSpace& space, size_t config, const Target& target, int threads);
 
 }  // namespace tilewright

@@ -296,7 +296,7 @@ std::vector<Row> Database::rows(const char* condition, const Place& place) const
 }
 
 std::vector<Row> Database::all() const { return rows("?=? or 1", {}); }
-std::vector<Row> Database::of_place(const Place& place) const { return rows("machine=? and space=?", place); }
+std::vector<Row> Database::of_machine(const Place& place) const { return rows("machine=? and space=?", place); }
 
 std::vector<ChoiceRow> Database::choices() const {
   Statement find(

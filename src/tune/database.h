@@ -95,7 +95,8 @@ class Database {
 
   /// Everything, for learners, `show` and export.
   std::vector<Row> all() const;
-  std::vector<Row> of_place(const Place& place) const;
+  /// Of the place's machine and space, by any compiler.
+  std::vector<Row> of_machine(const Place& place) const;
   std::vector<ChoiceRow> choices() const;
   /// Where something was measured.
   std::vector<Place> places() const;

@@ -111,13 +111,18 @@ bool by_matrix_unit(const schedule::KernelConfig& config) {
   return tiles != nullptr && tiles->unit != schedule::TileConfig::Unit::fma;
 }
 
+/// Of sums of integers: nothing, but that a compiler may join what follows them in another way, and an element then round to its neighbour.
+double promised_of_exact(DType dtype) { return is_integer(dtype) && size_of(dtype) >= 4 ? 0 : 0x1p-10; }
+
 /// What a candidate's results may differ by.
 double promised_of(const Subject& subject) {
   const schedule::Kernel& kernel = subject.block->kernels.at(static_cast<size_t>(subject.kernel));
   const bool truncates = std::any_of(subject.space.configs.begin(), subject.space.configs.end(), by_matrix_unit);
   double promised = 0;
   for (const pattern::Store& store : std::get<pattern::Nest>(kernel.stages.at(0)).outputs)
-    promised = std::max(promised, promised_error(sum_length(subject.space), subject.block->program.tensor(store.tensor).type.dtype, truncates));
+    promised =
+        std::max(promised, subject.space.exact ? promised_of_exact(subject.block->program.tensor(store.tensor).type.dtype)
+                                               : promised_error(sum_length(subject.space), subject.block->program.tensor(store.tensor).type.dtype, truncates));
   return promised;
 }
 
@@ -320,9 +325,7 @@ Ingested ingest(const fs::path& results, Database& database) {
   }
   if (machine.empty() || place.compiler.empty()) refuse("the machine or the compiler is not named");
   place.machine = machine_fingerprint(machine, find_target(target_name), threads);
-  std::map<KernelKey, std::vector<Measurement>,
-           decltype([](const KernelKey& a, const KernelKey& b) { return std::tie(a.signature, a.shape) < std::tie(b.signature, b.shape); })>
-      by_kernel;
+  std::map<KernelKey, std::vector<Measurement>> by_kernel;
   int64_t count = 0;
   for (auto& [model, measurement] : read_results(text, promised)) {
     if (model >= models.size()) refuse(fmt::format("there is no model {}", model));

@@ -1,5 +1,6 @@
 #include "tune/place.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "base/error.h"
@@ -48,7 +49,9 @@ Place place_of_choices(const Database& database, const Target& target, int threa
   size_t most = 0;
   for (const Place& place : database.places()) {
     if (place.space != space_version || !place.machine.ends_with(machine_fingerprint("", target, threads))) continue;
-    if (const size_t count = database.of_place(place).size(); count > most) most = count, best = place;
+    const std::vector<Row> rows = database.of_machine(place);
+    const auto count = static_cast<size_t>(std::count_if(rows.begin(), rows.end(), [&](const Row& row) { return row.place.compiler == place.compiler; }));
+    if (count > most) most = count, best = place;
   }
   return best;
 }

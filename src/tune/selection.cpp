@@ -21,11 +21,13 @@ double expected_improvement(double best, const Prediction& prediction) {
   return prediction.deviation * (z * below + density);
 }
 
-/// The register block, or unit and tile.
-std::tuple<int, int, int> block_of(const schedule::KernelConfig& config) {
-  if (const auto* product = std::get_if<schedule::ProductConfig>(&config)) return {0, product->block.rows, product->block.vectors};
+/// Method, atom and register block, or unit and tile.
+using BlockKey = std::tuple<int, int, int, int>;
+BlockKey block_of(const schedule::KernelConfig& config) {
+  if (const auto* product = std::get_if<schedule::ProductConfig>(&config))
+    return {static_cast<int>(product->method), static_cast<int>(product->atom), product->block.rows, product->block.vectors};
   const auto& tiles = std::get<schedule::TileConfig>(config);
-  return {static_cast<int>(tiles.unit), tiles.tile.m, tiles.tile.n};
+  return {static_cast<int>(tiles.unit), 0, tiles.tile.m, tiles.tile.n};
 }
 
 double estimated(const KernelSpace& space, size_t config) { return std::log2(space.cycles[config] / space.cycles[0]); }
@@ -58,11 +60,14 @@ Proposal propose(const KernelSpace& space, const Measured& measured, const CostM
   }
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
   proposal.expected_gain = ranked.empty() ? 0 : 1 - std::exp2(-ranked[0].first);
-  std::map<std::tuple<int, int, int>, int> blocks;
+  std::map<BlockKey, int> blocks;
+  std::vector<size_t> more;
   for (const auto& [gain, config] : ranked) {
     if (proposal.configs.size() == count) break;
-    if (++blocks[block_of(space.configs[config])] <= of_a_block) proposal.configs.push_back(config);
+    (++blocks[block_of(space.configs[config])] <= of_a_block ? proposal.configs : more).push_back(config);
   }
+  // Where few blocks are left, a batch is filled all the same: it costs a build.
+  for (size_t i = 0; i < more.size() && proposal.configs.size() < count; ++i) proposal.configs.push_back(more[i]);
   return proposal;
 }
 

@@ -142,7 +142,7 @@ class Tuner {
   void learn() {
     std::vector<std::vector<float>> rows;
     std::vector<float> targets;
-    for (const Row& row : database_.of_place(place_)) {
+    for (const Row& row : database_.of_machine(place_)) {
       const Measurement& m = row.measurement;
       if (m.status != Measurement::Status::good || m.features.size() != feature_count || !(m.ratio > 0)) continue;
       rows.push_back(m.features);

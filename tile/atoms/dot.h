@@ -6,8 +6,10 @@
 //
 // An atom is a specialisation of Dot for the type of sums and of a lane:
 //   left_type, weight_type, group       what it multiplies, and how many at once
-//   broadcast(left_type[group]), add(vec<P> sum, left, vec of lanes)
-//   emulate(P sum, left_type[group], weight_type[group])         the same for one lane, bit by bit
+//   Lanes load_lanes(lane*)             a vector of lanes
+//   Broadcast broadcast(left_type[group]), broadcast_rest(the same, less than group of them): one row's elements for all lanes
+//   add(vec<P> sum, Broadcast, Lanes)
+// and, of several k, emulate(P sum, left_type[group], weight_type[group]): the same for one lane, bit by bit.
 //
 // | lane       | left | weights | sums | instruction            | promises                                                        |
 // | ---------- | ---- | ------- | ---- | ---------------------- | --------------------------------------------------------------- |
@@ -131,10 +133,6 @@ struct Dot<int32_t, ByteQuad> : detail::WordDot<int32_t, uint8_t, int8_t> {
 #if defined(__AVX512VNNI__) && defined(__AVX512F__)
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
     sum = (vec<int32_t>)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)left, (__m512i)weights);
-  }
-#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
-  static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) {
-    sum = (vec<int32_t>)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)left, (__m256i)weights);
   }
 #else
   static TILE_INLINE void add(vec<int32_t>& sum, Broadcast left, Lanes weights) { detail::add_lanes<Dot>(sum, left, weights); }

@@ -49,6 +49,18 @@ void expect_exact_integers() {
   }
 }
 
+/// test_native compiles this file for the machine that builds it, and says what that lacks.
+TEST(Dot, BytesAreMultipliedByTheMachinesInstruction) {
+#if !defined(__AVX512VNNI__)
+  GTEST_SKIP() << "compiled for a machine without vpdpbusd";
+#endif
+}
+TEST(Dot, BfloatsAreMultipliedByTheMachinesInstruction) {
+#if !defined(__AVX512BF16__)
+  GTEST_SKIP() << "compiled for a machine without vdpbf16ps";
+#endif
+}
+
 TEST(Dot, BytesNeverSaturate) { expect_exact_integers<ByteQuad>(); }
 TEST(Dot, ShortsNeverSaturate) { expect_exact_integers<ShortPair>(); }
 

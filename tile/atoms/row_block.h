@@ -55,32 +55,33 @@ struct RowBlock {
     V sum[chains][rows][vectors] = {};
     if constexpr (std::is_integral_v<P>) begin(sum[0], start);
     Ahead near = ahead;
-    bool first = !accumulate, pending = false;
+    bool first = !accumulate;
     i64 room = piece;
     for (i64 r = 0; r < runs; ++r) {
       const left_type* from = a + offsets[r];
-      for (i64 left = steps; left > 0;) {
+      i64 left = steps;
+      do {
+        if (room <= 0) {
+          flush(sum, tile, first);
+          first = false;
+          room = piece;
+        }
         const i64 count = left < room ? left : room;
-        add(count, from, b, sum, near);
+        if (group == 1 || count > 0) add(count, from, b, sum, near);
         left -= count;
         from += count * group;
         b += count * columns;
         room -= count;
-        pending = true;
-        if (room > 0) continue;
-        flush(sum, tile, first);
-        first = pending = false;
-        room = piece;
-      }
+      } while (left > 0);
       if constexpr (group > 1) {
         if (const i64 rest = depth % group; rest > 0) {
           step<true>(from + rest, b, sum[0], rest, depth - rest);
           b += columns;
-          pending = true;
+          --room;
         }
       }
     }
-    if (pending) flush(sum, tile, first);
+    if (room < piece) flush(sum, tile, first);
     ahead = near;
   }
 

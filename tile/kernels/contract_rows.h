@@ -12,6 +12,7 @@
 #include "tile/atoms/row_block.h"
 #include "tile/exec/args.h"
 #include "tile/kernels/operands.h"
+#include "tile/kernels/rows_division.h"
 
 namespace tile {
 
@@ -102,18 +103,6 @@ struct MatrixRows {
   }
 };
 
-/// How a product is cut.
-struct RowsBlocking {
-  i64 panel_bytes = 1 << 19;  ///< panels that stay in the second level cache, beside the next ones, while strips run past them
-  i64 strip_bytes = 3 << 18;  ///< strips that stay there, too, while groups of panels follow each other
-  enum class Split {
-    automatic,  ///< threads share out groups of panels where there are enough for all, else strips
-    panels,
-    rows,  ///< each thread runs all panels past its own strips
-  } split = Split::automatic;
-  bool ahead = true;  ///< fetch the next group while one is used
-};
-
 /// Computes the product of `left`, a provider of strips of at most Block::rows rows, with panels of Block::columns columns (see Packed) for `columns`
 /// columns in all, and hands it to
 ///   epilogue(i64 batch, i64 m0, i64 n0, i64 rows, columns, const P* tile, i64 ld)
@@ -130,26 +119,12 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   const i64 panels = (columns + width - 1) / width;
   if (batch <= 0 || strips <= 0 || panels <= 0) return;
 
-  // Groups of panels, as many as the team can share out evenly where there are enough.
   const auto ceil_div = [](i64 a, i64 b) { return (a + b - 1) / b; };
   const auto most = [](i64 a, i64 b) { return a > b ? a : b; };
-  const auto least = [](i64 a, i64 b) { return a < b ? a : b; };
   const i64 panel_bytes = runs * steps * width * static_cast<i64>(sizeof(B));
-  i64 group = panel_bytes == 0 ? panels : blocking.panel_bytes / panel_bytes;
-  group = group < 1 ? 1 : group > panels ? panels : group;
-  i64 groups = ceil_div(panels, group);
-  if (groups > 1 || batch * strips < i64{4} * team.size) groups = ceil_div(groups, team.size) * team.size;
-  groups = least(groups, panels);
-  group = ceil_div(panels, groups);  // or one less: groups differ by one panel at most
-  // A task is some groups one after another, or some strips of one group.
-  const i64 units = batch * groups;
-  using Split = RowsBlocking::Split;
-  const bool by_rows = blocking.split == Split::rows;
-  const bool by_units = blocking.split == Split::panels || (!by_rows && (units % team.size == 0 || units >= i64{8} * team.size));
-  const i64 unit_tasks = by_rows ? batch : !by_units ? units : units >= i64{8} * team.size ? i64{4} * team.size : least(team.size, units);
-  const i64 strip_tasks = by_units ? 1 : least(ceil_div(i64{4} * team.size, unit_tasks), strips);
-  // Tasks differ by one unit or one strip at most: with as many a thread, no thread has much more to do.
-  const i64 tasks = unit_tasks * strip_tasks;
+  const RowsDivision division(batch, panels, panel_bytes, strips, team.size, blocking);
+  const i64 group = division.group, groups = division.groups, units = division.units;
+  const i64 unit_tasks = division.unit_tasks, strip_tasks = division.strip_tasks, tasks = division.tasks();
   // A lone strip meets each panel once. Every second call each thread begins where it ended: a loop's weights, if nothing else, lie near from that end on.
   static thread_local bool turn = false;
   const bool reverse = strips == 1 && tasks % team.size == 0 && (turn = !turn);

@@ -5,6 +5,9 @@
 /// What products cost, in cycles of a core, as far as is known without a measurement.
 namespace tilewright::cpu {
 
+/// Starting a kernel, and bytes a cycle that a core gets of the cache that all share.
+inline constexpr double start_cycles = 2000, shared_cache_bytes = 9;
+
 /// All that the vector registers have room for.
 std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma);
 /// Multiply-adds that take as long as the atom's steps over k do.

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "target/cpu/kernel_emitters.h"
 #include "target/cpu/product_cost.h"
+#include "tile/kernels/rows_division.h"
 
 namespace tilewright {
 namespace {
@@ -21,8 +22,6 @@ using Split = ProductConfig::Split;
 
 /// Guesses further than this from the best one are not worth a measurement.
 constexpr double hopeless = 1.4;
-/// Bytes a cycle that a core gets of the cache that all share.
-constexpr double shared_cache_bytes = 9;
 
 /// A product's sizes as numbers.
 struct Sizes {
@@ -32,11 +31,7 @@ struct Sizes {
 
   Sizes(const RowsProduct& product, const Target& target, const SpaceOptions& options) {
     const ContractShape& shape = product.shape;
-    const auto number = [&](const Dim& dim) {
-      std::set<std::string> symbols;
-      dim.collect_symbols(symbols);
-      return std::max<int64_t>(dim.evaluate(options.complete(symbols)), 1);
-    };
+    const auto number = [&](const Dim& dim) { return options.value(dim); };
     batch = number(shape.batch.extent());
     n = number(shape.n.extent());
     k = number(shape.k.extent());
@@ -62,54 +57,65 @@ struct Sizes {
   int64_t rows() const { return batch * lines * line; }
 };
 
-/// How tile::contract_rows() divides the work of a configuration.
-struct Division {
-  int64_t panels, panel_bytes, groups, strips, strip_bytes;
+tile::RowsBlocking blocking_of(const ProductConfig& config) {
+  using Shared = tile::RowsBlocking::Split;
+  const Shared split = config.split == Split::panels ? Shared::panels : config.split == Split::rows ? Shared::rows : Shared::automatic;
+  return {.panel_bytes = config.panel_bytes, .strip_bytes = config.strip_bytes, .split = split, .ahead = config.ahead};
+}
 
-  Division(const Sizes& s, const ProductConfig& config) {
-    panels = ceil_div(s.n, config.block.vectors * s.lanes);
-    panel_bytes =
-        ceil_div(s.k, schedule::group_of(config.atom)) * schedule::group_of(config.atom) * config.block.vectors * s.lanes * s.panel_element.at(config.atom);
-    groups = ceil_div(panels, std::clamp<int64_t>(config.panel_bytes / std::max<int64_t>(panel_bytes, 1), 1, panels));
-    strips = s.lines * ceil_div(s.line, config.block.rows);
-    strip_bytes = config.block.rows * s.channels * s.left_element;
-  }
+/// How tile::contract_rows() goes through the work of a configuration.
+struct Division {
+  int64_t panels, panel_bytes, strips, strip_bytes;
+  tile::RowsDivision shares;
+
+  Division(const Sizes& s, const ProductConfig& config, int threads)
+      : panels(ceil_div(s.n, config.block.vectors * s.lanes)),
+        panel_bytes(ceil_div(s.k, schedule::group_of(config.atom)) * schedule::group_of(config.atom) * config.block.vectors * s.lanes *
+                    s.panel_element.at(config.atom)),
+        strips(s.lines * ceil_div(s.line, config.block.rows)),
+        strip_bytes(config.block.rows * s.channels * s.left_element),
+        shares(s.batch, panels, panel_bytes, strips, threads, blocking_of(config)) {}
+
   int64_t weight_bytes() const { return panels * panel_bytes; }
-  /// Times that all panels pass a thread's strips.
-  int64_t passes(const ProductConfig& config, int64_t threads) const {
-    if (groups == 1) return 1;
-    const int64_t own = config.split == Split::rows ? ceil_div(strips, 4 * threads) : strips;
-    const int64_t near = std::max<int64_t>(config.strip_bytes / std::max<int64_t>(strip_bytes, 1), 1);
-    return ceil_div(own, near) * (config.split == Split::rows ? 4 : 1);
+  /// Strips that stay near while groups of panels pass.
+  int64_t near(const ProductConfig& config) const {
+    return shares.groups == 1 ? strips : std::clamp<int64_t>(config.strip_bytes / std::max<int64_t>(strip_bytes, 1), 1, strips);
+  }
+  /// Times that all panels pass a task's strips, for all tasks that a thread has of the same panels.
+  int64_t passes(const ProductConfig& config, int threads) const {
+    if (shares.groups == 1) return 1;
+    const int64_t tasks_of_thread = ceil_div(shares.strip_tasks, threads);
+    return tasks_of_thread * ceil_div(ceil_div(strips, shares.strip_tasks), near(config));
+  }
+  /// The largest share of a thread beside an even one.
+  double uneven(int64_t batch, int threads) const {
+    const auto largest = [&](int64_t pieces) { return static_cast<double>(ceil_div(pieces, threads)) * threads / static_cast<double>(pieces); };
+    if (shares.by_units) return largest(batch * panels);
+    return shares.strip_tasks >= threads ? largest(strips) : largest(shares.tasks());
   }
 };
 
 double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
-  const Division d(s, config);
+  const Division d(s, config, threads);
   const auto t = static_cast<double>(threads);
   const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.steps.at(config.atom));
-  // Shares that do not come out even: the largest one counts.
-  const auto uneven = [&](int64_t tasks) { return static_cast<double>(ceil_div(tasks, threads)) * t / static_cast<double>(tasks); };
-  const bool by_rows = config.split == Split::rows || (config.split == Split::automatic && s.batch * d.panels < threads);
-  const double tail =
-      by_rows ? uneven(std::min<int64_t>(int64_t{4} * threads, d.strips) * (config.split == Split::rows ? s.batch : 1)) : uneven(s.batch * d.panels);
-  // Panels come from the shared cache: to every thread where rows are shared out, each panel to one where panels are.
-  const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (by_rows ? 1 : 1 / t) / shared_cache_bytes;
-  const double share = compute / t * tail;
-  return (config.ahead && d.groups > 1 ? std::max(share, moved) + 0.1 * moved : share + 0.6 * moved) + 2000;
+  // Panels come from the shared cache: to every thread where strips are shared out, each panel to one where panels are.
+  const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / shared_cache_bytes;
+  const double share = compute / t * d.uneven(s.batch, threads);
+  return (config.ahead && d.shares.groups > 1 ? std::max(share, moved) + 0.1 * moved : share + 0.6 * moved) + start_cycles;
 }
 
 double depthwise_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const auto rows = static_cast<double>(config.block.rows), taps = static_cast<double>(s.taps);
   const double strips = static_cast<double>(s.batch * s.lines * ceil_div(s.line, config.block.rows) * ceil_div(s.n, s.lanes));
   const double inputs = std::sqrt(taps) * (rows + std::sqrt(taps) - 1);  // each is loaded once a kernel row
-  return strips * (std::max(taps * rows / 2, (inputs + taps) / 2) + 2 * rows + 8) / threads + 2000;
+  return strips * (std::max(taps * rows / 2, (inputs + taps) / 2) + 2 * rows + 8) / threads + start_cycles;
 }
 
 double cycles_of(const Sizes& s, const ProductConfig& config, int threads) {
   switch (config.method) {
     case Method::winograd:
-      return static_cast<double>(s.batch) * winograd_cycles(config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, s.lanes) / threads + 2000;
+      return static_cast<double>(s.batch) * winograd_cycles(config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, s.lanes) / threads + start_cycles;
     case Method::depthwise: return depthwise_cycles(s, config, threads);
     case Method::rows: break;
   }
@@ -125,15 +131,14 @@ std::vector<ProductConfig> blockings(const Sizes& s, const ProductConfig& block,
       ProductConfig config = block;
       config.panel_bytes = target.l2_bytes / panel_share;
       config.strip_bytes = target.l2_bytes * strip_share / 8;
-      const Division d(s, config);
-      const int64_t near = std::min(d.groups == 1 ? d.strips : std::max<int64_t>(config.strip_bytes / std::max<int64_t>(d.strip_bytes, 1), 1), d.strips);
-      if (!seen.insert({d.groups, near}).second) continue;
+      const Division d(s, config, threads);
+      if (!seen.insert({d.shares.groups, d.near(config)}).second) continue;
       for (const Split split : {Split::automatic, Split::panels, Split::rows}) {
         if (split != Split::automatic && threads == 1) continue;
         if (split == Split::panels && s.batch * d.panels < threads) continue;
         if (split == Split::rows && s.batch * d.strips < threads) continue;
         for (const bool ahead : {true, false}) {
-          if (!ahead && d.groups == 1 && d.weight_bytes() < target.l2_bytes / 4) continue;
+          if (!ahead && d.shares.groups == 1 && d.weight_bytes() < target.l2_bytes / 4) continue;
           config.split = split;
           config.ahead = ahead;
           all.push_back(config);
@@ -204,6 +209,9 @@ std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const p
 
   const ProductConfig guess = choose_method(*product, target, options.winograd);
   space.weight_bytes = s.groups * s.n * s.k * s.panel_element.at(guess.atom);
+  space.exact = product->integers.has_value();
+  space.lanes = s.lanes;
+  space.weight_element = s.panel_element.at(guess.atom);
   const double expected = cycles_of(s, guess, options.threads);
   space.configs = {guess};
   space.cycles = {expected};

@@ -124,17 +124,18 @@ double value_at(tilewright_dtype dtype, const void* data, int64_t i) {
     case TILEWRIGHT_F32: return static_cast<double>(static_cast<const float*>(data)[i]);
     case TILEWRIGHT_F16: return from_half(static_cast<const uint16_t*>(data)[i]);
     case TILEWRIGHT_BF16: return static_cast<double>(from_bits(static_cast<uint32_t>(static_cast<const uint16_t*>(data)[i]) << 16));
-    case TILEWRIGHT_I64:
-    case TILEWRIGHT_U64: return static_cast<double>(static_cast<const int64_t*>(data)[i]);
-    case TILEWRIGHT_I32:
-    case TILEWRIGHT_U32: return static_cast<const int32_t*>(data)[i];
-    case TILEWRIGHT_I16:
-    case TILEWRIGHT_U16: return static_cast<const int16_t*>(data)[i];
-    default: return static_cast<const int8_t*>(data)[i];
+    case TILEWRIGHT_I64: return static_cast<double>(static_cast<const int64_t*>(data)[i]);
+    case TILEWRIGHT_U64: return static_cast<double>(static_cast<const uint64_t*>(data)[i]);
+    case TILEWRIGHT_I32: return static_cast<const int32_t*>(data)[i];
+    case TILEWRIGHT_U32: return static_cast<const uint32_t*>(data)[i];
+    case TILEWRIGHT_I16: return static_cast<const int16_t*>(data)[i];
+    case TILEWRIGHT_U16: return static_cast<const uint16_t*>(data)[i];
+    case TILEWRIGHT_I8: return static_cast<const int8_t*>(data)[i];
+    default: return static_cast<const uint8_t*>(data)[i];
   }
 }
 
-/// Floats between -1 and 1, integers 0 or 1; the same for every model.
+/// Floats between -1 and 1, any bytes, other integers 0 or 1; the same for every model.
 std::vector<char> random_values(tilewright_dtype dtype, int64_t count, unsigned seed) {
   std::vector<char> bytes(static_cast<size_t>(count) * element_bytes(dtype));
   std::mt19937 random(seed);
@@ -155,6 +156,8 @@ std::vector<char> random_values(tilewright_dtype dtype, int64_t count, unsigned 
         put(static_cast<uint16_t>(exponent <= 0 ? 0 : (bits >> 16 & 0x8000) | static_cast<uint32_t>(exponent) << 10 | (bits >> 13 & 1023)));
         break;
       }
+      case TILEWRIGHT_I8:
+      case TILEWRIGHT_U8: *at = static_cast<char>(random()); break;
       default: *at = static_cast<char>(random() & 1);
     }
   }
