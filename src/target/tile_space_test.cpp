@@ -98,6 +98,27 @@ TEST(TileSpace, WarpgroupsMultiplyWhatBoxesCanBeCopiedFrom) {
     EXPECT_EQ(config.unit, TileConfig::Unit::mma) << schedule::print(config);
 }
 
+TEST(TileSpace, WarpgroupsStoreRowsOfWholePiecesByBoxes) {
+  const Target& target = find_target("cuda:sm_90a");
+  const auto text_of = [&](int64_t columns, DType result) {
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = b.input("x", {DType::f16, {150, 72}}), y = b.input("y", {DType::f16, {columns, 72}});
+    b.output(b.cast(b.one("einsum", {x, y}, {{"equation", std::string("mk,nk->mn")}}), result), "z");
+    schedule::Block block = schedule::schedule(lower(graph), {});
+    plan_kernels(block, target, {.choose = [](const auto&, const auto&) {
+                   return schedule::parse_kernel_config("unit=wgmma tile=128x256 warps=8x1 depth=64 stages=4 group=8");
+                 }});
+    return emit_kernel(block, block.kernels.back(), target);
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(text_of(144, DType::f16), HasSubstr("store=boxes"));
+  EXPECT_THAT(text_of(148, DType::f32), HasSubstr("store=boxes"));
+  EXPECT_THAT(text_of(148, DType::f16), HasSubstr("store=elements")) << "rows of 296 bytes begin at no multiples of 16";
+  EXPECT_THAT(text_of(144, DType::f64), HasSubstr("store=elements"));
+  EXPECT_THAT(text_of(144, DType::u8), HasSubstr("store=elements"));
+}
+
 TEST(TileSpace, BlocksFitTheMachineAndLargeOnesNeedMostOfIt) {
   for (const char* name : gpu_targets) {
     const Multiprocessors& has = find_target(name).multiprocessors;

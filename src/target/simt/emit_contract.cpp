@@ -1,6 +1,7 @@
 // Matrix products: the factors as functions of their indices, what follows the sum as another, and one call of the library.
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "target/simt/kernel_emitters.h"
@@ -20,7 +21,11 @@ struct SplitSum {
 class ContractEmitter {
  public:
   ContractEmitter(const KernelText& kernel, const pattern::Nest& nest, const TileProduct& product, const TileConfig& config)
-      : kernel_(kernel), source_(nest), shape_(product.shape), config_(config) {}
+      : kernel_(kernel),
+        source_(nest),
+        shape_(product.shape),
+        config_(config),
+        boxed_result_(config.unit == Unit::wgmma && product.boxed_result ? box_result(product.shape) : std::nullopt) {}
 
   /// `when`: a condition on the arguments, or "".
   void emit(Function& function, const std::string& when) {
@@ -49,13 +54,19 @@ class ContractEmitter {
         out.line(fmt::format("Tiles::run(ex, {}, {});", of_parts, arguments));
         break;
       case Unit::wgmma: {
-        const BoxFactor left = boxes(shape_.left, shape_.m), right = boxes(shape_.right, shape_.n);
+        const BoxMatrix left = boxes(shape_.left, shape_.m), right = boxes(shape_.right, shape_.n);
         launch.maps = {{"left", map("left", left, shape_.left, shape_.m)}, {"right", map("right", right, shape_.right, shape_.n)}};
         launch.blocks = fmt::format("Tiles::blocks({}, tile::simt::processors())", extents());
-        store(out);
-        const auto step = [](const BoxFactor& factor) { return factor.batch_stride == Dim(0) ? 0 : 1; };
-        out.line(
-            fmt::format("Tiles::run(ex, {}, tile::simt::Boxes{{&left, {}}}, tile::simt::Boxes{{&right, {}}}, store);", extents(), step(left), step(right)));
+        out.line(fmt::format("// store={}", boxed_result_ ? "boxes" : "elements"));
+        if (boxed_result_) {
+          launch.maps.emplace_back("result", result_map());
+          boxed_value(out);
+        } else {
+          store(out);
+        }
+        const auto step = [](const BoxMatrix& factor) { return factor.batch_stride == Dim(0) ? 0 : 1; };
+        out.line(fmt::format("Tiles::run(ex, {}, tile::simt::Boxes{{&left, {}}}, tile::simt::Boxes{{&right, {}}}, {});", extents(), step(left), step(right),
+                             boxed_result_ ? "tile::simt::ResultBoxes{&result, value}" : "store"));
         break;
       }
     }
@@ -63,12 +74,14 @@ class ContractEmitter {
     if (splits) emit_sum(function);
   }
 
-  /// What must hold of the arguments for the copy engine to take the factors; "" when it always does.
+  /// What must hold of the arguments for the copy engine to take factors and result; "" when it always does.
   std::string boxes_are_possible() const {
     std::string text_of_all;
     const auto also = [&](const std::string& condition) { text_of_all += (text_of_all.empty() ? "" : " && ") + condition; };
-    for (const Factor* factor : {&shape_.left, &shape_.right})
-      if (!kernel_.aligned(address(*factor).tensor)) also(fmt::format("reinterpret_cast<uintptr_t>(a.tensor[{}]) % 16 == 0", argument(*factor)));
+    std::set<TensorId> boxed = {address(shape_.left).tensor, address(shape_.right).tensor};
+    if (boxed_result_) boxed.insert(result().tensor);
+    for (const TensorId tensor : boxed)
+      if (!kernel_.aligned(tensor)) also(fmt::format("reinterpret_cast<uintptr_t>(a.tensor[{}]) % 16 == 0", argument(tensor)));
     for (const LoopGroup* group : {&shape_.batch, &shape_.m, &shape_.n, &shape_.k})
       if (!group->extent().as_constant()) also(fmt::format("({}) > 0", text(group->extent())));
     return text_of_all;
@@ -131,24 +144,35 @@ class ContractEmitter {
   const Address& address(const Factor& factor) const { return shape_.nest.loads[static_cast<size_t>(factor.access)]; }
   std::string stored_type(const Factor& factor) const { return storage_type(address(factor).dtype); }
 
-  /// The number of the factor's tensor among the arguments.
-  size_t argument(const Factor& factor) const {
+  const Address& result() const { return shape_.nest.stores[0]; }
+
+  /// The tensor's number among the arguments.
+  size_t argument(TensorId tensor) const {
     const std::vector<TensorId>& tensors = kernel_.kernel.tensors;
-    return static_cast<size_t>(std::find(tensors.begin(), tensors.end(), address(factor).tensor) - tensors.begin());
+    return static_cast<size_t>(std::find(tensors.begin(), tensors.end(), tensor) - tensors.begin());
   }
 
-  BoxFactor boxes(const Factor& factor, const LoopGroup& outer) const {
-    const std::optional<BoxFactor> found = box_factor(shape_, factor, outer);
+  BoxMatrix boxes(const Factor& factor, const LoopGroup& outer) const {
+    const std::optional<BoxMatrix> found = box_factor(shape_, factor, outer);
     if (!found) fail(ErrorKind::internal, "internal error: {} multiplies by warpgroups what does not lie in boxes", kernel_.kernel.name);
     return *found;
   }
 
   /// The tensor map of a factor, on the host.
-  std::string map(const std::string& side, const BoxFactor& box, const Factor& factor, const LoopGroup& outer) const {
-    const Dim count = product(kernel_.program().tensor(address(factor).tensor).type.dims);
-    return fmt::format("Tiles::{}_map({{a.at<const {}>({}) + {}, {}, {}, {}, {}, {}, {}}})", side, stored_type(factor), argument(factor), text(box.start),
-                       text(count - box.start), text(shape_.batch.extent()), text(box.batch_stride), text(outer.extent()), text(shape_.k.extent()),
-                       text(box.stride));
+  std::string map(const std::string& side, const BoxMatrix& box, const Factor& factor, const LoopGroup& outer) const {
+    const TensorId tensor = address(factor).tensor;
+    return fmt::format("Tiles::{}_map({{{}}})", side, place("const " + stored_type(factor), tensor, box, outer.extent(), shape_.k.extent()));
+  }
+  std::string result_map() const {
+    const std::string type = storage_type(result().dtype);
+    return fmt::format("Tiles::result_map(tile::simt::ResultPlace<{}>{{{}}})", type,
+                       place(type, result().tensor, *boxed_result_, shape_.m.extent(), shape_.n.extent()));
+  }
+  /// The fields of FactorPlace and ResultPlace.
+  std::string place(const std::string& type, TensorId tensor, const BoxMatrix& box, const Dim& outer, const Dim& inner) const {
+    const Dim count = product(kernel_.program().tensor(tensor).type.dims);
+    return fmt::format("a.at<{}>({}) + {}, {}, {}, {}, {}, {}, {}", type, argument(tensor), text(box.start), text(count - box.start),
+                       text(shape_.batch.extent()), text(box.batch_stride), text(outer), text(inner), text(box.stride));
   }
 
   /// The constants of Tiling, as the kernels of tile/kernels read them.
@@ -169,8 +193,9 @@ class ContractEmitter {
         return fmt::format("tile::simt::MmaTiles<{}, {}, Tiling>", stored_type(shape_.left), stored_type(shape_.right));
       case Unit::wgmma: {
         const auto along = [&](const Factor& factor, const LoopGroup& outer) { return boxes(factor, outer).along_rows ? "rows" : "k"; };
-        return fmt::format("tile::simt::WgmmaTiles<{}, {}, Tiling, tile::simt::Along::{}, tile::simt::Along::{}>", stored_type(shape_.left),
-                           stored_type(shape_.right), along(shape_.left, shape_.m), along(shape_.right, shape_.n));
+        return fmt::format("tile::simt::WgmmaTiles<{}, {}, Tiling, tile::simt::Along::{}, tile::simt::Along::{}, {}>", stored_type(shape_.left),
+                           stored_type(shape_.right), along(shape_.left, shape_.m), along(shape_.right, shape_.n),
+                           boxed_result_ ? storage_type(result().dtype) : "void");
       }
     }
     fail(ErrorKind::internal, "internal error: a unit has no tiles");
@@ -224,17 +249,28 @@ class ContractEmitter {
   }
 
   void store(Writer& out) {
-    out.open(fmt::format("const auto store = [&](i64 batch, i64 m, i64 n, {} sum)", value_type(shape_.sum)));
+    from_sum("store", "", out, [&](NestBody& body) {
+      for (size_t i = 0; i < shape_.nest.stores.size(); ++i) body.write_store(i);
+    });
+  }
+  /// What results that leave by boxes are.
+  void boxed_value(Writer& out) {
+    from_sum("value", " -> " + storage_type(result().dtype), out, [&](NestBody& body) { out.line(fmt::format("return {};", body.stored_text(0))); });
+  }
+  /// A function of a result's place and its sum.
+  template <class Finish>
+  void from_sum(const char* name, const std::string& returns, Writer& out, Finish&& finish) {
+    out.open(fmt::format("const auto {} = [&](i64 batch, i64 m, i64 n, {} sum){}", name, value_type(shape_.sum), returns));
     out.line("(void)batch, (void)m, (void)n;");
     NestBody body(shape_.nest, kernel_.sizes, kernel_.pointers, out);
     enter(shape_.batch, "batch", body, out);
     enter(shape_.m, "m", body, out);
     enter(shape_.n, "n", body, out);
-    const DType result = source_.reductions[0].dtype;
-    body.set_reduced(0, {"sum", result, !is_narrow_float(result)}, {});
+    const DType dtype = source_.reductions[0].dtype;
+    body.set_reduced(0, {"sum", dtype, !is_narrow_float(dtype)}, {});
     body.want(shape_.nest.stored_values);
     body.write_known();
-    for (size_t i = 0; i < shape_.nest.stores.size(); ++i) body.write_store(i);
+    finish(body);
     out.close(";");
   }
 
@@ -242,6 +278,7 @@ class ContractEmitter {
   const pattern::Nest& source_;
   const ContractShape& shape_;
   const TileConfig& config_;
+  const std::optional<BoxMatrix> boxed_result_;
 };
 
 }  // namespace
