@@ -159,6 +159,10 @@ class EmulatedThread {
   }
   template <class T, int count>
   void settle(EmulatedSums<T, count>&) {}
+  template <class T>
+  T taken(T sum) {
+    return sum;
+  }
   /// Begins this warp's share of a product of its warpgroup: the same descriptors in all its lanes.
   void begin_product(detail::Product product, detail::ProductSums& sums, const char* file = __builtin_FILE(), int line = __builtin_LINE());
 

@@ -186,9 +186,10 @@ struct WgmmaTiles : TileOrder<Tiling::m, Tiling::n, Tiling::group> {
       TILE_UNROLL_REGISTERS
       for (int i = first; i < first + values; i += 2) {
         const int row = Atom::row(thread, i), column = (Atom::column(thread, i) - Atom::column(0, first)) ^ (turned ? 16 : 0);
+        const Sum sum[2] = {ex.taken(turned ? sums[i ^ 8] : sums[i]), ex.taken(turned ? sums[(i + 1) ^ 8] : sums[i + 1])};
         const auto result = [&](int j) {
           const i64 m = tile.m + row, n = left + column + j;
-          return m < e.m && n < e.n ? to.value(tile.batch, m, n, turned ? sums[(i + j) ^ 8] : sums[i + j]) : Result{};
+          return m < e.m && n < e.n ? to.value(tile.batch, m, n, sum[j]) : Result{};
         };
         pairs[swizzled(row * row_bytes + column * size) / static_cast<int>(sizeof(Pair))] = Pair{result(0), result(1)};
       }
