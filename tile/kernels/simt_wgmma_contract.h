@@ -8,15 +8,20 @@
 
 #include "tile/atoms/wgmma.h"
 #include "tile/exec/bulk.h"
-#include "tile/kernels/simt_contract.h"
+#include "tile/kernels/simt_split.h"
 
 namespace tile::simt {
 
-/// A factor in device memory as the kernel reads it. `batch_step`: entries of the map's last axis from one entry of the batch to the next.
+/// A factor in device memory as the kernel reads it. `batch_step`: entries of the map's last axis from one entry of the batch to the next. So many
+/// entries of the batch are `parts` of one sum, `piece` terms each.
 struct Boxes {
   const TensorMap* map;
   i64 batch_step;
+  i64 parts = 1, piece = 0;
 };
+
+/// Pieces are whole stages; what the last one lacks is zero.
+TILE_INLINE Boxes part_of(const SplitSum& split, const Boxes& boxes) { return {boxes.map, boxes.batch_step, split.parts, split.piece}; }
 
 /// Where a factor lies: `count` elements from `data` on exist. Rows (or, along rows, steps of k) are `stride` elements apart, entries of the batch
 /// `batch_stride`, or all the same. Data and strides are multiples of 16 bytes.
@@ -234,7 +239,8 @@ struct WgmmaTiles : TileOrder<Tiling::m, Tiling::n, Tiling::group> {
 
   template <class T, Along along, int rows, class Exec, class Barrier>
   static TILE_DEVICE void fetch(Exec& ex, const Boxes& from, int byte, i64 batch, i64 row, i64 k, const Barrier& full) {
-    const i64 entry = batch * from.batch_step;
+    const i64 entry = batch / from.parts * from.batch_step;
+    k += batch % from.parts * from.piece;
     if constexpr (along == Along::k) {
       ex.load_box(ex.template shared<T>(byte, rows * depth), *from.map, BoxAt{{k, row, entry}}, full);
     } else {

@@ -175,6 +175,45 @@ std::string check_boxes(const Shape& shape, i64 blocks = 3) {
   return faults == 0 || faults == 20 ? fault : "found in " + std::to_string(faults) + " orders of 20: " + fault;
 }
 
+/// A product whose sums come in parts, and then their sums.
+template <class Problem, class Tiles, bool adds>
+struct SplitKernel {
+  Problem* p;
+  TensorMap left, right;
+  SplitSum split;
+  std::vector<float>* partial;
+
+  template <class Exec>
+  void operator()(Exec& ex) const {
+    const Extents e = p->extents();
+    const auto parts = ex.global(partial->data(), static_cast<i64>(partial->size()));
+    const auto out = ex.global(p->result.data(), static_cast<i64>(p->result.size()));
+    if constexpr (adds)
+      add_parts<float>(ex, e, split, parts, [&](i64 batch, i64 m, i64 n, float sum) { out[(batch * e.m + m) * e.n + n] = sum; });
+    else
+      Tiles::run(ex, split.of(e), part_of(split, Boxes{&left, 1}), part_of(split, Boxes{&right, p->shape.shared_right ? 0 : 1}), store_parts(e, parts));
+  }
+};
+
+/// Parts of `piece` terms.
+template <Along along_left = Along::k, Along along_right = Along::k>
+void check_parts(const Shape& shape, i64 piece) {
+  using Tiles = WgmmaTiles<float16, float16, Tiling<64, 64, 3>, along_left, along_right>;
+  using Given = Problem<float16, Tiles, along_left, along_right>;
+  Given problem(shape);
+  testing::TestTeam team;
+  const SplitSum split{(shape.k + piece - 1) / piece, piece, shape.k};
+  const TensorMap left = Tiles::left_map(problem.left_place), right = Tiles::right_map(problem.right_place);
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    problem.result.assign(problem.expected.size(), -77);
+    std::vector<float> partial(problem.expected.size() * static_cast<size_t>(split.parts), -77.0f);
+    launch_emulated(SplitKernel<Given, Tiles, false>{&problem, left, right, split, &partial}, Launch{3, Tiles::threads, Tiles::shared_bytes}, team.team(),
+                    seed);
+    launch_emulated(SplitKernel<Given, Tiles, true>{&problem, left, right, split, &partial}, Launch{3, 64, 0}, team.team(), seed);
+    ASSERT_EQ(problem.result, problem.expected) << shape.batch << " x " << shape.m << " x " << shape.n << " x " << shape.k << ", seed " << seed;
+  }
+}
+
 bool says(const std::string& fault, const std::string& text) {
   if (fault.find(text) != std::string::npos) return true;
   ADD_FAILURE() << "the fault is '" << fault << "'";
@@ -218,6 +257,12 @@ TEST(WgmmaContract, MultipliesFactorsThatLieAlongTheirRows) {
 TEST(WgmmaContract, BlocksComputeOneTileAfterAnother) {
   check<float16, 128>({1, 500, 140, 80}, 1);
   check<float16, 128>({2, 140, 140, 24}, 3);
+}
+
+TEST(WgmmaContract, PartsOfSumsAddUp) {
+  check_parts({1, 40, 70, 64 * 9 + 8}, 128);
+  check_parts({2, 20, 24, 200, true}, 64);
+  check_parts<Along::rows, Along::rows>({2, 24, 72, 300}, 128);
 }
 
 TEST(WgmmaContract, StoresBoxesOfWholeTiles) {

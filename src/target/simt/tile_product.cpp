@@ -65,7 +65,8 @@ bool divides(const Pair& parts, const Pair& whole) { return parts.m > 0 && parts
 bool suits_fma(const TileConfig& c) { return divides(c.each, c.tile) && (c.stages == 1 || c.stages == 2) && c.tile.count() / c.each.count() <= 1024; }
 
 bool suits_matrix_unit(const TileProduct& product, const TileConfig& c, const Target& target) {
-  if (c.warps.m < 1 || c.warps.n < 1 || c.stages < 2) return false;
+  // Where the next pair of tiles waits in registers, two stages are all that is used.
+  if (c.warps.m < 1 || c.warps.n < 1 || c.stages < 2 || (c.stages > 2 && !target.multiprocessors.copies_asynchronously)) return false;
   const Atom atom = atom_of(product, target);
   const int per_word = 4 / static_cast<int>(product.left.bytes()), words = c.depth / per_word;
   return divides({c.warps.m * atom.m, c.warps.n * atom.n}, c.tile) && c.depth % per_word == 0 && (words == 8 || words == 16 || words == 32) &&
@@ -105,7 +106,6 @@ std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pa
   product.result = program.tensor(nest.outputs.at(0).tensor).type.dtype;
   if (fits_matrix_unit(product.shape, target)) product.units.push_back(Unit::mma);
   if (fits_warpgroups(product.shape, target)) product.units.push_back(Unit::wgmma);
-  product.boxed_result = product.has(Unit::wgmma) && box_result(product.shape);
   return product;
 }
 
@@ -176,14 +176,20 @@ Demand demand_of(const TileProduct& product, const TileConfig& c, const Target& 
       const Atom atom = atom_of(product, target);
       const int threads = c.warps.count() * target.warp_size;
       const int fragments = c.tile.m / c.warps.m / atom.m * atom.registers_m + c.tile.n / c.warps.n / atom.n * atom.registers_n;
-      return {threads, bookkeeping(product) + c.tile.count() / threads + fragments, int64_t{c.stages} * (c.tile.m + c.tile.n) * c.depth * product.left.bytes()};
+      // Of the next pair of tiles: pieces of four words, or elements.
+      const auto coming = [&](const Source& source, int rows) {
+        if (target.multiprocessors.copies_asynchronously) return 0;
+        const int64_t elements = ceil_div(int64_t{rows} * c.depth, threads);
+        return static_cast<int>(source.rows ? ceil_div(elements * source.bytes(), 16) * 4 : elements);
+      };
+      const int registers = bookkeeping(product) + c.tile.count() / threads + fragments + coming(product.left, c.tile.m) + coming(product.right, c.tile.n);
+      return {threads, registers, int64_t{c.stages} * (c.tile.m + c.tile.n) * c.depth * product.left.bytes()};
     }
     case Unit::wgmma: {
       // The warpgroup that copies has registers, too, until it gives them away.
       const int threads = (c.warps.m + warpgroup_warps) * target.warp_size, sums = warpgroup_rows * c.tile.n / (warpgroup_warps * target.warp_size);
       const int registers = c.tile.m > warpgroup_rows ? static_cast<int>(target.multiprocessors.registers / threads / 8 * 8) : 40 + sums;
-      const int64_t results = product.boxed_result ? int64_t{result_boxes} * c.tile.m * row_bytes : 0;
-      return {threads, registers, int64_t{c.stages} * ((c.tile.m + c.tile.n) * row_bytes + barrier_bytes) + results};
+      return {threads, registers, int64_t{c.stages} * ((c.tile.m + c.tile.n) * row_bytes + barrier_bytes) + result_boxes * c.tile.m * row_bytes};
     }
   }
   return {};

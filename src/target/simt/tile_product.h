@@ -23,7 +23,6 @@ struct TileProduct {
   std::vector<schedule::TileConfig::Unit> units;  ///< that can compute it
   Source left, right;
   DType result = DType::f32;
-  bool boxed_result = false;  ///< whether, if the tensor is aligned, warpgroups store by the copy engine
 
   bool has(schedule::TileConfig::Unit unit) const;
 };
