@@ -35,7 +35,7 @@ class Products:
 
     def check(self, name, size, device, seed):
         """Raises unless every result of the product is right: factors are small integers, so sums are exact."""
-        kind, _, *along = name.split()
+        kind, _, left, right, *boxed = name.split()
         batch, m, n, k, shared = size
         dtype = getattr(torch, kind)
         generator = torch.Generator().manual_seed(seed)
@@ -49,17 +49,21 @@ class Products:
             stored[:, :, :length] = values.to(dtype)
             return stored.to(device), (values if lies_along == "k" else values.transpose(1, 2)).double()
 
-        a, wide_a = factor(batch, m, along[0])
-        b, wide_b = factor(1 if shared else batch, n, along[1])
-        y = torch.full((batch, m, n), -77, dtype=torch.int32 if dtype == torch.int8 else torch.float32, device=device)
+        a, wide_a = factor(batch, m, left)
+        b, wide_b = factor(1 if shared else batch, n, right)
+        result = getattr(torch, boxed[0]) if boxed else torch.int32 if dtype == torch.int8 else torch.float32
+        piece = PIECE // result.itemsize
+        y = torch.full((batch, m, -(-n // piece) * piece + piece), -77, dtype=result, device=device)
         tensors = (ctypes.c_void_p * 3)(*(tensor.data_ptr() for tensor in (a, b, y)))
-        sizes = (ctypes.c_int64 * 7)(batch, m, n, k, a.shape[2], b.shape[2], shared)
+        sizes = (ctypes.c_int64 * 8)(batch, m, n, k, a.shape[2], b.shape[2], y.shape[2], shared)
         self.wait(device)
         failure = self.start(self.names.index(name), tensors, sizes)
         if failure is not None:
             raise RuntimeError(failure.decode())
         self.wait(device)
-        wrong = (y.cpu().double() != wide_a @ wide_b.transpose(1, 2)).nonzero()
+        expected = torch.full(y.shape, -77, dtype=torch.float64)  # what lies between lines is never written
+        expected[:, :, :n] = (wide_a @ wide_b.transpose(1, 2)).to(result).double()
+        wrong = (y.cpu().double() != expected).nonzero()
         if len(wrong) > 0:
             raise RuntimeError(f"{len(wrong)} of {y.numel()} results are wrong, the first at {wrong[0].tolist()}, the last at {wrong[-1].tolist()}")
 

@@ -98,6 +98,27 @@ TEST(TileSpace, WarpgroupsMultiplyWhatBoxesCanBeCopiedFrom) {
     EXPECT_EQ(config.unit, TileConfig::Unit::mma) << schedule::print(config);
 }
 
+TEST(TileSpace, WarpgroupsStoreRowsOfWholePiecesByBoxes) {
+  const Target& target = find_target("cuda:sm_90a");
+  const auto text_of = [&](int64_t columns, DType result) {
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = b.input("x", {DType::f16, {150, 72}}), y = b.input("y", {DType::f16, {columns, 72}});
+    b.output(b.cast(b.one("einsum", {x, y}, {{"equation", std::string("mk,nk->mn")}}), result), "z");
+    schedule::Block block = schedule::schedule(lower(graph), {});
+    plan_kernels(block, target, {.choose = [](const auto&, const auto&) {
+                   return schedule::parse_kernel_config("unit=wgmma tile=128x256 warps=8x1 depth=64 stages=4 group=8");
+                 }});
+    return emit_kernel(block, block.kernels.back(), target);
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(text_of(144, DType::f16), HasSubstr("store=boxes"));
+  EXPECT_THAT(text_of(148, DType::f32), HasSubstr("store=boxes"));
+  EXPECT_THAT(text_of(148, DType::f16), HasSubstr("store=elements")) << "rows of 296 bytes begin at no multiples of 16";
+  EXPECT_THAT(text_of(144, DType::f64), HasSubstr("store=elements"));
+  EXPECT_THAT(text_of(144, DType::u8), HasSubstr("store=elements"));
+}
+
 TEST(TileSpace, BlocksFitTheMachineAndLargeOnesNeedMostOfIt) {
   for (const char* name : gpu_targets) {
     const Multiprocessors& has = find_target(name).multiprocessors;
@@ -131,19 +152,14 @@ TEST(TileSpace, AChoiceThatTheKernelCannotDoFallsBackToTheRules) {
   }
 }
 
-/// Configurations of the layer's product, `step` apart, compiled for the emulator of the target's kind of machine and run.
-void expect_right(const Layer& layer, const char* name, const char* emulator, size_t step) {
-  const schedule::Block block = gpu_block(layer);
-  const auto space = space_of(block, name);
-  ASSERT_TRUE(space) << layer.name;
+/// The layer's product cut in each of these ways, compiled for an emulator and run.
+void expect_right(const Layer& layer, const std::vector<schedule::KernelConfig>& configs, const char* emulator) {
   std::vector<schedule::Block> blocks;
-  for (size_t i = 0; i < space->configs.size(); i += step) {
-    blocks.push_back(block);
-    plan_kernels(blocks.back(), find_target(emulator), {.choose = [&](const auto&, const auto&) { return space->configs[i]; }});
-    ASSERT_EQ(schedule::decided(blocks.back().kernels.back()), space->configs[i]);
+  for (const schedule::KernelConfig& config : configs) {
+    blocks.push_back(gpu_block(layer));
+    plan_kernels(blocks.back(), find_target(emulator), {.choose = [&](const auto&, const auto&) { return config; }});
+    ASSERT_EQ(schedule::decided(blocks.back().kernels.back()), config);
   }
-  std::printf("%-8s %-12s %4zu of %4zu configurations\n", layer.name.c_str(), name, blocks.size(), space->configs.size());
-  const size_t count = blocks.size();
   const testing::CompiledBlocks compiled(std::move(blocks), emulator, "-O0");
   std::vector<int64_t> dims = {layer.images, layer.channels};
   if (layer.size > 0) dims.insert(dims.begin() + 1, 2, layer.size);
@@ -151,12 +167,22 @@ void expect_right(const Layer& layer, const char* name, const char* emulator, si
   const Tensor expected = pattern::interpret(testing::program_of(layer), inputs).at(0);
   // Of halves: one step of the largest results, which the order of roundings may tip.
   const double unit = layer.dtype == DType::f16 ? 0x1p-10 : 2e-5;
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < configs.size(); ++i) {
     const Tensor actual = compiled.run(i, inputs).at(0);
     for (int64_t e = 0; e < expected.element_count(); ++e)
       ASSERT_NEAR(actual.float_at(e), expected.float_at(e), unit * std::max(1.0, std::abs(expected.float_at(e))))
-          << layer.name << ": " << schedule::print(space->configs[i * step]);
+          << layer.name << ": " << schedule::print(configs[i]);
   }
+}
+
+/// Configurations that `target` has for the layer's product, `step` apart, in the emulator of its kind of machine.
+void expect_right(const Layer& layer, const char* target, const char* emulator, size_t step) {
+  const auto space = space_of(gpu_block(layer), target);
+  ASSERT_TRUE(space) << layer.name;
+  std::vector<schedule::KernelConfig> configs;
+  for (size_t i = 0; i < space->configs.size(); i += step) configs.push_back(space->configs[i]);
+  std::printf("%-8s %-12s %4zu of %4zu configurations\n", layer.name.c_str(), target, configs.size(), space->configs.size());
+  expect_right(layer, configs, emulator);
 }
 
 constexpr std::pair<const char*, const char*> emulated[] = {
@@ -171,6 +197,19 @@ TEST(TileSpace, EveryConfigurationOfSmallProductsIsRight) {
 TEST(TileSpace, SomeConfigurationsOfLargerProductsAreRight) {
   for (const DType dtype : {DType::f16, DType::f32})
     for (const auto& [name, emulator] : emulated) expect_right({"larger", 150, 72, 140, 0, 1, 1, 1, dtype}, name, emulator, 40);
+}
+
+TEST(TileSpace, WarpgroupsShareOutLongSums) {
+  // Parts of 384, 384 and 232 terms.
+  const schedule::KernelConfig config = schedule::parse_kernel_config("unit=wgmma tile=64x64 warps=4x1 depth=64 stages=3 group=1");
+  const Layer layer = {"long", 40, 1000, 72, 0, 1, 1, 1, DType::f16};
+  schedule::Block block = gpu_block(layer);
+  plan_kernels(block, find_target("emulator:hopper"), {.choose = [&](const auto&, const auto&) { return config; }});
+  const std::string text = emit_kernel(block, block.kernels.back(), find_target("emulator:hopper"));
+  EXPECT_THAT(text, ::testing::HasSubstr("part_of(split, tile::simt::Boxes{&left, 0})"));
+  EXPECT_THAT(text, ::testing::HasSubstr(".parts = 3, .piece = 384, .k = 1000"));
+  EXPECT_THAT(text, ::testing::HasSubstr("store=boxes"));
+  expect_right(layer, {config}, "emulator:hopper");
 }
 
 }  // namespace

@@ -140,7 +140,9 @@ void boxes(Draft& d, DType dtype) {
     std::vector<int64_t> order = rank == 1 ? std::vector<int64_t>{0, 2, 1} : std::vector<int64_t>{1, 0};
     return std::pair(x, along_k ? std::vector<int64_t>() : order);
   };
-  const auto rows_of = [&](bool along_k) { return along_k ? d.size({16, 17, 65, 129}) : Dim(d.one_of<int64_t>({2 * piece, 9 * piece, 17 * piece})); };
+  const auto rows_of = [&](bool along_k) {
+    return along_k && d.chance() ? d.size({16, 17, 65, 129}) : Dim(d.one_of<int64_t>({2 * piece, 9 * piece, 17 * piece}));
+  };
   const bool left_along_k = whole_k && d.chance(), right_along_k = whole_k && d.chance();
   const bool byte = is_byte(dtype);
   const Dim batch = batched ? d.size({1, 2, 3}) : Dim(1);

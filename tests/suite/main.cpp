@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   app.add_option("--target", options.target);
   app.add_option("--policy", policy, "precision of products: fp32, tf32, bf16, fp16; errors are printed for the last two");
   app.add_option("-O,--optimisation", options.optimisation, "-O level of the kernels")->check(CLI::Range(0, 3));
+  app.add_flag("--compile-only", options.compile_only, "run nothing: a model that compiles has passed, and what it took is printed");
   app.add_flag("--list", list, "list the cases and stop");
   CLI11_PARSE(app, argc, argv);
   try {
@@ -46,7 +47,7 @@ int main(int argc, char** argv) {
       const char* word = "passed";
       if (verdict.passed) {
         ++passed;
-        if (excuse != known.end()) surprises.push_back(verdict.name);
+        if (excuse != known.end() && !options.compile_only) surprises.push_back(verdict.name);
       } else if (excuse != known.end()) {
         ++skipped;
         word = "skipped";
@@ -57,8 +58,11 @@ int main(int argc, char** argv) {
         std::fflush(stdout);
       }
       if (verdict.promised > 0 && kind == "models") std::printf("%-28s error %.2g, promised %.2g\n", verdict.name.c_str(), verdict.error, verdict.promised);
+      if (options.compile_only && verdict.passed && kind == "models")
+        std::printf("%-28s %-14s %6.1f s\n", verdict.name.c_str(), options.target.c_str(), verdict.built_seconds);
       results[verdict.name] = {{"verdict", word}, {"reason", excuse != known.end() && !verdict.passed ? excuse->second : verdict.reason}};
       if (verdict.promised > 0) results[verdict.name].update({{"error", verdict.error}, {"promised", verdict.promised}});
+      if (options.compile_only) results[verdict.name]["built_seconds"] = verdict.built_seconds;
       if (terminal) std::fprintf(stderr, "\r%d of %zu", passed + failed + skipped, cases.size());
     });
     if (terminal) std::fprintf(stderr, "\n");

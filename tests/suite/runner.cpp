@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <deque>
 #include <map>
@@ -73,7 +74,7 @@ Rounding rounding_of(const Prepared& model, const Precision& precision) {
 
 /// Without a reason when every data set comes out right.
 Verdict run_data(const Case& one, const Model& model, const Rounding& rounding) {
-  Verdict verdict{one.name, false, "", 0, 0};
+  Verdict verdict{.name = one.name};
   Context context = open_context(model, 1);
   for (const DataSet& data : one.data) {
     std::vector<Tensor> inputs;
@@ -141,14 +142,17 @@ class Batch {
     const std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     if (write(channel_, text.data(), text.size()) < 0) _exit(3);
   }
-  void verdict(const Verdict& one) { send({{"name", one.name}, {"reason", one.reason}, {"error", one.error}, {"promised", one.promised}}); }
-  void verdict(const Case& one, const std::string& reason) { verdict({one.name, false, reason, 0, 0}); }
+  void verdict(const Verdict& one) {
+    send({{"name", one.name}, {"reason", one.reason}, {"error", one.error}, {"promised", one.promised}, {"built_seconds", one.built_seconds}});
+  }
+  void verdict(const Case& one, const std::string& reason) { verdict({.name = one.name, .reason = reason}); }
 
   void build_and_run(const std::vector<const Case*>& cases, const std::vector<Prepared>& prepared, const CompileOptions& compile_options) {
     if (cases.empty()) return;
     const ScratchFolder folder(fs::temp_directory_path());
     const fs::path library = folder.path() / "models.so";
     send({{"start", cases.size() == 1 ? cases[0]->name : ""}});
+    const auto begin = std::chrono::steady_clock::now();
     try {
       build_models(prepared, library, compile_options);
     } catch (const std::exception& failure) {
@@ -157,7 +161,12 @@ class Batch {
       build_and_run({cases.begin(), cases.begin() + half}, {prepared.begin(), prepared.begin() + half}, compile_options);
       return build_and_run({cases.begin() + half, cases.end()}, {prepared.begin() + half, prepared.end()}, compile_options);
     }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     for (size_t i = 0; i < cases.size(); ++i) {
+      if (options_.compile_only) {
+        verdict({.name = cases[i]->name, .built_seconds = cases.size() == 1 ? seconds : 0});
+        continue;
+      }
       send({{"start", cases[i]->name}});
       try {
         verdict(run_data(*cases[i], open_model(library.string(), static_cast<int>(i)), rounding_of(prepared[i], options_.precision)));
@@ -207,9 +216,10 @@ std::vector<Verdict> run_cases(const std::vector<Case>& cases, const RunOptions&
     waiting.push_back(std::move(batch));
   }
   std::vector<Verdict> verdicts;
-  const auto conclude = [&](Process& process, const std::string& name, const std::string& reason, double error = 0, double promised = 0) {
-    if (process.open.erase(name) == 0) return;
-    verdicts.push_back({name, reason.empty(), reason, error, promised});
+  const auto conclude = [&](Process& process, Verdict verdict) {
+    if (process.open.erase(verdict.name) == 0) return;
+    verdict.passed = verdict.reason.empty();
+    verdicts.push_back(std::move(verdict));
     if (on_verdict) on_verdict(verdicts.back());
   };
   std::vector<Process> running;
@@ -233,7 +243,11 @@ std::vector<Verdict> run_cases(const std::vector<Case>& cases, const RunOptions&
           if (line.contains("start"))
             process.current = line.at("start");
           else
-            conclude(process, line.at("name"), line.at("reason"), line.value("error", 0.0), line.value("promised", 0.0));
+            conclude(process, {.name = line.at("name"),
+                               .reason = line.at("reason"),
+                               .error = line.value("error", 0.0),
+                               .promised = line.value("promised", 0.0),
+                               .built_seconds = line.value("built_seconds", 0.0)});
         }
         continue;
       }
@@ -245,10 +259,10 @@ std::vector<Verdict> run_cases(const std::vector<Case>& cases, const RunOptions&
             WIFSIGNALED(status) ? (WTERMSIG(status) == SIGALRM ? "timed out" : fmt::format("crashed (signal {})", WTERMSIG(status))) : "the batch ended early";
         std::vector<const Case*> rest;
         const bool known = process.open.count(process.current) > 0;
-        if (known) conclude(process, process.current, how);
+        if (known) conclude(process, {.name = process.current, .reason = how});
         for (const auto& [name, one] : process.open) rest.push_back(one);
         if (!known && rest.size() == 1)
-          conclude(process, rest[0]->name, how);
+          conclude(process, {.name = rest[0]->name, .reason = how});
         else if (!known)
           for (const Case* one : rest) waiting.push_back({one});
         else if (!rest.empty())

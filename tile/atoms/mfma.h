@@ -26,6 +26,8 @@ struct Mfma {
   };
 
   static constexpr int b_at_once = 1;
+  /// Whether machines that have it copy to shared memory past registers.
+  static constexpr bool copies_asynchronously = false;
   static constexpr int c_rows = 4, c_row_lanes = 16;
 
   /// Fragments from shared memory: `words_at(row, word)` points to a word of the factor's tile.

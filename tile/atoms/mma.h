@@ -42,6 +42,8 @@ struct Mma {
   };
 
   static constexpr int b_at_once = 2;
+  /// Whether machines that have it copy to shared memory past registers.
+  static constexpr bool copies_asynchronously = true;
   /// Rows that a lane has results of, and how many neighbouring lanes share a row.
   static constexpr int c_rows = 2, c_row_lanes = 4;
 

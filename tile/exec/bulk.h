@@ -27,6 +27,7 @@
 //   ex.commit_products()                the products begun since the last commit become one group
 //   ex.template wait_products<n>()      until at most the n youngest groups are under way; factors may then be overwritten
 //   ex.settle(sums)                     after wait_products<0>(): sums may be accessed
+//   ex.taken(sums[i])                   its value, read here and not in the branches that use it, where compilers would have products wait for one another
 //   ex.template give_registers<n>(), ex.template take_registers<n>()      by all four warps: n registers a thread from here on, fewer or more than before.
 //                                       Waits until so many were given in the block
 //

@@ -134,6 +134,14 @@ class GpuAsync {
         asm volatile("" : "+r"(sums.value[i])::"memory");
     }
   }
+  template <class T>
+  __device__ T taken(T sum) {
+    if constexpr (std::is_same_v<T, float>)
+      asm volatile("" : "+f"(sum));
+    else
+      asm volatile("" : "+r"(sum));
+    return sum;
+  }
 
   template <int count>
   __device__ void give_registers() {

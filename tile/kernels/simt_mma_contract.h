@@ -73,24 +73,52 @@ struct MatrixTiles : TileOrder<Tiling::m, Tiling::n, Tiling::group> {
     const int warp_m = ex.warp() / warps_n * (tile_m / warps_m), warp_n = ex.warp() % warps_n * (tile_n / warps_n);
     typename Atom::C sums[atoms_m][atoms_n] = {};
     const i64 steps = (e.k + depth - 1) / depth;
-    const auto begin = [&](i64 step) {
-      const int stage = static_cast<int>(step % stages) * stage_bytes;
-      if (step < steps) {
-        fetch<Left, tile_m>(ex, left, stage, at.batch, at.m, e.m, step * depth, e.k);
-        fetch<Right, tile_n>(ex, right, stage + left_bytes, at.batch, at.n, e.n, step * depth, e.k);
-      }
-      ex.commit_copies();
-    };
-    for (int step = 0; step < stages - 1; ++step) begin(step);
-    for (i64 step = 0; step < steps; ++step) {
-      ex.template wait_copies<stages - 2>();
-      ex.sync();  // this pair is there for all, and all are done with the one that the next copies write over
-      begin(step + stages - 1);
+    const auto multiply_stage = [&](i64 step) {
       const int stage = static_cast<int>(step % stages) * stage_bytes;
       multiply(ex, sums, ex.template shared<const uint32_t>(stage, tile_m * row_words), warp_m,
                ex.template shared<const uint32_t>(stage + left_bytes, tile_n * row_words), warp_n);
+    };
+    if constexpr (Atom::copies_asynchronously) {
+      const auto begin = [&](i64 step) {
+        const int stage = static_cast<int>(step % stages) * stage_bytes;
+        if (step < steps) {
+          fetch<Left, tile_m>(ex, left, stage, at.batch, at.m, e.m, step * depth, e.k);
+          fetch<Right, tile_n>(ex, right, stage + left_bytes, at.batch, at.n, e.n, step * depth, e.k);
+        }
+        ex.commit_copies();
+      };
+      for (int step = 0; step < stages - 1; ++step) begin(step);
+      for (i64 step = 0; step < steps; ++step) {
+        ex.template wait_copies<stages - 2>();
+        ex.sync();  // this pair is there for all, and all are done with the one that the next copies write over
+        begin(step + stages - 1);
+        multiply_stage(step);
+      }
+      ex.template wait_copies<0>();
+    } else {
+      Coming<Left, tile_m, LeftFactor> next_left;
+      Coming<Right, tile_n, RightFactor> next_right;
+      const auto ask = [&](i64 step) {
+        next_left.ask(ex, left, at.batch, at.m, e.m, step * depth, e.k);
+        next_right.ask(ex, right, at.batch, at.n, e.n, step * depth, e.k);
+      };
+      const auto put = [&](i64 step) {
+        const int stage = static_cast<int>(step % stages) * stage_bytes;
+        next_left.put(ex, stage);
+        next_right.put(ex, stage + left_bytes);
+      };
+      if (steps > 0) {
+        ask(0);
+        put(0);
+      }
+      for (i64 step = 0; step < steps; ++step) {
+        ex.sync();  // this pair is there for all, and all are done with the one before, which the next is written over
+        const bool more = step + 1 < steps;
+        if (more) ask(step + 1);
+        multiply_stage(step);
+        if (more) put(step + 1);
+      }
     }
-    ex.template wait_copies<0>();
     TILE_UNROLL_REGISTERS
     for (int i = 0; i < atoms_m; ++i) {
       TILE_UNROLL_REGISTERS
@@ -133,6 +161,66 @@ struct MatrixTiles : TileOrder<Tiling::m, Tiling::n, Tiling::group> {
       to[place(i, k / Atom::per_word) * Atom::per_word + k % Atom::per_word] = i0 + i < count && k0 + k < k_count ? from.element(batch, i0 + i, k0 + k) : T{};
     }
   }
+
+  /// A tile on its way from memory through a thread's registers, where nothing copies past them: the next one, while one is multiplied.
+  template <class T, int tile, class Factor>
+  struct Coming;
+  template <class T, int tile, bool along_k, class F>
+  struct Coming<T, tile, Elements<along_k, F>> {
+    static constexpr int of_thread = (tile * depth + threads - 1) / threads;
+    T value[of_thread];
+
+    template <class Exec>
+    TILE_DEVICE void ask(Exec& ex, const Elements<along_k, F>& from, i64 batch, i64 i0, i64 count, i64 k0, i64 k_count) {
+      TILE_UNROLL_REGISTERS
+      for (int n = 0; n < of_thread; ++n) {
+        const int at = ex.thread() + n * threads, i = along_k ? at / depth : at % tile, k = along_k ? at % depth : at / tile;
+        if (at < tile * depth) value[n] = i0 + i < count && k0 + k < k_count ? from.element(batch, i0 + i, k0 + k) : T{};
+      }
+    }
+    template <class Exec>
+    TILE_DEVICE void put(Exec& ex, int byte) const {
+      const auto to = ex.template shared<T>(byte, tile * depth);
+      TILE_UNROLL_REGISTERS
+      for (int n = 0; n < of_thread; ++n) {
+        const int at = ex.thread() + n * threads, i = along_k ? at / depth : at % tile, k = along_k ? at % depth : at / tile;
+        if (at < tile * depth) to[place(i, k / Atom::per_word) * Atom::per_word + k % Atom::per_word] = value[n];
+      }
+    }
+  };
+  template <class T, int tile, class F>
+  struct Coming<T, tile, Rows<F>> {
+    static constexpr int chunk = 16 / static_cast<int>(sizeof(T)), row_chunks = depth / chunk, chunks = tile * row_chunks;
+    static constexpr int of_thread = (chunks + threads - 1) / threads;
+    struct alignas(16) Piece {
+      uint32_t word[4];
+    };
+    uint32_t words[4 * of_thread];
+
+    /// Without branches, so that all loads are under way at once: what lies beyond the factor is read from inside of it, and is zero.
+    template <class Exec>
+    TILE_DEVICE void ask(Exec& ex, const Rows<F>& from, i64 batch, i64 i0, i64 count, i64 k0, i64 k_count) {
+      TILE_UNROLL_REGISTERS
+      for (int n = 0; n < of_thread; ++n) {
+        const int at = ex.thread() + n * threads;
+        const i64 i = i0 + at / row_chunks, k = k0 + at % row_chunks * chunk;
+        const bool inside = i < count && k < k_count;
+        const Piece piece = *as<const Piece>(from.row(batch, inside ? i : i0) + (inside ? k : k0));
+        TILE_UNROLL_REGISTERS
+        for (int w = 0; w < 4; ++w) words[4 * n + w] = inside ? piece.word[w] : 0;
+      }
+    }
+    template <class Exec>
+    TILE_DEVICE void put(Exec& ex, int byte) const {
+      const auto to = ex.template shared<Piece>(byte, chunks);
+      TILE_UNROLL_REGISTERS
+      for (int n = 0; n < of_thread; ++n) {
+        const int at = ex.thread() + n * threads;
+        const Piece piece = {{words[4 * n], words[4 * n + 1], words[4 * n + 2], words[4 * n + 3]}};
+        if (at < chunks) to[place(at / row_chunks, at % row_chunks * chunk / Atom::per_word) / 4] = piece;
+      }
+    }
+  };
 
   template <class T, int tile, class Exec, class F>
   static TILE_DEVICE void fetch(Exec& ex, const Rows<F>& from, int byte, i64 batch, i64 i0, i64 count, i64 k0, i64 k_count) {

@@ -25,7 +25,7 @@ void emit_scatter(const KernelText& kernel, const pattern::Scatter& scatter, Wri
   out.close(");");
   out.close();
 
-  write_scatter_points(kernel, scatter, out);
+  write_scatter_points(kernel, scatter, {}, out);
 }
 
 void emit_cumulate(const KernelText& kernel, const pattern::Cumulate& cumulate, Writer& out) {

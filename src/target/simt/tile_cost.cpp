@@ -92,9 +92,9 @@ class Estimate {
     if (config_.unit == Unit::wgmma) return std::max(busy, memory_latency / (config_.stages - 1));
     const bool past_registers = config_.unit != Unit::fma && has_.copies_asynchronously;
     if (past_registers) return together({busy, memory_latency / (config_.stages - 1)}) + meeting;
-    // Two stages of multiply-adds ask first and multiply while they wait; copies that go through registers are waited for.
-    if (config_.unit == Unit::fma && config_.stages == 2) return together({busy, memory_latency}) + meeting;
-    return busy + memory_latency + (config_.unit == Unit::fma ? 2 : 1) * meeting;
+    // Two stages ask first and multiply while they wait; one waits.
+    if (config_.stages > 1) return together({busy, memory_latency}) + meeting;
+    return busy + memory_latency + 2 * meeting;
   }
 
   /// So many blocks on each multiprocessor.

@@ -40,8 +40,9 @@ bool fits_warpgroups(const ContractShape& shape, const Target& target) {
   return target.warpgroups && fits_matrix_unit(shape, target) && box_factor(shape, shape.left, shape.m) && box_factor(shape, shape.right, shape.n);
 }
 
-/// Rows of a product by a warpgroup, bytes of the sum's axis in a stage, shared memory of a stage's two mbarriers.
-constexpr int warpgroup_rows = 64, warpgroup_warps = 4, row_bytes = 128, barrier_bytes = 16;
+/// Rows of a product by a warpgroup, bytes of the sum's axis in a stage and of a row of a box, shared memory of a stage's two mbarriers, a warpgroup's
+/// boxes of results.
+constexpr int warpgroup_rows = 64, warpgroup_warps = 4, row_bytes = 128, barrier_bytes = 16, result_boxes = 2;
 
 /// What a warp multiplies at once, and how many registers of a lane it takes.
 struct Atom {
@@ -64,7 +65,8 @@ bool divides(const Pair& parts, const Pair& whole) { return parts.m > 0 && parts
 bool suits_fma(const TileConfig& c) { return divides(c.each, c.tile) && (c.stages == 1 || c.stages == 2) && c.tile.count() / c.each.count() <= 1024; }
 
 bool suits_matrix_unit(const TileProduct& product, const TileConfig& c, const Target& target) {
-  if (c.warps.m < 1 || c.warps.n < 1 || c.stages < 2) return false;
+  // Where the next pair of tiles waits in registers, two stages are all that is used.
+  if (c.warps.m < 1 || c.warps.n < 1 || c.stages < 2 || (c.stages > 2 && !target.multiprocessors.copies_asynchronously)) return false;
   const Atom atom = atom_of(product, target);
   const int per_word = 4 / static_cast<int>(product.left.bytes()), words = c.depth / per_word;
   return divides({c.warps.m * atom.m, c.warps.n * atom.n}, c.tile) && c.depth % per_word == 0 && (words == 8 || words == 16 || words == 32) &&
@@ -122,18 +124,38 @@ std::optional<DenseShape> whole_rows(const ContractShape& shape, const Factor& f
   return whole(rest) ? dense : std::nullopt;
 }
 
-std::optional<BoxFactor> box_factor(const ContractShape& shape, const Factor& factor, const LoopGroup& outer) {
-  const std::optional<DenseShape> dense = find_dense(shape, factor, outer);
-  if (!dense) return std::nullopt;
-  const auto bytes = static_cast<int64_t>(size_of(address_of(shape, factor).dtype));
+namespace {
+
+/// `stride`: between the lines of elements that are neighbours.
+std::optional<BoxMatrix> boxes_of(const ContractShape& shape, DType dtype, const DenseShape& dense, const Dim& stride) {
+  const auto bytes = static_cast<int64_t>(size_of(dtype));
   const auto whole = [&](const Dim& e) { return e.as_constant() && e.constant() >= 0 && e.constant() * bytes % 16 == 0; };
-  const bool along_rows = !(dense->k_stride == Dim(1));
-  if (along_rows && (bytes != 2 || !(dense->outer_stride == Dim(1)))) return std::nullopt;
-  const auto batch = even_over(dense->start, shape.batch);
+  const auto batch = even_over(dense.start, shape.batch);
   if (!batch) return std::nullopt;
-  BoxFactor box{along_rows, along_rows ? dense->k_stride : dense->outer_stride, batch->slope, batch->at_zero};
+  BoxMatrix box{.stride = stride, .batch_stride = batch->slope, .start = batch->at_zero};
   if (!whole(box.stride) || box.stride == Dim(0) || !whole(box.batch_stride) || !whole(box.start)) return std::nullopt;
   return box;
+}
+
+}  // namespace
+
+std::optional<BoxMatrix> box_factor(const ContractShape& shape, const Factor& factor, const LoopGroup& outer) {
+  const std::optional<DenseShape> dense = find_dense(shape, factor, outer);
+  if (!dense) return std::nullopt;
+  const DType dtype = address_of(shape, factor).dtype;
+  const bool along_rows = !(dense->k_stride == Dim(1));
+  if (along_rows && (size_of(dtype) != 2 || !(dense->outer_stride == Dim(1)))) return std::nullopt;
+  std::optional<BoxMatrix> box = boxes_of(shape, dtype, *dense, along_rows ? dense->k_stride : dense->outer_stride);
+  if (box) box->along_rows = along_rows;
+  return box;
+}
+
+std::optional<BoxMatrix> box_result(const ContractShape& shape) {
+  const std::optional<DenseShape> dense = find_dense_result(shape);
+  if (!dense || !(dense->k_stride == Dim(1))) return std::nullopt;
+  const DType dtype = shape.nest.stores[0].dtype;
+  if (size_of(dtype) != 2 && size_of(dtype) != 4) return std::nullopt;
+  return boxes_of(shape, dtype, *dense, dense->outer_stride);
 }
 
 Demand demand_of(const TileProduct& product, const TileConfig& c, const Target& target) {
@@ -154,13 +176,20 @@ Demand demand_of(const TileProduct& product, const TileConfig& c, const Target& 
       const Atom atom = atom_of(product, target);
       const int threads = c.warps.count() * target.warp_size;
       const int fragments = c.tile.m / c.warps.m / atom.m * atom.registers_m + c.tile.n / c.warps.n / atom.n * atom.registers_n;
-      return {threads, bookkeeping(product) + c.tile.count() / threads + fragments, int64_t{c.stages} * (c.tile.m + c.tile.n) * c.depth * product.left.bytes()};
+      // Of the next pair of tiles: pieces of four words, or elements.
+      const auto coming = [&](const Source& source, int rows) {
+        if (target.multiprocessors.copies_asynchronously) return 0;
+        const int64_t elements = ceil_div(int64_t{rows} * c.depth, threads);
+        return static_cast<int>(source.rows ? ceil_div(elements * source.bytes(), 16) * 4 : elements);
+      };
+      const int registers = bookkeeping(product) + c.tile.count() / threads + fragments + coming(product.left, c.tile.m) + coming(product.right, c.tile.n);
+      return {threads, registers, int64_t{c.stages} * (c.tile.m + c.tile.n) * c.depth * product.left.bytes()};
     }
     case Unit::wgmma: {
       // The warpgroup that copies has registers, too, until it gives them away.
       const int threads = (c.warps.m + warpgroup_warps) * target.warp_size, sums = warpgroup_rows * c.tile.n / (warpgroup_warps * target.warp_size);
       const int registers = c.tile.m > warpgroup_rows ? static_cast<int>(target.multiprocessors.registers / threads / 8 * 8) : 40 + sums;
-      return {threads, registers, int64_t{c.stages} * ((c.tile.m + c.tile.n) * row_bytes + barrier_bytes)};
+      return {threads, registers, int64_t{c.stages} * ((c.tile.m + c.tile.n) * row_bytes + barrier_bytes) + result_boxes * c.tile.m * row_bytes};
     }
   }
   return {};

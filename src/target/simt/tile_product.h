@@ -33,14 +33,16 @@ std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pa
 /// The factor as rows of whole 16-byte pieces, if it is that for all sizes; they begin at multiples of 16 bytes where the tensor does.
 std::optional<DenseShape> whole_rows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);
 
-/// A factor as the copy engine takes it (tile/exec/bulk.h), if the tensor begins at a multiple of 16 bytes.
-struct BoxFactor {
-  bool along_rows = false;  ///< neighbours in memory are neighbours in m or n, not in k
+/// A factor or the result as the copy engine takes it (tile/exec/bulk.h), if the tensor begins at a multiple of 16 bytes.
+struct BoxMatrix {
+  bool along_rows = false;  ///< of a factor: neighbours in memory are neighbours in m or n, not in k
   Dim stride;               ///< of the other of the two
   Dim batch_stride;         ///< 0: the same for all
   Dim start;                ///< element of the first
 };
-std::optional<BoxFactor> box_factor(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);
+std::optional<BoxMatrix> box_factor(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);
+/// Of the one result that neighbouring columns are neighbours in, with elements of 2 or 4 bytes.
+std::optional<BoxMatrix> box_result(const ContractShape& shape);
 
 /// What a block of the configuration takes of a multiprocessor.
 struct Demand {

@@ -187,17 +187,30 @@ std::optional<ContractShape> find_contract(const pattern::Nest& nest, const patt
   return shape;
 }
 
-std::optional<DenseShape> find_dense(const ContractShape& shape, const Factor& factor, const LoopGroup& outer) {
-  if (!factor.direct) return std::nullopt;
-  const Address& address = shape.nest.loads[static_cast<size_t>(factor.access)];
+namespace {
+
+std::optional<DenseShape> dense_over(const ContractShape& shape, const Address& address, const LoopGroup& outer, const LoopGroup& inner) {
   if (!address.guards.empty()) return std::nullopt;
   const auto by_outer = even_over(address.offset, outer);
   if (!by_outer) return std::nullopt;
-  const auto by_k = even_over(by_outer->at_zero, shape.k);
-  if (!by_k) return std::nullopt;
+  const auto by_inner = even_over(by_outer->at_zero, inner);
+  if (!by_inner) return std::nullopt;
   for (const Loop& loop : shape.nest.loops)
-    if (mentions(by_outer->slope, loop.symbol) || mentions(by_k->slope, loop.symbol)) return std::nullopt;
-  return DenseShape{by_outer->slope, by_k->slope, by_k->at_zero};
+    if (mentions(by_outer->slope, loop.symbol) || mentions(by_inner->slope, loop.symbol)) return std::nullopt;
+  return DenseShape{by_outer->slope, by_inner->slope, by_inner->at_zero};
+}
+
+}  // namespace
+
+std::optional<DenseShape> find_dense(const ContractShape& shape, const Factor& factor, const LoopGroup& outer) {
+  if (!factor.direct) return std::nullopt;
+  return dense_over(shape, shape.nest.loads[static_cast<size_t>(factor.access)], outer, shape.k);
+}
+
+std::optional<DenseShape> find_dense_result(const ContractShape& shape) {
+  const Address& address = shape.nest.stores.at(0);
+  if (shape.nest.stores.size() > 1 || !address.indirect.empty()) return std::nullopt;
+  return dense_over(shape, address, shape.m, shape.n);
 }
 
 void balance(ContractShape& shape, const pattern::Nest& nest, const pattern::Program& program) {

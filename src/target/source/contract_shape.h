@@ -42,6 +42,8 @@ struct DenseShape {
   Dim outer_stride, k_stride, start;  ///< start: over the batch loops' symbols
 };
 std::optional<DenseShape> find_dense(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);
+/// Of a result that lies as a matrix, k_stride being the columns'.
+std::optional<DenseShape> find_dense_result(const ContractShape& shape);
 
 /// The expression DAG, accesses' types and stores, without sizes.
 std::string epilogue_text(const pattern::Nest& nest, const pattern::Program& program);

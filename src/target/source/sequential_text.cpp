@@ -23,7 +23,27 @@ std::string scatter_combined(const pattern::Scatter& scatter, const std::string&
 
 }  // namespace
 
-void write_scatter_points(const KernelText& kernel, const pattern::Scatter& scatter, Writer& out) {
+std::set<size_t> axes_apart(const pattern::Scatter& scatter) {
+  Dims upper = schedule::coordinates_of(scatter.space);
+  std::vector<std::string> symbols;
+  for (size_t axis = 0; axis < scatter.space.size(); ++axis) symbols.push_back(schedule::coordinate_symbol(static_cast<int>(axis)));
+  for (size_t k = 0; k < scatter.indirect.size(); ++k) {
+    symbols.push_back(schedule::indirect_symbol(0, static_cast<int>(k)));
+    upper.push_back(Dim::symbol(symbols.back()));
+  }
+  std::set<size_t> apart;
+  for (const Dim& coordinate : schedule::lower_map(scatter.map, upper, schedule::space_bounds(scatter.space)).coordinates) {
+    std::vector<size_t> moved_by;
+    for (size_t i = 0; i < symbols.size(); ++i)
+      if (schedule::mentions(coordinate, symbols[i])) moved_by.push_back(i);
+    if (moved_by.size() != 1 || moved_by[0] >= scatter.space.size()) continue;
+    const auto affine = schedule::affine_in(coordinate, symbols[moved_by[0]]);
+    if (affine && affine->slope.as_constant().value_or(0) != 0) apart.insert(moved_by[0]);
+  }
+  return apart;
+}
+
+void write_scatter_points(const KernelText& kernel, const pattern::Scatter& scatter, const std::set<size_t>& given, Writer& out) {
   const pattern::Program& program = kernel.program();
   const Type& type = program.tensor(scatter.output).type;
   const std::string& y = kernel.pointers.at(scatter.output);
@@ -48,12 +68,19 @@ void write_scatter_points(const KernelText& kernel, const pattern::Scatter& scat
   roots.push_back(scatter.value);
   body.want(roots);
   // Points run in order: later ones win, sums keep theirs.
+  std::vector<size_t> loops;
   for (size_t i = 0; i < scatter.space.size(); ++i) {
+    if (given.contains(i))
+      body.name(schedule::coordinate_symbol(static_cast<int>(i)), fmt::format("i{}", i));
+    else
+      loops.push_back(i);
+  }
+  for (const size_t i : loops) {
     out.open(loop(fmt::format("i{}", i), print_index(scatter.space[i], kernel.sizes, sizes)));
     body.enter(schedule::coordinate_symbol(static_cast<int>(i)), fmt::format("i{}", i));
-    body.write_known(i + 1 < scatter.space.size());
+    body.write_known(i != loops.back());
   }
-  if (scatter.space.empty()) body.write_known();
+  if (loops.empty()) body.write_known();
   std::string inside;
   for (size_t k = 0; k < place.indirect.size(); ++k) {
     const std::string name = fmt::format("to{}", k);
@@ -77,7 +104,7 @@ void write_scatter_points(const KernelText& kernel, const pattern::Scatter& scat
                        stored(type.dtype, scatter_combined(scatter, old, converted(value, type.dtype), type.dtype),
                               scatter.combine == pattern::Scatter::Combine::assign && value.exact)));
   if (!inside.empty()) out.close();
-  for (size_t i = 0; i < scatter.space.size(); ++i) out.close();
+  for (size_t i = 0; i < loops.size(); ++i) out.close();
 }
 
 void write_select(const KernelText& kernel, const pattern::Select& select, Writer& out) {
