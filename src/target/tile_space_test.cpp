@@ -139,6 +139,13 @@ TEST(TileSpace, FewResultsAreCutIntoSmallTiles) {
   EXPECT_GE(configs_of(real_layers(DType::f16)[10], "cuda:sm_80")[0].tile.count(), 128 * 128);
 }
 
+TEST(TileSpace, PartsOfALongSumRunSideBySide) {
+  for (const char* target : {"cuda:sm_80", "hip:gfx90a"}) {
+    const auto cycles = [&](int64_t k) { return space_of(gpu_block({"few results", 128, k, 128, 0, 1, 1, 1, DType::f16}), target).value().cycles[0]; };
+    EXPECT_LT(cycles(8192), 3 * cycles(1024)) << target;
+  }
+}
+
 TEST(TileSpace, AChoiceThatTheKernelCannotDoFallsBackToTheRules) {
   const schedule::Block block = gpu_block({"rows", 64, 96, 128, 0, 1, 1, 1, DType::f32});
   const Target& target = find_target("cuda:sm_80");

@@ -13,15 +13,10 @@ namespace {
 using schedule::TileConfig;
 using Unit = TileConfig::Unit;
 
-/// A sum in parts of `piece` terms; the last may have fewer.
-struct SplitSum {
-  int64_t parts, piece;
-};
-
 class ContractEmitter {
  public:
   ContractEmitter(const KernelText& kernel, const pattern::Nest& nest, const TileProduct& product, const TileConfig& config)
-      : kernel_(kernel), source_(nest), shape_(product.shape), config_(config), split_(usable_split()), boxed_(boxed_result()) {}
+      : kernel_(kernel), source_(nest), product_(product), shape_(product.shape), config_(config), split_(usable_split()), boxed_(boxed_result()) {}
 
   /// `when`: a condition on the arguments, or "".
   void emit(Function& function, const std::string& when) {
@@ -77,29 +72,8 @@ class ContractEmitter {
     return text_of_all;
   }
 
-  /// How the sum is shared out to several blocks, when the tiles alone leave multiprocessors without work: parts of at least `least_terms`.
-  std::optional<SplitSum> split_sum() const {
-    constexpr int64_t least_terms = 256, most_parts = 32;
-    const int64_t unit = std::max(64, config_.unit == Unit::wgmma ? config_.depth : 0);
-    for (const LoopGroup* group : {&shape_.batch, &shape_.m, &shape_.n, &shape_.k})
-      if (!group->extent().as_constant()) return std::nullopt;
-    const int64_t k = shape_.k.extent().constant();
-    const int64_t tiles = std::max<int64_t>(
-        1, shape_.batch.extent().constant() * ceil_div(shape_.m.extent().constant(), config_.tile.m) * ceil_div(shape_.n.extent().constant(), config_.tile.n));
-    int64_t parts = std::min({kernel_.target.multiprocessors.count / tiles, k / least_terms, most_parts});
-    if (config_.unit == Unit::mma && (whole_rows(shape_, shape_.left, shape_.m) || whole_rows(shape_, shape_.right, shape_.n))) {
-      // Rows in memory are cut into equal parts of whole pieces.
-      const int64_t piece = 16 / static_cast<int64_t>(size_of(address(shape_.left).dtype));
-      while (parts > 1 && k % (parts * piece) != 0) --parts;
-      return parts > 1 ? std::optional(SplitSum{parts, k / parts}) : std::nullopt;
-    }
-    if (parts < 2) return std::nullopt;
-    const int64_t piece = ceil_div(ceil_div(k, parts), unit) * unit;
-    return SplitSum{ceil_div(k, piece), piece};
-  }
-
   std::optional<Workspace> workspace() const {
-    const std::optional<SplitSum> split = split_sum();
+    const std::optional<SplitSum> split = split_of(product_, config_, kernel_.target);
     if (!split) return std::nullopt;
     return Workspace{shape_.sum, shape_.batch.extent() * shape_.m.extent() * shape_.n.extent() * Dim(split->parts)};
   }
@@ -110,7 +84,7 @@ class ContractEmitter {
     const std::optional<Workspace> wanted = workspace();
     if (!wanted || kernel_.kernel.workspace < 0) return std::nullopt;
     const Dim& has = kernel_.program().tensor(kernel_.kernel.workspace).type.dims.at(0);
-    return wanted->elements.constant() <= has.constant() ? split_sum() : std::nullopt;
+    return wanted->elements.constant() <= has.constant() ? split_of(product_, config_, kernel_.target) : std::nullopt;
   }
   /// What leaves by the copy engine: the results, or parts of them, which lie in rows without gaps.
   struct BoxedResult {
@@ -290,6 +264,7 @@ class ContractEmitter {
 
   const KernelText& kernel_;
   const pattern::Nest& source_;
+  const TileProduct& product_;
   const ContractShape& shape_;
   const TileConfig& config_;
   const std::optional<SplitSum> split_;

@@ -13,6 +13,8 @@ using Unit = TileConfig::Unit;
 
 /// Cycles from asking memory or the shared cache to having it; until all threads of a block have met.
 constexpr double memory_latency = 700, meeting = 60;
+/// Cycles that one more launch in a graph takes.
+constexpr double launch_cycles = 3000;
 /// Instructions for the address and the bounds of an element that is asked for alone: of a matrix, of other things (windows of images).
 constexpr double plain_address = 10, other_address = 30;
 
@@ -35,20 +37,28 @@ class Estimate {
         demand_(demand_of(product, config, target)),
         rows_(ceil_div(sizes.m, config.tile.m)),
         columns_(ceil_div(sizes.n, config.tile.n)),
-        steps_(ceil_div(sizes.k, config.depth)) {
+        split_(split_of(product, config, target)),
+        steps_(ceil_div(split_ ? split_->piece : sizes.k, config.depth)) {
     const int64_t by_registers = has_.registers / (int64_t{demand_.registers} * demand_.threads);
     const int64_t by_shared = has_.shared_bytes / std::max<int64_t>(demand_.shared_bytes + 1024, 1);
     resident_ = std::max<int64_t>(std::min({by_registers, by_shared, int64_t{has_.threads / demand_.threads}, int64_t{has_.blocks}}), 1);
   }
 
   double cycles() const {
-    const int64_t blocks = sizes_.batch * rows_ * columns_, at_once = has_.count * resident_;
+    const int64_t blocks = sizes_.batch * rows_ * columns_ * (split_ ? split_->parts : 1), at_once = has_.count * resident_;
     const int64_t whole = blocks / at_once, rest = blocks % at_once;
     const double computing = static_cast<double>(whole) * wave(resident_) + (rest > 0 ? wave(ceil_div(rest, has_.count)) : 0);
-    return together({computing, memory_bytes() / (has_.memory_rate * has_.count)});
+    return together({computing, memory_bytes() / (has_.memory_rate * has_.count)}) + adding_parts();
   }
 
  private:
+  /// The launch that adds what the parts of a sum left in memory, which the shared cache holds.
+  double adding_parts() const {
+    if (!split_) return 0;
+    const auto elements = static_cast<double>(sizes_.batch * sizes_.m * sizes_.n);
+    return launch_cycles + elements * static_cast<double>((split_->parts + 1) * size_of(product_.shape.sum)) / (has_.l2_rate * has_.count);
+  }
+
   double left_bytes() const { return static_cast<double>(product_.left.bytes()); }
   double right_bytes() const { return static_cast<double>(product_.right.bytes()); }
 
@@ -125,7 +135,9 @@ class Estimate {
   const Multiprocessors& has_;
   const TileSizes& sizes_;
   const Demand demand_;
-  const int64_t rows_, columns_, steps_;
+  const int64_t rows_, columns_;
+  const std::optional<SplitSum> split_;
+  const int64_t steps_;
   int64_t resident_;  ///< blocks on a multiprocessor
 };
 

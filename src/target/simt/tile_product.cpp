@@ -158,6 +158,26 @@ std::optional<BoxMatrix> box_result(const ContractShape& shape) {
   return boxes_of(shape, dtype, *dense, dense->outer_stride);
 }
 
+std::optional<SplitSum> split_of(const TileProduct& product, const TileConfig& c, const Target& target) {
+  constexpr int64_t least_terms = 256, most_parts = 32, least_piece = 64;
+  const ContractShape& shape = product.shape;
+  for (const LoopGroup* group : {&shape.batch, &shape.m, &shape.n, &shape.k})
+    if (!group->extent().as_constant()) return std::nullopt;
+  const int64_t k = shape.k.extent().constant();
+  const int64_t tiles =
+      std::max<int64_t>(1, shape.batch.extent().constant() * ceil_div(shape.m.extent().constant(), c.tile.m) * ceil_div(shape.n.extent().constant(), c.tile.n));
+  int64_t parts = std::min({target.multiprocessors.count / tiles, k / least_terms, most_parts});
+  if (c.unit == Unit::mma && (product.left.rows || product.right.rows)) {
+    // Rows in memory are cut into equal parts of whole pieces.
+    const int64_t piece = 16 / product.left.bytes();
+    while (parts > 1 && k % (parts * piece) != 0) --parts;
+    return parts > 1 ? std::optional(SplitSum{parts, k / parts}) : std::nullopt;
+  }
+  if (parts < 2) return std::nullopt;
+  const int64_t unit = std::max<int64_t>(least_piece, c.unit == Unit::wgmma ? c.depth : 0), piece = ceil_div(ceil_div(k, parts), unit) * unit;
+  return SplitSum{ceil_div(k, piece), piece};
+}
+
 Demand demand_of(const TileProduct& product, const TileConfig& c, const Target& target) {
   const int sum_words = static_cast<int>(size_of(product.shape.sum)) / 4;
   switch (c.unit) {

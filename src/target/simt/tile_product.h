@@ -55,6 +55,13 @@ Demand demand_of(const TileProduct& product, const schedule::TileConfig& config,
 /// Whether the unit computes it so, and a multiprocessor has room for a block.
 bool can_compute(const TileProduct& product, const schedule::TileConfig& config, const Target& target);
 
+/// A sum in parts of `piece` terms; the last may have fewer.
+struct SplitSum {
+  int64_t parts, piece;
+};
+/// How the sum is shared out to several blocks, when the tiles alone leave multiprocessors without work. For sizes that are known.
+std::optional<SplitSum> split_of(const TileProduct& product, const schedule::TileConfig& config, const Target& target);
+
 /// A product's sizes as numbers.
 struct TileSizes {
   int64_t batch, m, n, k;
