@@ -251,33 +251,38 @@ TEST(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
 }
 
 /// A program that exits with 1 when tiles give anything but what emulation does.
-const char* const amx_program = R"(#include <initializer_list>
-#include "runtime/cpu_features.h"
+const char* const amx_program = R"(#include "runtime/cpu_features.h"
 #include "tile/atoms/amx.h"
-template <class P, class B, int rows, int vectors, tile::i64 depth>
-bool agree(unsigned seed) {
-  using Block = tile::AmxBlock<P, rows, vectors, depth, B>;
-  static typename Block::left_type a[rows * depth];
-  static B b[depth * Block::columns];
-  P tiles[rows * Block::columns], emulated[rows * Block::columns], start[Block::columns];
-  for (auto* bytes : {reinterpret_cast<unsigned char*>(a), reinterpret_cast<unsigned char*>(b)}) {
-    const bool left = bytes == reinterpret_cast<unsigned char*>(a), bfloats = sizeof(a[0]) == 2;
-    for (size_t i = 0; i < (left ? sizeof a : sizeof b); ++i) {
+template <class P, class B, int rows, int vectors, tile::i64 depth, class Tiles>
+void multiply(tile::i64 count, unsigned seed, P (&out)[rows * vectors * 16]) {
+  using Blocks = tile::AmxBlocks<P, rows, vectors, depth, B, 16, Tiles>;
+  static typename Blocks::left_type a[rows * depth];
+  static B b[depth * Blocks::columns];
+  P start[Blocks::columns];
+  const auto fill = [&](auto& all) {
+    auto* const bytes = reinterpret_cast<unsigned char*>(all);
+    for (size_t i = 0; i < sizeof all; ++i) {
       seed = seed * 1664525 + 1013904223;
-      bytes[i] = bfloats ? (i % 2 ? seed >> 31 ? 0xbf : 0x3f : 0x80) : seed >> 24;  // bfloats of one and minus one: sums are exact
+      bytes[i] = sizeof(a[0]) == 2 && i % 2 ? 0x3f + (seed >> 31) * 0x80 : seed >> 24;  // bfloats from a half to two, of either sign
     }
-  }
-  for (int j = 0; j < Block::columns; ++j) start[j] = static_cast<P>(j);
+  };
+  fill(a), fill(b);
+  for (int j = 0; j < Blocks::columns; ++j) start[j] = static_cast<P>(j);
   const tile::i64 nowhere[1] = {0};
-  Block::multiply(1, depth, a, nowhere, b, tiles, start);
-  Block::emulate(1, depth, a, nowhere, b, emulated, start);
-  return __builtin_memcmp(tiles, emulated, sizeof tiles) == 0;
+  tile::Ahead ahead;
+  Blocks().multiply(count, 1, depth, a, nowhere, b, out, ahead, start);
+}
+template <class P, class B, int rows, int vectors, tile::i64 depth>
+bool agree(tile::i64 count, unsigned seed) {
+  P native[rows * vectors * 16] = {}, emulated[rows * vectors * 16] = {};
+  multiply<P, B, rows, vectors, depth, tile::NativeTiles>(count, seed, native);
+  multiply<P, B, rows, vectors, depth, tile::EmulatedTiles>(count, seed, emulated);
+  return __builtin_memcmp(native, emulated, sizeof native) == 0;
 }
 int main(int count, char**) {
   if (!tilewright::rt::has_cpu_feature("amx-int8") || !tilewright::rt::has_cpu_feature("amx-bf16")) return 2;
-  static_assert(tile::AmxBlock<float, 1, 1, 2, tile::BfloatPair>::native);
-  const bool bytes = agree<int32_t, tile::ByteQuad, 32, 2, 256>(1) && agree<int32_t, tile::ByteQuad, 21, 1, 70>(2) && agree<int32_t, tile::ByteQuad, 7, 2, 33>(3);
-  const bool bfloats = agree<float, tile::BfloatPair, 32, 2, 256>(4) && agree<float, tile::BfloatPair, 21, 1, 70>(5) && agree<float, tile::BfloatPair, 7, 2, 33>(6);
+  const bool bytes = agree<int32_t, tile::ByteQuad, 32, 2, 256>(32, 1) && agree<int32_t, tile::ByteQuad, 21, 1, 70>(21, 2) && agree<int32_t, tile::ByteQuad, 7, 2, 33>(5, 3);
+  const bool bfloats = agree<float, tile::BfloatPair, 32, 2, 256>(32, 4) && agree<float, tile::BfloatPair, 21, 1, 70>(17, 5) && agree<float, tile::BfloatPair, 7, 2, 33>(7, 6);
   return bytes && bfloats ? 0 : count;
 }
 )";

@@ -161,6 +161,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     const i64 u0 = by_unit * units / unit_tasks, u1 = (by_unit + 1) * units / unit_tasks;
     const i64 s0 = by_strip * strips / strip_tasks, s1 = (by_strip + 1) * strips / strip_tasks;
     alignas(64) P tile[Block::rows * width];
+    Block block;  // may hold registers of the thread
     // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
     constexpr i64 most_kept = 64;
     Strip<L> kept[most_kept];
@@ -198,9 +199,9 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
               if constexpr (requires { right.start(panel, tile); }) {
                 alignas(64) P start[width];
                 right.start(panel, start);
-                Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead, start);
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead, start);
               } else {
-                Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead);
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead);
               }
             } else {
               for (P& sum : tile) sum = P{};
