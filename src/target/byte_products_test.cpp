@@ -139,11 +139,21 @@ std::vector<Tensor> inputs_of(const Layer& layer) {
 
 class ByteProducts : public ::testing::TestWithParam<const char*> {};
 
-INSTANTIATE_TEST_SUITE_P(Targets, ByteProducts, ::testing::Values("cpu:sapphirerapids", "cpu:x86-64-v4", "cpu:x86-64-v3"), [](const auto& target) {
-  std::string name = target.param + 4;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Targets, ByteProducts, ::testing::Values("emulator:amx", "cpu:sapphirerapids", "cpu:x86-64-v4", "cpu:x86-64-v3"),
+                         [](const auto& target) {
+                           std::string name = target.param;
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return c == '-' || c == ':'; }, '_');
+                           return name;
+                         });
+
+/// The tiles' configuration where a machine has them, whatever it costs there.
+PlanOptions on_tiles(const Target& target, schedule::ProductConfig::Atom atom) {
+  if (!target.tile_registers) return {};
+  return {.choose = [atom](const auto&, const auto&) {
+    return schedule::ProductConfig{.block = {32, 2}, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = atom};
+  }};
+}
 
 TEST_P(ByteProducts, AreExactInEveryAtom) {
   const Target& target = find_target(GetParam());
@@ -151,7 +161,7 @@ TEST_P(ByteProducts, AreExactInEveryAtom) {
   std::vector<schedule::Block> blocks;
   for (const Layer& layer : layers()) {
     blocks.push_back(schedule::schedule(program_of(layer), {}, options));
-    plan_kernels(blocks.back(), target);
+    plan_kernels(blocks.back(), target, on_tiles(target, schedule::ProductConfig::Atom::amx8));
     int planned = 0;
     for (const schedule::Kernel& kernel : blocks.back().kernels) {
       if (kernel.products.empty()) continue;
@@ -159,6 +169,7 @@ TEST_P(ByteProducts, AreExactInEveryAtom) {
       const std::string text = emit_kernel(blocks.back(), kernel, target);
       const bool wide = layer.name == "weights of u8 around 9" || layer.name == "3x3, weights far from zero";
       const char* const expected = layer.name.starts_with("depthwise") ? "tile::depthwise_rows<float"
+                                   : target.tile_registers && !wide    ? "tile::AmxBlocks<int32_t"
                                    : target.dots_bytes && !wide        ? "tile::ByteQuad"
                                                                        : "tile::ShortPair";
       EXPECT_NE(text.find(expected), std::string::npos) << layer.name << "\n" << text;
@@ -184,6 +195,7 @@ TEST(ByteProductChoices, SpacesListTheAtomsThatMachinesHave) {
     return all;
   };
   using enum schedule::ProductConfig::Atom;
+  EXPECT_FALSE(atoms("cpu:sapphirerapids").count(amx8));
   EXPECT_TRUE(atoms("cpu:sapphirerapids").count(dot8));
   EXPECT_FALSE(atoms("cpu:sapphirerapids").count(fma));
   EXPECT_EQ(atoms("cpu:x86-64-v3"), std::set{dot16});
@@ -212,7 +224,7 @@ TEST(ByteProductChoices, FloatWeightsThatAreNoIntegersAreLeftToFloats) {
   EXPECT_EQ(products, 2);
 }
 
-/// A convolution of bfloats with the kernel's atom forced to dots of them.
+/// A convolution of bfloats with the kernel's atom forced to dots of them, or to tiles.
 schedule::Block bfloat_block(bool planes, const Target& target, pattern::Program& program) {
   Graph graph;
   Builder b(graph);
@@ -225,12 +237,19 @@ schedule::Block bfloat_block(bool planes, const Target& target, pattern::Program
   program = lower(graph);
   schedule::Block block = schedule::schedule(lower(graph), {}, options);
   const schedule::ProductConfig of_bfloats{.block = {6, 2}, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = schedule::ProductConfig::Atom::bf16};
-  plan_kernels(block, target, {.choose = [&](const auto&, const auto&) { return of_bfloats; }});
+  plan_kernels(block, target,
+               target.tile_registers ? on_tiles(target, schedule::ProductConfig::Atom::amx_bf16)
+                                     : PlanOptions{.choose = [&](const auto&, const auto&) { return of_bfloats; }});
   return block;
 }
 
-TEST(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
-  const Target& target = find_target("cpu:sapphirerapids");
+class BfloatProducts : public ::testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Targets, BfloatProducts, ::testing::Values("emulator:amx", "cpu:sapphirerapids"),
+                         [](const auto& target) { return find_target(target.param).tile_registers ? "tiles" : "vectors"; });
+
+TEST_P(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
+  const Target& target = find_target(GetParam());
   std::vector<schedule::Block> blocks;
   std::vector<pattern::Program> programs(2);
   for (const bool planes : {false, true}) {
@@ -238,6 +257,7 @@ TEST(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
     std::string text;
     for (const schedule::Kernel& kernel : blocks.back().kernels) text += emit_kernel(blocks.back(), kernel, target);
     EXPECT_NE(text.find("tile::BfloatPair"), std::string::npos) << text;
+    EXPECT_EQ(text.find("tile::AmxBlocks<float") != std::string::npos, target.tile_registers) << text;
     EXPECT_NE(text.find("tile::WindowRows<tile::bfloat16, tile::bfloat16"), std::string::npos) << text;
   }
   if (!runs_here(target)) GTEST_SKIP() << "this machine is no " << target.name;
@@ -308,6 +328,26 @@ TEST(AmxBlocks, AreCompiledToTileInstructionsAndRunAsEmulatedWhereAMachineHasThe
   command.back() = program;
   ASSERT_EQ(run_process(command).exit_code, 0);
   EXPECT_EQ(run_process({program}).exit_code, 0);
+}
+
+/// Layers of which tiles are the cheapest guess, and one whose rows are too few for them.
+TEST(AmxPlans, TakeTilesWhereTheyAreCheaper) {
+  const auto atom = [](const Layer& layer, const char* target) {
+    schedule::Block block = schedule::schedule(program_of(layer), {}, options);
+    plan_kernels(block, find_target(target));
+    for (const schedule::Kernel& kernel : block.kernels)
+      if (!kernel.products.empty()) return kernel.products[0].config.atom;
+    return schedule::ProductConfig::Atom::fma;
+  };
+  using enum DType;
+  using Atom = schedule::ProductConfig::Atom;
+  const Layer rows = {"rows", u8, 3, i8, 0, i32, 128, 768, 768, 0}, conv = {"conv", u8, 3, i8, 0, i32, 0, 64, 64, 56, 3};
+  const Layer picture = {"picture", u8, 114, i8, 0, i32, 0, 3, 24, 40, 3, 2, 1, false, {.planes = true}};
+  for (const Layer* layer : {&rows, &conv}) {
+    EXPECT_EQ(atom(*layer, "cpu:sapphirerapids-amx"), Atom::amx8) << layer->name;
+    EXPECT_EQ(atom(*layer, "cpu:sapphirerapids"), Atom::dot8) << layer->name;
+  }
+  EXPECT_EQ(atom(picture, "cpu:sapphirerapids-amx"), Atom::dot8) << "nine bytes a run leave tiles empty";
 }
 
 }  // namespace

@@ -27,9 +27,7 @@ class RowsEmitter : ProductText {
     const char* const split = config_.split == Split::automatic ? ""
                               : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
                                                                 : ", .split = tile::RowsBlocking::Split::rows";
-    out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team,", value_type(shape_.sum),
-                          config_.block.rows, config_.block.vectors, product_.step(config_.atom), lane_type(), tail(product_.line()),
-                          text(shape_.batch.extent()), text(shape_.n.extent())));
+    out_.line(fmt::format("tile::contract_rows<{}>({}, {}, left, right, epilogue, a.team,", blocks(), text(shape_.batch.extent()), text(shape_.n.extent())));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
                           config_.ahead ? "" : ", .ahead = false"));
   }
@@ -112,6 +110,14 @@ class RowsEmitter : ProductText {
     out_.line(fmt::format("    tile::left_zero<{}, {}>({})}};", left_element(), storage_type(left.dtype), zero.empty() ? "0" : zero));
   }
 
+  std::string blocks() const {
+    const std::string block =
+        fmt::format("{}, {}, {}, {}, {}", value_type(shape_.sum), config_.block.rows, config_.block.vectors, product_.step(config_.atom), lane_type());
+    if (!schedule::on_tiles(config_.atom)) return fmt::format("tile::RowBlocks<{}, {}>", block, tail(product_.line()));
+    const int64_t depth = shape_.k.extent().constant() / product_.runs(config_.atom);
+    return fmt::format("tile::AmxBlocks<{}, {}>", block, tile_steps(depth, config_.atom));
+  }
+
   /// Rows of the last strip of `all`: known ones get a block of their own size alone.
   int64_t tail(int64_t all) const {
     const int64_t rows = config_.block.rows;
@@ -126,9 +132,11 @@ class RowsEmitter : ProductText {
   std::string lane_type() const {
     switch (config_.atom) {
       case Atom::fma: break;
-      case Atom::dot8: return "tile::ByteQuad";
+      case Atom::dot8:
+      case Atom::amx8: return "tile::ByteQuad";
       case Atom::dot16: return "tile::ShortPair";
-      case Atom::bf16: return "tile::BfloatPair";
+      case Atom::bf16:
+      case Atom::amx_bf16: return "tile::BfloatPair";
     }
     return storage_type(kernel_.program().tensor(planned_.packed).type.dtype);
   }

@@ -76,12 +76,12 @@ Tensor grouped_panels(DType dtype, const Places& places, int64_t runs, int64_t w
 Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const Places& places, schedule::ProductConfig::Atom atom, int64_t width) {
   using Atom = schedule::ProductConfig::Atom;
   const int64_t runs = product.runs(atom);
-  if (atom == Atom::bf16) {
+  if (atom == Atom::bf16 || atom == Atom::amx_bf16) {
     const auto* from = weights.as<uint16_t>();
     return grouped_panels<tile::BfloatPair>(DType::bf16, places, runs, width, false, [&](int64_t at) { return tile::bfloat16{from[at]}; });
   }
   const auto integer = [&](int64_t at) { return static_cast<int64_t>(weights.float_at(at)) - product.integers->weights_zero; };
-  if (atom == Atom::dot8)
+  if (atom == Atom::dot8 || atom == Atom::amx8)
     return grouped_panels<tile::ByteQuad>(DType::i8, places, runs, width, true, [&](int64_t at) { return static_cast<int8_t>(integer(at)); });
   return grouped_panels<tile::ShortPair>(DType::i16, places, runs, width, true, [&](int64_t at) { return static_cast<int16_t>(integer(at)); });
 }

@@ -27,7 +27,7 @@ constexpr double shared_cache_bytes = 9;
 /// A product's sizes as numbers.
 struct Sizes {
   int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps;
-  std::map<ProductConfig::Atom, int64_t> steps;          ///< over k, as long as a multiply-add each
+  std::map<ProductConfig::Atom, Sum> sums;
   std::map<ProductConfig::Atom, int64_t> panel_element;  ///< bytes of a weight
 
   Sizes(const RowsProduct& product, const Target& target, const SpaceOptions& options) {
@@ -48,7 +48,7 @@ struct Sizes {
     const auto bytes = [&](const Factor& factor) { return static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(factor.access)].dtype)); };
     const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
     for (const ProductConfig::Atom atom : atoms) {
-      steps[atom] = steps_over(k, atom, target);
+      sums[atom] = sum_of(product, k, atom, target);
       panel_element[atom] = product.integers ? 4 / schedule::group_of(atom) : bytes(shape.right);
     }
     left_element = bytes(shape.left);
@@ -87,7 +87,7 @@ struct Division {
 double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const Division d(s, config);
   const auto t = static_cast<double>(threads);
-  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.steps.at(config.atom));
+  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.sums.at(config.atom));
   // Shares that do not come out even: the largest one counts.
   const auto uneven = [&](int64_t tasks) { return static_cast<double>(ceil_div(tasks, threads)) * t / static_cast<double>(tasks); };
   const bool by_rows = config.split == Split::rows || (config.split == Split::automatic && s.batch * d.panels < threads);

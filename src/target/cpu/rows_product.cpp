@@ -258,9 +258,11 @@ int64_t RowsProduct::runs(Atom atom) const {
 DType left_type(Atom atom, DType sum) {
   switch (atom) {
     case Atom::fma: return sum;
-    case Atom::dot8: return DType::u8;
+    case Atom::dot8:
+    case Atom::amx8: return DType::u8;
     case Atom::dot16: return DType::i16;
-    case Atom::bf16: break;
+    case Atom::bf16:
+    case Atom::amx_bf16: break;
   }
   return DType::bf16;
 }
@@ -271,15 +273,19 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
   if (product.windows && !product.windows->axes.back().dilation.is_constant() && product.integers) return {};
   std::vector<Atom> atoms;
   if (product.integers) {
-    if (target.dots_bytes && product.integers->least >= -128 && product.integers->largest <= 127) atoms.push_back(Atom::dot8);
+    const bool signed_bytes = product.integers->least >= -128 && product.integers->largest <= 127;
+    if (target.tile_registers && signed_bytes) atoms.push_back(Atom::amx8);
+    if (target.dots_bytes && signed_bytes) atoms.push_back(Atom::dot8);
     if (target.dots_shorts) atoms.push_back(Atom::dot16);
     return atoms;
   }
   atoms.push_back(Atom::fma);
   const auto is_bfloat = [&](const Factor& factor) { return shape.nest.loads[static_cast<size_t>(factor.access)].dtype == DType::bf16; };
   const bool fixed = !product.windows || product.windows->axes.back().dilation.is_constant();
-  if (target.bfloat_dots > 0 && shape.sum == DType::f32 && fixed && is_bfloat(shape.left) && is_bfloat(shape.right))
-    atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
+  if (shape.sum == DType::f32 && fixed && is_bfloat(shape.left) && is_bfloat(shape.right)) {
+    if (target.bfloat_dots > 0) atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
+    if (target.tile_registers) atoms.insert(atoms.begin(), Atom::amx_bf16);
+  }
   return atoms;
 }
 
