@@ -3,12 +3,13 @@
 // Products of floats on the tile registers of AMX, which multiply bfloats: a float is the sum of three of them, exactly, and a product of
 // floats the sum of the six products of their parts that matter, 2^-16 and larger beside the first.
 //
-// Products of first parts have sums of their own: they round as often as multiply-adds of floats do, the others 2^8 times less.
-// Sums take 1 × 2 or 2 × 1 tiles twice (0 and 1 of first parts, 2 and 3 of the others); 4 to 6 hold one side's parts, 7 one of the other's: nine
-// loads for twelve products.
+// The three larger products have sums of their own, and so have the three others, which round 2^8 times less: as many instructions wait for each
+// sum. Sums take 1 x 2 or 2 x 1 tiles twice (0 and 1 of the larger products, 2 and 3 of the others); 4 to 6 hold one side's parts, 7 one of the
+// other's: nine loads for twelve products.
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "tile/atoms/row_block.h"
 #include "tile/atoms/tile_registers.h"
@@ -107,6 +108,9 @@ class AmxSplitBlocks {
  private:
   static constexpr i64 row_bytes = stride * static_cast<i64>(sizeof(bfloat16)), column_bytes = columns * static_cast<i64>(sizeof(BfloatTriple));
 
+  /// So many steps are added up before their sums join the tile's: rounding errors grow with the chain.
+  static constexpr i64 chain = 16;
+
   /// Rows of each of the one or two tiles that `count` rows take; a middle one may be in both.
   static i64 height(i64 count) { return count > side ? (count + 1) / 2 : count; }
 
@@ -126,33 +130,60 @@ class AmxSplitBlocks {
 
   template <int row_tiles>
   static TILE_NOINLINE void run(i64 count, i64 runs, i64 depth, const SplitRows& a, const i64* offsets, const BfloatTriple* b, float* tile, Ahead& ahead) {
-    constexpr int tiles = row_tiles * vectors;
     const i64 lower = count - height(count);  // where the second tile of rows begins
-    Tiles::template zero<0>(), Tiles::template zero<2>();
-    if constexpr (tiles > 1) Tiles::template zero<1>(), Tiles::template zero<3>();
+    clear<row_tiles>();
     Ahead near = ahead;
+    bool first = true;
+    i64 room = chain;
+    const auto next = [&](const bfloat16* from, const BfloatTriple* columns_of_step) {
+      if (room == 0) {
+        flush<row_tiles>(count, tile, first);
+        clear<row_tiles>();
+        first = false;
+        room = chain;
+      }
+      --room;
+      step<row_tiles>(from, a.apart, lower, columns_of_step);
+    };
     for (i64 r = 0; r < runs; ++r) {
       const bfloat16* from = a.parts + offsets[r];
       i64 left = depth;
       for (; left > (steps_ - 1) * group; left -= depth_of_tile, from += depth_of_tile, b += steps_ * columns) {
         for (int i = 0; i < steps_; i += RowBlock<float, 1, 1, 1>::pace) near.fetch();
-        step<row_tiles>(from, a.apart, lower, b);
+        next(from, b);
       }
       if (left <= 0) continue;
       const i64 steps = dot_steps(left, group);
       alignas(64) BfloatTriple rest[steps_ * columns];
       std::memcpy(rest, b, static_cast<size_t>(steps * columns) * sizeof(BfloatTriple));
       std::memset(rest + steps * columns, 0, static_cast<size_t>((steps_ - steps) * columns) * sizeof(BfloatTriple));
-      step<row_tiles>(from, a.apart, lower, rest);
+      next(from, rest);
       b += steps * columns;
     }
     ahead = near;
-    alignas(64) float others[rows * columns];
-    const i64 second = row_tiles > 1 ? lower * columns : side;
-    Tiles::template store<0>(tile, columns * 4), Tiles::template store<2>(others, columns * 4);
-    if constexpr (tiles > 1) Tiles::template store<1>(tile + second, columns * 4), Tiles::template store<3>(others + second, columns * 4);
+    flush<row_tiles>(count, tile, first);
+  }
+
+  template <int row_tiles>
+  static TILE_INLINE void clear() {
+    Tiles::template zero<0>(), Tiles::template zero<2>();
+    if constexpr (row_tiles * vectors > 1) Tiles::template zero<1>(), Tiles::template zero<3>();
+  }
+
+  /// The sums join the tile, or become it.
+  template <int row_tiles>
+  static TILE_INLINE void flush(i64 count, float* tile, bool first) {
+    alignas(64) float larger[rows * columns], others[rows * columns];
+    const i64 second = row_tiles > 1 ? (count - height(count)) * columns : side;
+    Tiles::template store<0>(larger, columns * 4), Tiles::template store<2>(others, columns * 4);
+    if constexpr (row_tiles * vectors > 1) Tiles::template store<1>(larger + second, columns * 4), Tiles::template store<3>(others + second, columns * 4);
+    if (first) {
 #pragma omp simd
-    for (i64 i = 0; i < count * columns; ++i) tile[i] += others[i];
+      for (i64 i = 0; i < count * columns; ++i) tile[i] = larger[i] + others[i];
+    } else {
+#pragma omp simd
+      for (i64 i = 0; i < count * columns; ++i) tile[i] += larger[i] + others[i];
+    }
   }
 
   template <int row_tiles>
@@ -162,29 +193,41 @@ class AmxSplitBlocks {
       Tiles::template load<4>(from, row_bytes);
       Tiles::template load<5>(from + apart, row_bytes);
       Tiles::template load<6>(from + 2 * apart, row_bytes);
-      pass<0, true>(pairs, columns, column_bytes);
-      if constexpr (vectors > 1) pass<1, true>(pairs + side, columns, column_bytes);
+      pass<vectors, true>(pairs, pairs + side, columns, column_bytes);
     } else {
       Tiles::template load<4>(pairs, column_bytes);
       Tiles::template load<5>(pairs + columns, column_bytes);
       Tiles::template load<6>(pairs + 2 * columns, column_bytes);
-      pass<0, false>(from, apart, row_bytes);
-      pass<1, false>(from + lower * stride, apart, row_bytes);
+      pass<2, false>(from, from + lower * stride, apart, row_bytes);
     }
   }
 
-  /// The six products with the parts at `from`, the small ones first.
-  template <int sums, bool of_columns, class T>
-  static TILE_INLINE void pass(const T* from, i64 apart, i64 bytes) {
-    Tiles::template load<7>(from + 2 * apart, bytes);
-    add<sums + 2, 4, of_columns>();
-    Tiles::template load<7>(from + apart, bytes);
-    add<sums + 2, 5, of_columns>();
-    add<sums + 2, 4, of_columns>();
-    Tiles::template load<7>(from, bytes);
-    add<sums + 2, 6, of_columns>();
-    add<sums + 2, 5, of_columns>();
-    add<sums, 4, of_columns>();
+  /// The six products with the parts at `from`, and at `also`, the small ones first.
+  template <int tiles, bool of_columns, class T>
+  static TILE_INLINE void pass(const T* from, [[maybe_unused]] const T* also, i64 apart, i64 bytes) {
+    const auto third = [&]<int t>(std::integral_constant<int, t>, const T* part) {
+      Tiles::template load<7>(part + 2 * apart, bytes);
+      add<t + 2, 4, of_columns>();
+    };
+    const auto second = [&]<int t>(std::integral_constant<int, t>, const T* part) {
+      Tiles::template load<7>(part + apart, bytes);
+      add<t + 2, 5, of_columns>();
+      add<t, 4, of_columns>();
+    };
+    const auto first = [&]<int t>(std::integral_constant<int, t>, const T* part) {
+      Tiles::template load<7>(part, bytes);
+      add<t, 5, of_columns>();
+      add<t + 2, 6, of_columns>();
+      add<t, 4, of_columns>();
+    };
+    constexpr std::integral_constant<int, 0> one;
+    constexpr std::integral_constant<int, 1> other;
+    third(one, from);
+    if constexpr (tiles > 1) third(other, also);
+    second(one, from);
+    if constexpr (tiles > 1) second(other, also);
+    first(one, from);
+    if constexpr (tiles > 1) first(other, also);
   }
   template <int sums, int held, bool of_columns>
   static TILE_INLINE void add() {
@@ -193,7 +236,6 @@ class AmxSplitBlocks {
 
   /// By multiply-adds of floats; weights are the sums of their parts.
   static TILE_NOINLINE void plain(i64 count, i64 runs, i64 depth, const SplitRows& a, const BfloatTriple* b, float* tile) {
-    constexpr i64 chain = 128;
     for (i64 i = 0; i < count; ++i)
       for (i64 j = 0; j < columns; j += lanes<float>) {
         const BfloatTriple* row = b;
@@ -209,7 +251,7 @@ class AmxSplitBlocks {
               const uint32_t upper = 0xffff0000u;
               sum += from[k + 1] * (((vec<float>)(third & upper) + (vec<float>)(second & upper)) + (vec<float>)(first & upper));
             }
-            if ((terms += group) < chain) continue;
+            if ((terms += group) < RowBlock<float, 1, 1, 1>::chain) continue;
             total += sum;
             sum = vec<float>{};
             terms = 0;

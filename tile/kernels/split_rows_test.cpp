@@ -105,9 +105,10 @@ double largest_error(const std::vector<float>& actual, const Results& r) {
   return most;
 }
 
+/// Short sums by multiply-adds may be exact but for the last rounding; six products are rounded twice or more.
 void expect_accuracy_of_floats(const Results& r) {
   const double split = largest_error(r.split, r), plain = largest_error(r.plain, r);
-  EXPECT_LE(split, std::max(1.5 * plain, 1.0)) << "multiply-adds err by " << plain;
+  EXPECT_LE(split, std::max(1.5 * plain, 2.0)) << "multiply-adds err by " << plain;
 }
 
 template <int rows, int vectors, i64 stride, int steps = 16>
