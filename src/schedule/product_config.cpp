@@ -16,8 +16,8 @@ using Method = ProductConfig::Method;
 using Atom = ProductConfig::Atom;
 using Split = ProductConfig::Split;
 constexpr Word<Method> methods[] = {{Method::rows, "rows"}, {Method::winograd, "winograd"}, {Method::depthwise, "depthwise"}};
-constexpr Word<Atom> atoms[] = {{Atom::fma, "fma"},   {Atom::dot8, "dot8"}, {Atom::dot16, "dot16"},
-                                {Atom::bf16, "bf16"}, {Atom::amx8, "amx8"}, {Atom::amx_bf16, "amx_bf16"}};
+constexpr Word<Atom> atoms[] = {{Atom::fma, "fma"},   {Atom::dot8, "dot8"},         {Atom::dot16, "dot16"},    {Atom::bf16, "bf16"},
+                                {Atom::amx8, "amx8"}, {Atom::amx_bf16, "amx_bf16"}, {Atom::amx_f32, "amx_f32"}};
 constexpr Word<Split> splits[] = {{Split::automatic, "automatic"}, {Split::panels, "panels"}, {Split::rows, "rows"}};
 constexpr Word<bool> switches[] = {{true, "on"}, {false, "off"}};
 
@@ -51,7 +51,9 @@ const char* name(Atom atom) { return text_of(atoms, atom); }
 
 int64_t group_of(Atom atom) { return atom == Atom::fma ? 1 : atom == Atom::dot8 || atom == Atom::amx8 ? 4 : 2; }
 
-bool on_tiles(Atom atom) { return atom == Atom::amx8 || atom == Atom::amx_bf16; }
+int64_t lane_elements(Atom atom) { return group_of(atom) * (atom == Atom::amx_f32 ? 3 : 1); }
+
+bool on_tiles(Atom atom) { return atom == Atom::amx8 || atom == Atom::amx_bf16 || atom == Atom::amx_f32; }
 
 std::string print(const ProductConfig& c) {
   const std::string atom = c.atom == Atom::fma ? "" : fmt::format(" atom={}", name(c.atom));

@@ -330,6 +330,36 @@ TEST(AmxBlocks, AreCompiledToTileInstructionsAndRunAsEmulatedWhereAMachineHasThe
   EXPECT_EQ(run_process({program}).exit_code, 0);
 }
 
+/// The assembly of the block's kernels as artifacts for the target are compiled.
+std::string assembly_of(const schedule::Block& block, const Target& target) {
+  std::string text = kernel_includes(target);
+  for (const schedule::Kernel& kernel : block.kernels) text += emit_kernel(block, kernel, target) + "\n";
+  const ScratchFolder folder(std::filesystem::temp_directory_path());
+  const std::string source = (folder.path() / "kernel.cpp").string(), assembly = (folder.path() / "kernel.s").string();
+  write_file(source, text);
+  std::vector<std::string> command = {"g++", "-std=c++20", "-O2", "-fopenmp-simd", "-w", "-I" TILEWRIGHT_SOURCE, source, "-S", "-o", assembly};
+  command.insert(command.end(), target.compile_flags.begin(), target.compile_flags.end());
+  const ProcessResult result = run_process(command);
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  return read_file(assembly);
+}
+
+TEST(AmxPlans, BecomeTileInstructions) {
+#if !defined(__x86_64__)
+  GTEST_SKIP() << "AMX is x86-64's";
+#endif
+  const Target& target = find_target("cpu:sapphirerapids-amx");
+  schedule::Block bytes = schedule::schedule(program_of(layers()[7]), {}, options);
+  plan_kernels(bytes, target, on_tiles(target, schedule::ProductConfig::Atom::amx8));
+  pattern::Program program;
+  const schedule::Block bfloats = bfloat_block(false, target, program);
+  const std::string of_bytes = assembly_of(bytes, target), of_bfloats = assembly_of(bfloats, target);
+  for (const char* instruction : {"ldtilecfg", "tileloadd", "tdpbusd", "tilestored", "tilerelease"})
+    EXPECT_NE(of_bytes.find(instruction), std::string::npos) << instruction;
+  for (const char* instruction : {"ldtilecfg", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease"})
+    EXPECT_NE(of_bfloats.find(instruction), std::string::npos) << instruction;
+}
+
 /// Layers of which tiles are the cheapest guess, and one whose rows are too few for them.
 TEST(AmxPlans, TakeTilesWhereTheyAreCheaper) {
   const auto atom = [](const Layer& layer, const char* target) {

@@ -1,7 +1,7 @@
 #pragma once
 
-// Products of floats on the tile registers of AMX, which multiply bfloats: a float is the sum of three of them, exactly, and a product of
-// floats the sum of the six products of their parts that matter, 2^-16 and larger beside the first.
+// Products of floats on the tile registers of AMX, which multiply bfloats: a product of floats is the sum of the six products of their
+// parts that matter, 2^-16 and larger beside the first.
 //
 // The three larger products have sums of their own, and so have the three others, which round 2^8 times less: as many instructions wait for each
 // sum. Sums take 1 x 2 or 2 x 1 tiles twice (0 and 1 of the larger products, 2 and 3 of the others); 4 to 6 hold one side's parts, 7 one of the
@@ -11,15 +11,11 @@
 #include <cstring>
 #include <type_traits>
 
+#include "tile/atoms/bfloat_parts.h"
 #include "tile/atoms/row_block.h"
 #include "tile/atoms/tile_registers.h"
 
 namespace tile {
-
-/// A column's weights for two neighbouring k as parts. The triples of a panel's row lie part after part: pair (part, column) at part · width + column.
-struct BfloatTriple {
-  BfloatPair parts[3];
-};
 
 /// Rows of floats and their parts: element (i, run r, k) is floats[float_offsets[r] + i · stride + k], its part p
 /// parts[p · apart + offsets[r] + i · stride + k].
@@ -31,50 +27,6 @@ struct SplitRows {
   const float* floats;
   const i64* float_offsets;
 };
-
-namespace detail {
-
-/// The upper bits of the nearest bfloat.
-TILE_INLINE uint32_t nearest_bfloat(float value) {
-  const uint32_t bits = bit_cast<uint32_t>(value);
-  return (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
-}
-
-/// Whether parts stand for the value: neither a sum of products overflows that the weights allow for, nor is a part subnormal, which tiles take for zero.
-TILE_INLINE bool splits(float value) {
-  constexpr uint32_t least = (127u - 100) << 23, limit = (127u + 64) << 23;
-  const uint32_t magnitude = bit_cast<uint32_t>(value) & 0x7fffffffu;
-  return magnitude == 0 || magnitude - least < limit - least;
-}
-
-}  // namespace detail
-
-/// The three parts of `value`, the largest first.
-TILE_INLINE void split_float(float value, bfloat16& first, bfloat16& second, bfloat16& third) {
-  const uint32_t a = detail::nearest_bfloat(value);
-  const float rest = value - bit_cast<float>(a);
-  const uint32_t b = detail::nearest_bfloat(rest);
-  const float last = rest - bit_cast<float>(b);
-  first = {static_cast<uint16_t>(a >> 16)}, second = {static_cast<uint16_t>(b >> 16)}, third = {static_cast<uint16_t>(bit_cast<uint32_t>(last) >> 16)};
-}
-
-/// Whether products with the weight are right for all floats that have parts, in sums of `k`.
-inline bool weight_splits(float weight, i64 k) { return detail::splits(weight) && static_cast<double>(k) * __builtin_fabsf(weight) < 0x1p62; }
-
-/// Writes the panels of `columns` columns that AmxSplitBlocks read, from `element(column, k)`, as pack_groups() does.
-template <class F>
-void pack_triples(BfloatTriple* to, i64 columns, i64 runs, i64 depth, int width, F&& element) {
-  for (i64 first = 0; first < columns; first += width)
-    for (i64 r = 0; r < runs; ++r)
-      for (i64 k = 0; k < depth; k += 2, to += width) {
-        auto* const pairs = reinterpret_cast<BfloatPair*>(to);
-        for (i64 j = 0; j < width; ++j)
-          for (int e = 0; e < 2; ++e) {
-            const float value = first + j < columns && k + e < depth ? element(first + j, r * depth + k + e) : 0;
-            split_float(value, pairs[j].of[e], pairs[width + j].of[e], pairs[2 * width + j].of[e]);
-          }
-      }
-}
 
 /// Up to `rows` rows times `vectors` times 16 columns, as AmxBlocks has them, with rows and panels in parts.
 template <int rows_, int vectors_, i64 stride_, int steps_ = 16, class Tiles = TileRegisters>

@@ -18,6 +18,7 @@ std::span<const std::string_view> headers() {
                                                "kernels/depthwise_chain",
                                                "kernels/depthwise_rows",
                                                "kernels/select",
+                                               "kernels/split_rows",
                                                "kernels/suppress",
                                                "kernels/window_rows",
                                                "kernels/winograd",

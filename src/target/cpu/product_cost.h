@@ -13,11 +13,14 @@ struct Sum {
   schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma;
   int64_t runs = 1, depth = 0;  ///< of rows as they lie
   int64_t steps = 0;            ///< multiply-adds that take as long as those of the atom do, if it is none of tiles
+  int64_t split = 0;            ///< elements that a row adds to those that are split for it
 
   /// One run of multiply-adds.
   static Sum of(int64_t k) { return {.depth = k, .steps = k}; }
 };
 Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target);
+/// What `line` rows take before they meet panels.
+double split_cycles(int64_t line, const Sum& sum);
 /// `line` rows times one panel.
 double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum& sum);
 

@@ -20,7 +20,7 @@ Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, co
   Choice best;
   for (const schedule::ProductBlock block : register_blocks(target, sum.atom)) {
     if (block.rows > line) continue;
-    const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, sum);
+    const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, sum) + split_cycles(line, sum);
     if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {block, cycles};
   }
   return best;
@@ -29,15 +29,17 @@ Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, co
 /// Lanes of k that a tile takes at most, and its rows and columns.
 constexpr int64_t tile_side = 16;
 
-/// `rows` rows times one panel on tile registers, as Intel publishes what they reach: 16 cycles a product of tiles and a store, eight a load. Rows of
-/// panels come from the second level cache in two cycles a line; what is left of a run is copied.
+/// `rows` rows times one panel on tile registers, as Intel publishes what they reach: 16 cycles a product of tiles and a store, eight a load, 52 until a
+/// product's sums can be added to. Rows of panels come from the second level cache in two cycles a line; what is left of a run is copied.
 double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum& sum) {
   const int64_t steps = tile_steps(sum.depth, sum.atom), group = schedule::group_of(sum.atom);
   const int64_t whole = sum.depth / (steps * group), rest = sum.depth % (steps * group) > 0 ? 1 : 0;
   const auto height = static_cast<double>(ceil_div(rows, tile_side)), width = static_cast<double>(block.vectors), r = static_cast<double>(rows);
-  const double step = std::max({16 * height * width, 8 * (height + width), 2 * static_cast<double>(steps) * width});
-  const double run = static_cast<double>(whole + rest) * step + static_cast<double>(rest) * (4 * r + 2 * static_cast<double>(steps) * width);
-  return static_cast<double>(sum.runs) * run + 16 * height * width + 2 * r * width + 30;
+  const bool split = sum.atom == schedule::ProductConfig::Atom::amx_f32;  // three parts a side, six products, three in a row to each sum
+  const double parts = split ? 3 : 1, lines = 2 * parts * static_cast<double>(steps) * width;
+  const double step = std::max({16 * (split ? 6 : 1) * height * width, 52 * parts, 8 * parts * (height + width), lines});
+  const double run = static_cast<double>(whole + rest) * step + static_cast<double>(rest) * ((split ? 0 : 4 * r) + lines);
+  return static_cast<double>(sum.runs) * run + (split ? 48 : 16) * height * width + 2 * r * width + 30;
 }
 
 }  // namespace
@@ -52,7 +54,8 @@ std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedu
   std::vector<schedule::ProductBlock> blocks;
   if (schedule::on_tiles(atom)) {
     for (int vectors = 2; vectors >= 1; --vectors)
-      for (int rows = 2 * tile_side; rows >= 1; --rows) blocks.push_back({rows, vectors});
+      for (int rows = static_cast<int>(2 * tile_side); rows >= 1; --rows)
+        if (atom != schedule::ProductConfig::Atom::amx_f32 || rows <= tile_side || vectors == 1) blocks.push_back({rows, vectors});
     return blocks;
   }
   for (int vectors = 1; vectors <= 8; ++vectors)
@@ -64,8 +67,15 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
   const int64_t runs = product.depthwise ? 1 : product.runs(atom);
   const int64_t steps =
       atom == schedule::ProductConfig::Atom::bf16 ? static_cast<int64_t>(static_cast<double>(k) / target.bfloat_dots) : ceil_div(k, schedule::group_of(atom));
-  return {atom, runs, k / std::max<int64_t>(runs, 1), steps};
+  int64_t split = 0;
+  if (atom == schedule::ProductConfig::Atom::amx_f32) {
+    split = k;
+    if (product.windows) split = ceil_div(k, product.windows->axes.back().kernel.constant()) * product.windows->axes.back().stride.constant();
+  }
+  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split};
 }
+
+double split_cycles(int64_t line, const Sum& sum) { return 0.75 * static_cast<double>(line * sum.split); }
 
 double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum& sum) {
   const auto k = static_cast<double>(sum.steps);

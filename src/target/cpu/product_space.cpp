@@ -49,7 +49,7 @@ struct Sizes {
     const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
     for (const ProductConfig::Atom atom : atoms) {
       sums[atom] = sum_of(product, k, atom, target);
-      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom) : bytes(shape.right);
+      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom) : atom == ProductConfig::Atom::amx_f32 ? 6 : bytes(shape.right);
     }
     left_element = bytes(shape.left);
     lanes = lanes_of(product, target);
@@ -87,7 +87,8 @@ struct Division {
 double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const Division d(s, config);
   const auto t = static_cast<double>(threads);
-  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.sums.at(config.atom));
+  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.sums.at(config.atom)) +
+                         static_cast<double>(s.batch * s.lines) * split_cycles(s.line, s.sums.at(config.atom));
   // Shares that do not come out even: the largest one counts.
   const auto uneven = [&](int64_t tasks) { return static_cast<double>(ceil_div(tasks, threads)) * t / static_cast<double>(tasks); };
   const bool by_rows = config.split == Split::rows || (config.split == Split::automatic && s.batch * d.panels < threads);

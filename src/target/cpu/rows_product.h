@@ -37,6 +37,8 @@ struct RowsProduct {
     int64_t least = 0, largest = 0;  ///< weights after that
   };
   std::optional<Integers> integers;
+  /// Whether all factors are floats, and weights have parts (tile/atoms/bfloat_parts.h).
+  bool splits = false;
   /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
   bool depthwise = false;
 
