@@ -99,17 +99,33 @@ TEST_F(AmxModels, ConvolutionsKeepThePromiseOfFloats) {
   EXPECT_LT(result.relative_rms, 5e-7);
 }
 
-TEST_F(AmxModels, APerceptronKeepsThePromiseOfFloats) {
+Graph perceptron() {
   Graph graph;
   Builder b(graph);
   const ValueId hidden = b.tanh(b.matmul(b.input("x", {DType::f32, {96, 200}}), b.constant(normal_floats({200, 320}, 0.1, 1))));
   b.output(b.matmul(hidden, b.constant(normal_floats({320, 96}, 0.1, 2))), "y");
-  const Prepared model = prepared(graph);
+  return graph;
+}
+
+TEST_F(AmxModels, APerceptronKeepsThePromiseOfFloats) {
+  const Graph graph = perceptron();
   const std::vector<Tensor> inputs = {normal_floats({96, 200}, 1, 3)};
-  const Tensor expected = exact(graph, inputs);
-  const Comparison result = compare(run(model, Atom::amx_f32, inputs).cast_to(expected.dtype()), expected, {.relative = 1e-5, .absolute = 1e-5});
+  const Tensor expected = exact(graph, inputs), actual = run(prepared(graph), Atom::amx_f32, inputs);
+  const Comparison result = compare(actual.cast_to(expected.dtype()), expected, {.relative = 1e-5, .absolute = 1e-5});
   EXPECT_TRUE(result.same) << result.reason;
   EXPECT_LT(result.relative_rms, 5e-7);
+}
+
+TEST_F(AmxModels, APerceptronKeepsThePromiseOfTf32) {
+  options.precision.policy = Policy::tf32;
+  const Graph graph = perceptron();
+  const std::vector<Tensor> inputs = {normal_floats({96, 200}, 1, 3)};
+  const Prepared model = prepared(graph);
+  const Tensor expected = exact(graph, inputs), actual = run(model, Atom::amx_tf32, inputs);
+  const double error = compare(actual.cast_to(expected.dtype()), expected, {}).relative_rms;
+  EXPECT_LT(error, half_errors(model.optimised, 0x1p-10)[static_cast<size_t>(model.optimised.outputs[0])].rms);
+  EXPECT_LT(error, 0x1p-15) << "factors err by 2^-17 at most";
+  EXPECT_GT(error, 1e-6) << "two parts are no floats";
 }
 
 TEST_F(AmxModels, ConvolutionsOfBfloatsRoundWhatTheyStoreAlone) {

@@ -38,7 +38,8 @@ struct ProductConfig {
     bf16,      ///< products of two bfloats
     amx8,      ///< up to 16 of dot8's, of 16 rows and a vector at once
     amx_bf16,  ///< the same of pairs of bfloats
-    amx_f32,   ///< products of floats by the six of their parts: tile/atoms/amx_split.h
+    amx_f32,   ///< products of floats by the six of their three parts: tile/atoms/amx_split.h
+    amx_tf32,  ///< by the three of two parts
   } atom = Atom::fma;
   bool operator==(const ProductConfig&) const = default;
 };
@@ -52,6 +53,8 @@ const char* name(ProductConfig::Method method);
 const char* name(ProductConfig::Atom atom);
 /// Neighbouring k of a step, which share a lane.
 int64_t group_of(ProductConfig::Atom atom);
+/// Bfloats that stand for a float; 1: none do.
+int64_t parts_of(ProductConfig::Atom atom);
 /// Elements that a lane of weights has: of all these k, and of all parts.
 int64_t lane_elements(ProductConfig::Atom atom);
 /// Whether blocks are tiles of AMX.

@@ -128,6 +128,16 @@ TEST(SplitProducts, AreAsAccurateAsFloatsInEveryShapeOfBlock) {
   }
 }
 
+TEST(SplitProducts, OfTwoPartsAreForPlansWithTf32Alone) {
+  const Layer rows = {"rows", 128, 768, 768};
+  for (const bool tf32 : {false, true}) {
+    schedule::Block block = schedule::schedule(program_of(rows), {}, options);
+    plan_kernels(block, find_target("cpu:sapphirerapids-amx"), {.tf32 = tf32});
+    ASSERT_EQ(block.kernels.at(0).products.size(), 1U);
+    EXPECT_STREQ(schedule::name(block.kernels[0].products[0].config.atom), tf32 ? "amx_tf32" : "amx_f32");
+  }
+}
+
 std::set<ProductConfig::Atom> atoms(const Layer& layer, const char* target, float odd_weight = 1) {
   const schedule::Block block = schedule::schedule(program_of(layer, odd_weight), {}, options);
   std::set<ProductConfig::Atom> all;

@@ -1,11 +1,10 @@
 #pragma once
 
-// Products of floats on the tile registers of AMX, which multiply bfloats: a product of floats is the sum of the six products of their
-// parts that matter, 2^-16 and larger beside the first.
+// Products of floats on the tile registers of AMX, which multiply bfloats: a product of floats is the sum of the products of their parts. Of three parts
+// a side, the six products matter that are 2^-16 or larger beside the first, of two the three of 2^-8.
 //
-// The three larger products have sums of their own, and so have the three others, which round 2^8 times less: as many instructions wait for each
-// sum. Sums take 1 x 2 or 2 x 1 tiles twice (0 and 1 of the larger products, 2 and 3 of the others); 4 to 6 hold one side's parts, 7 one of the
-// other's: nine loads for twelve products.
+// Sums take 1 x 2 or 2 x 1 tiles twice: 0 and 1 are of the larger products, 2 and 3 of the others, so that as many instructions wait for each sum. 4 to 6
+// hold one side's parts, 7 one of the other's: nine loads for twelve products.
 
 #include <cstdint>
 #include <cstring>
@@ -29,14 +28,16 @@ struct SplitRows {
 };
 
 /// Up to `rows` rows times `vectors` times 16 columns, as AmxBlocks has them, with rows and panels in parts.
-template <int rows_, int vectors_, i64 stride_, int steps_ = 16, class Tiles = TileRegisters>
+template <int rows_, int vectors_, i64 stride_, int parts_ = 3, int steps_ = 16, class Tiles = TileRegisters>
 class AmxSplitBlocks {
  public:
-  static constexpr int group = 2, side = 16, rows = rows_, vectors = vectors_, columns = vectors_ * side;
+  static constexpr int parts = parts_, group = 2, side = 16, rows = rows_, vectors = vectors_, columns = vectors_ * side;
   static_assert(rows >= 1 && vectors >= 1 && (rows + side - 1) / side * vectors <= 2, "two tiles of sums at most");
   static_assert(steps_ >= 1 && steps_ <= 16, "a tile has sixteen rows of columns at most");
+  static_assert(parts_ == 2 || parts_ == 3, "one part is a bfloat, four are no closer than three");
   using sum_type = float;
-  using panel_type = BfloatTriple;
+  using Lanes = BfloatParts<parts_>;
+  using panel_type = Lanes;
   using left_type = float;
   static constexpr i64 stride = stride_;
   static constexpr int depth_of_tile = steps_ * group;  ///< elements of k
@@ -48,7 +49,7 @@ class AmxSplitBlocks {
     if (configured_ > 0) Tiles::release();
   }
 
-  void multiply(i64 count, i64 runs, i64 depth, const SplitRows& a, const i64* offsets, const BfloatTriple* b, float* tile, Ahead& ahead) {
+  void multiply(i64 count, i64 runs, i64 depth, const SplitRows& a, const i64* offsets, const Lanes* b, float* tile, Ahead& ahead) {
     if (a.parts == nullptr) return plain(count, runs, depth, a, b, tile);
     if (count != configured_) configure(count);
     if constexpr (rows > side) {
@@ -58,7 +59,7 @@ class AmxSplitBlocks {
   }
 
  private:
-  static constexpr i64 row_bytes = stride * static_cast<i64>(sizeof(bfloat16)), column_bytes = columns * static_cast<i64>(sizeof(BfloatTriple));
+  static constexpr i64 row_bytes = stride * static_cast<i64>(sizeof(bfloat16)), column_bytes = columns * static_cast<i64>(sizeof(Lanes));
 
   /// So many steps are added up before their sums join the tile's: rounding errors grow with the chain.
   static constexpr i64 chain = 16;
@@ -72,7 +73,7 @@ class AmxSplitBlocks {
     const i64 high = height(count);
     for (int t = 0; t < 8; ++t) {
       const bool sums = t < 4, of_rows = !sums && (t == 7) == two;
-      if (sums && t % 2 == 1 && !two && vectors == 1) continue;
+      if ((sums && t % 2 == 1 && !two && vectors == 1) || (t == 6 && parts == 2)) continue;
       shapes.rows[t] = static_cast<uint8_t>(sums || of_rows ? high : steps_);
       shapes.row_bytes[t] = of_rows ? steps_ * 4 : side * 4;
     }
@@ -81,13 +82,13 @@ class AmxSplitBlocks {
   }
 
   template <int row_tiles>
-  static TILE_NOINLINE void run(i64 count, i64 runs, i64 depth, const SplitRows& a, const i64* offsets, const BfloatTriple* b, float* tile, Ahead& ahead) {
+  static TILE_NOINLINE void run(i64 count, i64 runs, i64 depth, const SplitRows& a, const i64* offsets, const Lanes* b, float* tile, Ahead& ahead) {
     const i64 lower = count - height(count);  // where the second tile of rows begins
     clear<row_tiles>();
     Ahead near = ahead;
     bool first = true;
     i64 room = chain;
-    const auto next = [&](const bfloat16* from, const BfloatTriple* columns_of_step) {
+    const auto next = [&](const bfloat16* from, const Lanes* columns_of_step) {
       if (room == 0) {
         flush<row_tiles>(count, tile, first);
         clear<row_tiles>();
@@ -106,9 +107,9 @@ class AmxSplitBlocks {
       }
       if (left <= 0) continue;
       const i64 steps = dot_steps(left, group);
-      alignas(64) BfloatTriple rest[steps_ * columns];
-      std::memcpy(rest, b, static_cast<size_t>(steps * columns) * sizeof(BfloatTriple));
-      std::memset(rest + steps * columns, 0, static_cast<size_t>((steps_ - steps) * columns) * sizeof(BfloatTriple));
+      alignas(64) Lanes rest[steps_ * columns];
+      std::memcpy(rest, b, static_cast<size_t>(steps * columns) * sizeof(Lanes));
+      std::memset(rest + steps * columns, 0, static_cast<size_t>((steps_ - steps) * columns) * sizeof(Lanes));
       next(from, rest);
       b += steps * columns;
     }
@@ -139,47 +140,55 @@ class AmxSplitBlocks {
   }
 
   template <int row_tiles>
-  static TILE_INLINE void step(const bfloat16* from, i64 apart, i64 lower, const BfloatTriple* b) {
+  static TILE_INLINE void step(const bfloat16* from, i64 apart, i64 lower, const Lanes* b) {
     const auto* const pairs = reinterpret_cast<const BfloatPair*>(b);
     if constexpr (row_tiles == 1) {
-      Tiles::template load<4>(from, row_bytes);
-      Tiles::template load<5>(from + apart, row_bytes);
-      Tiles::template load<6>(from + 2 * apart, row_bytes);
+      hold(from, apart, row_bytes);
       pass<vectors, true>(pairs, pairs + side, columns, column_bytes);
     } else {
-      Tiles::template load<4>(pairs, column_bytes);
-      Tiles::template load<5>(pairs + columns, column_bytes);
-      Tiles::template load<6>(pairs + 2 * columns, column_bytes);
+      hold(pairs, columns, column_bytes);
       pass<2, false>(from, from + lower * stride, apart, row_bytes);
     }
   }
 
-  /// The six products with the parts at `from`, and at `also`, the small ones first.
+  template <class T>
+  static TILE_INLINE void hold(const T* from, i64 apart, i64 bytes) {
+    Tiles::template load<4>(from, bytes);
+    Tiles::template load<5>(from + apart, bytes);
+    if constexpr (parts > 2) Tiles::template load<6>(from + 2 * apart, bytes);
+  }
+
+  /// The products with the parts at `from`, and at `also`, the small ones first.
   template <int tiles, bool of_columns, class T>
-  static TILE_INLINE void pass(const T* from, [[maybe_unused]] const T* also, i64 apart, i64 bytes) {
-    const auto third = [&]<int t>(std::integral_constant<int, t>, const T* part) {
-      Tiles::template load<7>(part + 2 * apart, bytes);
-      add<t + 2, 4, of_columns>();
-    };
-    const auto second = [&]<int t>(std::integral_constant<int, t>, const T* part) {
-      Tiles::template load<7>(part + apart, bytes);
-      add<t + 2, 5, of_columns>();
-      add<t, 4, of_columns>();
-    };
-    const auto first = [&]<int t>(std::integral_constant<int, t>, const T* part) {
-      Tiles::template load<7>(part, bytes);
-      add<t, 5, of_columns>();
-      add<t + 2, 6, of_columns>();
-      add<t, 4, of_columns>();
-    };
-    constexpr std::integral_constant<int, 0> one;
-    constexpr std::integral_constant<int, 1> other;
-    third(one, from);
-    if constexpr (tiles > 1) third(other, also);
-    second(one, from);
-    if constexpr (tiles > 1) second(other, also);
-    first(one, from);
-    if constexpr (tiles > 1) first(other, also);
+  static TILE_INLINE void pass(const T* from, const T* also, i64 apart, i64 bytes) {
+    if constexpr (parts > 2) {
+      with_part<2, 0, of_columns>(from + 2 * apart, bytes);
+      if constexpr (tiles > 1) with_part<2, 1, of_columns>(also + 2 * apart, bytes);
+    }
+    with_part<1, 0, of_columns>(from + apart, bytes);
+    if constexpr (tiles > 1) with_part<1, 1, of_columns>(also + apart, bytes);
+    with_part<0, 0, of_columns>(from, bytes);
+    if constexpr (tiles > 1) with_part<0, 1, of_columns>(also, bytes);
+  }
+
+  /// The products of one part with the held ones that are large enough.
+  template <int part, int tile, bool of_columns>
+  static TILE_INLINE void with_part(const void* from, i64 bytes) {
+    constexpr int larger = tile, others = tile + 2;
+    Tiles::template load<7>(from, bytes);
+    if constexpr (parts == 2) {
+      if constexpr (part == 0) add<others, 5, of_columns>();
+      add<part == 0 ? larger : others, 4, of_columns>();
+    } else if constexpr (part == 2) {
+      add<others, 4, of_columns>();
+    } else if constexpr (part == 1) {
+      add<others, 5, of_columns>();
+      add<larger, 4, of_columns>();
+    } else {
+      add<larger, 5, of_columns>();
+      add<others, 6, of_columns>();
+      add<larger, 4, of_columns>();
+    }
   }
   template <int sums, int held, bool of_columns>
   static TILE_INLINE void add() {
@@ -187,22 +196,25 @@ class AmxSplitBlocks {
   }
 
   /// By multiply-adds of floats; weights are the sums of their parts.
-  static TILE_NOINLINE void plain(i64 count, i64 runs, i64 depth, const SplitRows& a, const BfloatTriple* b, float* tile) {
+  static TILE_NOINLINE void plain(i64 count, i64 runs, i64 depth, const SplitRows& a, const Lanes* b, float* tile) {
     for (i64 i = 0; i < count; ++i)
       for (i64 j = 0; j < columns; j += lanes<float>) {
-        const BfloatTriple* row = b;
+        const Lanes* row = b;
         vec<float> total = {}, sum = {};
         i64 terms = 0;
         for (i64 r = 0; r < runs; ++r) {
           const float* from = a.floats + a.float_offsets[r] + i * stride;
           for (i64 k = 0; k < depth; k += group, row += columns) {
             const auto* const words = reinterpret_cast<const uint32_t*>(row) + j;
-            const vec<uint32_t> first = load(words), second = load(words + columns), third = load(words + 2 * columns);
-            sum += from[k] * (((vec<float>)(third << 16) + (vec<float>)(second << 16)) + (vec<float>)(first << 16));
-            if (k + 1 < depth) {
-              const uint32_t upper = 0xffff0000u;
-              sum += from[k + 1] * (((vec<float>)(third & upper) + (vec<float>)(second & upper)) + (vec<float>)(first & upper));
+            vec<float> even = {}, odd = {};
+            TILE_UNROLL
+            for (int p = parts - 1; p >= 0; --p) {
+              const vec<uint32_t> pair = load(words + p * columns);
+              even += (vec<float>)(pair << 16);
+              odd += (vec<float>)(pair & 0xffff0000u);
             }
+            sum += from[k] * even;
+            if (k + 1 < depth) sum += from[k + 1] * odd;
             if ((terms += group) < RowBlock<float, 1, 1, 1>::chain) continue;
             total += sum;
             sum = vec<float>{};

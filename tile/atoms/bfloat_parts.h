@@ -1,6 +1,6 @@
 #pragma once
 
-// A float as the sum of three bfloats, exactly: each is the nearest one to what those before it leave.
+// A float as the sum of bfloats, of three of them exactly: each is the nearest one to what those before it leave.
 
 #include <cstdint>
 
@@ -8,9 +8,10 @@
 
 namespace tile {
 
-/// A column's weights for two neighbouring k as parts. The triples of a panel's row lie part after part: pair (part, column) at part · width + column.
-struct BfloatTriple {
-  BfloatPair parts[3];
+/// A column's weights for two neighbouring k as parts. They lie part after part in a panel's row: pair (part, column) at part · width + column.
+template <int parts>
+struct BfloatParts {
+  BfloatPair of[parts];
 };
 
 namespace detail {
@@ -30,31 +31,31 @@ TILE_INLINE bool splits(float value) {
 
 }  // namespace detail
 
-/// The three parts of `value`, the largest first.
-TILE_INLINE void split_float(float value, bfloat16& first, bfloat16& second, bfloat16& third) {
-  const uint32_t a = detail::nearest_bfloat(value);
-  const float rest = value - bit_cast<float>(a);
-  const uint32_t b = detail::nearest_bfloat(rest);
-  const float last = rest - bit_cast<float>(b);
-  first = {static_cast<uint16_t>(a >> 16)}, second = {static_cast<uint16_t>(b >> 16)}, third = {static_cast<uint16_t>(bit_cast<uint32_t>(last) >> 16)};
+/// to[p · apart] = part p of `value`, the largest first: all of it is three, two err by 2^-17 of it.
+template <int parts>
+TILE_INLINE void split_float(float value, bfloat16* to, i64 apart) {
+  TILE_UNROLL
+  for (int p = 0; p < parts; ++p) {
+    const uint32_t bits = detail::nearest_bfloat(value);
+    to[p * apart] = {static_cast<uint16_t>(bits >> 16)};
+    value -= bit_cast<float>(bits);
+  }
 }
 
 /// Whether products with the weight are right for all floats that have parts, in sums of `k`.
 inline bool weight_splits(float weight, i64 k) { return detail::splits(weight) && static_cast<double>(k) * __builtin_fabsf(weight) < 0x1p62; }
 
 /// Writes the panels of `columns` columns that AmxSplitBlocks read, from `element(column, k)`, as pack_groups() does.
-template <class F>
-void pack_triples(BfloatTriple* to, i64 columns, i64 runs, i64 depth, int width, F&& element) {
+template <int parts, class F>
+void pack_parts(BfloatParts<parts>* to, i64 columns, i64 runs, i64 depth, int width, F&& element) {
   for (i64 first = 0; first < columns; first += width)
     for (i64 r = 0; r < runs; ++r)
-      for (i64 k = 0; k < depth; k += 2, to += width) {
-        auto* const pairs = reinterpret_cast<BfloatPair*>(to);
+      for (i64 k = 0; k < depth; k += 2, to += width)
         for (i64 j = 0; j < width; ++j)
           for (int e = 0; e < 2; ++e) {
             const float value = first + j < columns && k + e < depth ? element(first + j, r * depth + k + e) : 0;
-            split_float(value, pairs[j].of[e], pairs[width + j].of[e], pairs[2 * width + j].of[e]);
+            split_float<parts>(value, reinterpret_cast<bfloat16*>(to) + 2 * j + e, 2 * width);
           }
-      }
 }
 
 }  // namespace tile

@@ -13,8 +13,8 @@ struct SplitStrip {
   i64 m0, rows;
 };
 
-/// The strips of `Left`, a provider of floats whose rows lie `stride` elements apart, without gaps.
-template <class Left, i64 stride>
+/// `count` parts of the strips of `Left`, a provider of floats whose rows lie `stride` elements apart, without gaps.
+template <class Left, i64 stride, int count = 3>
 struct SplitStrips {
   Left left;
 
@@ -57,20 +57,20 @@ struct SplitStrips {
   i64 floats() const { return (left.scratch() + 15) / 16 * 16; }
   /// Elements of one part, each line's begin aligned.
   i64 part() const { return (left.span() + (runs() + 1) * aligned + beyond) / aligned * aligned; }
-  i64 parts() const { return 3 * part() / 2; }
+  i64 parts() const { return count * part() / 2; }
 
   static void clear(bfloat16* to, i64 apart, i64 begin, i64 end) {
-    for (int p = 0; p < 3; ++p)
+    for (int p = 0; p < count; ++p)
       for (i64 i = begin; i < end; ++i) to[p * apart + i] = {};
   }
 
   /// Whether parts stand for all of them.
-  static TILE_NOINLINE bool split(const float* from, i64 count, bfloat16* to, i64 apart) {
+  static TILE_NOINLINE bool split(const float* from, i64 elements, bfloat16* to, i64 apart) {
     uint32_t others = 0;
 #pragma omp simd reduction(| : others)
-    for (i64 i = 0; i < count; ++i) {
+    for (i64 i = 0; i < elements; ++i) {
       others |= detail::splits(from[i]) ? 0u : 1u;
-      split_float(from[i], to[i], to[apart + i], to[2 * apart + i]);
+      split_float<count>(from[i], to + i, apart);
     }
     return others == 0;
   }

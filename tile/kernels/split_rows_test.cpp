@@ -22,11 +22,13 @@ TEST(SplitFloats, AreExactlyTheirParts) {
   for (int i = 0; i < 100000; ++i) values.push_back(std::ldexp(static_cast<float>(random()) - 2e9F, static_cast<int>(random() % 60) - 60));
   for (const float value : values) {
     if (!detail::splits(value)) continue;
-    bfloat16 a, b, c;
-    split_float(value, a, b, c);
-    ASSERT_EQ(static_cast<double>(to_float(a)) + static_cast<double>(to_float(b)) + static_cast<double>(to_float(c)), static_cast<double>(value)) << value;
-    ASSERT_LE(std::fabs(to_float(b)), std::fabs(value) * 0x1p-8F) << value;
-    ASSERT_LE(std::fabs(to_float(c)), std::fabs(value) * 0x1p-16F) << value;
+    bfloat16 parts[3];
+    split_float<3>(value, parts, 1);
+    double of[3];
+    for (int p = 0; p < 3; ++p) of[p] = static_cast<double>(to_float(parts[p]));
+    ASSERT_EQ(of[0] + of[1] + of[2], static_cast<double>(value)) << value;
+    ASSERT_LE(std::abs(of[1]), std::abs(static_cast<double>(value)) * 0x1p-8) << value;
+    ASSERT_LE(std::abs(of[2]), std::abs(static_cast<double>(value)) * 0x1p-17) << value;
   }
 }
 
@@ -75,13 +77,14 @@ Results results(i64 m, i64 n, i64 k, const SplitLeft& split_left, const PlainLef
   const i64 runs = split_left.runs(), depth = split_left.depth(), steps = runs * dot_steps(depth, 2);
   const auto weight = [&](i64 j, i64 kk) { return weights[static_cast<size_t>(j * k + kk)]; };
   const i64 columns = (n + Split::columns - 1) / Split::columns * Split::columns;
-  std::vector<BfloatTriple> triples(static_cast<size_t>(columns * steps));
-  pack_triples(triples.data(), n, runs, depth, Split::columns, weight);
+  using Lanes = typename Split::panel_type;
+  std::vector<Lanes> lanes_of_parts(static_cast<size_t>(columns * steps));
+  pack_parts(lanes_of_parts.data(), n, runs, depth, Split::columns, weight);
   std::vector<float> panels(static_cast<size_t>(packed_size(n, k, Plain::columns)));
   pack(panels.data(), n, k, Plain::columns, weight);
   Results r;
-  r.split = product<Split>(m, n, SplitStrips<SplitLeft, Split::stride>{split_left}, Packed<BfloatTriple, Split::columns, false>{triples.data(), steps}, threads,
-                           blocking);
+  r.split = product<Split>(m, n, SplitStrips<SplitLeft, Split::stride, Split::parts>{split_left},
+                           Packed<Lanes, Split::columns, false>{lanes_of_parts.data(), steps}, threads, blocking);
   r.plain = product<Plain>(m, n, plain_left, Packed<float, Plain::columns, false>{panels.data(), k}, 1, {});
   for (i64 i = 0; i < m; ++i)
     for (i64 j = 0; j < n; ++j) {
@@ -106,22 +109,29 @@ double largest_error(const std::vector<float>& actual, const Results& r) {
 }
 
 /// Short sums by multiply-adds may be exact but for the last rounding; six products are rounded twice or more.
+template <int parts = 3>
 void expect_accuracy_of_floats(const Results& r) {
+  if (parts == 2) {
+    // Both factors err by 2^-17, and the product of what their first parts leave, each 2^-9, is left out; TF32's factors err by 2^-11.
+    EXPECT_LE(largest_error(r.split, r), 0x1p24 * (2 * 0x1p-17 + 0x1p-18) + 2);
+    EXPECT_GT(largest_error(r.split, r), 2 * largest_error(r.plain, r)) << "two parts are no floats";
+    return;
+  }
   const double split = largest_error(r.split, r), plain = largest_error(r.plain, r);
   EXPECT_LE(split, std::max(1.5 * plain, 2.0)) << "multiply-adds err by " << plain;
 }
 
-template <int rows, int vectors, i64 stride, int steps = 16>
+template <int rows, int vectors, i64 stride, int steps = 16, int parts = 3>
 void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, unsigned seed) {
-  using Split = AmxSplitBlocks<rows, vectors, stride, steps, EmulatedTiles>;
+  using Split = AmxSplitBlocks<rows, vectors, stride, parts, steps, EmulatedTiles>;
   using Plain = RowBlocks<float, 8, 1, stride>;
   const auto a = any_floats((m - 1) * row_stride + k, seed), weights = any_floats(n * k, seed + 1);
   const auto f = [&](i64 i, i64 kk) { return a[static_cast<size_t>(i * row_stride + kk)]; };
   for (int threads : {1, 3})
     for (i64 panel_bytes : {1 << 19, 256}) {
       const RowsBlocking blocking{.panel_bytes = panel_bytes};
-      expect_accuracy_of_floats(results<Split, Plain>(m, n, k, MatrixRows<float, float, rows, stride>{a.data(), row_stride, m, k},
-                                                      MatrixRows<float, float, 8, stride>{a.data(), row_stride, m, k}, f, weights, threads, blocking));
+      expect_accuracy_of_floats<parts>(results<Split, Plain>(m, n, k, MatrixRows<float, float, rows, stride>{a.data(), row_stride, m, k},
+                                                             MatrixRows<float, float, 8, stride>{a.data(), row_stride, m, k}, f, weights, threads, blocking));
     }
 }
 
@@ -136,6 +146,12 @@ TEST(SplitRows, MatricesAreAsAccurateAsByMultiplyAdds) {
   check_matrix<1, 2, 771>(3, 65, 771, 771, 15);
 }
 
+TEST(SplitRows, TwoPartsAreMoreAccurateThanTf32) {
+  check_matrix<16, 2, 64, 16, 2>(40, 70, 64, 64, 1);
+  check_matrix<27, 1, 35, 16, 2>(53, 20, 35, 35, 3);
+  check_matrix<32, 1, 700, 15, 2>(33, 17, 700, 700, 5);
+}
+
 struct Axis {
   i64 input, kernel, stride = 1, dilation = 1, pad = 0;
   i64 output() const { return (input + 2 * pad - (kernel - 1) * dilation - 1) / stride + 1; }
@@ -143,7 +159,7 @@ struct Axis {
 
 template <int strip, int vectors, i64 step>
 void check_windows(Axis y, Axis x, i64 channels, i64 filters, bool channels_last, unsigned seed) {
-  using Split = AmxSplitBlocks<strip, vectors, step, 16, EmulatedTiles>;
+  using Split = AmxSplitBlocks<strip, vectors, step, 3, 16, EmulatedTiles>;
   using Plain = RowBlocks<float, 8, 1, step>;
   const i64 positions = y.input * x.input, k = y.kernel * x.kernel * channels, pitch = channels_last ? channels : 1;
   const auto image = any_floats(positions * channels, seed), weights = any_floats(filters * k, seed + 1);
@@ -184,7 +200,7 @@ TEST(SplitRows, WindowsAreAsAccurateAsByMultiplyAdds) {
 /// One element of a matrix is `value`; its row, and with it the strip, is as multiply-adds have it.
 void check_value(float value) {
   constexpr i64 m = 40, n = 20, k = 70, at = 19;
-  using Split = AmxSplitBlocks<16, 1, k, 16, EmulatedTiles>;
+  using Split = AmxSplitBlocks<16, 1, k, 3, 16, EmulatedTiles>;
   auto a = any_floats(m * k, 1);
   const auto weights = any_floats(n * k, 2);
   a[at * k + 13] = value;
@@ -212,7 +228,7 @@ TEST(SplitRows, ValuesThatPartsDoNotStandForAreMultipliedAsFloats) {
 
 TEST(SplitRows, RowsOfTinyAndOfLargeValuesKeepTheirDigits) {
   constexpr i64 m = 20, n = 16, k = 64;
-  using Split = AmxSplitBlocks<16, 1, k, 16, EmulatedTiles>;
+  using Split = AmxSplitBlocks<16, 1, k, 3, 16, EmulatedTiles>;
   for (const int exponent : {-140, -120, -99, -60, 50, 62, 100}) {
     auto a = any_floats(m * k, 1), weights = any_floats(n * k, 2);
     for (float& x : a) x = std::ldexp(x, exponent);

@@ -22,15 +22,16 @@ class RowsEmitter : ProductText {
     const std::string zero = product_.integers ? zero_point(shape_.left, "left") : "";
     left(zero);
     right(zero);
-    const bool in_parts = config_.atom == Atom::amx_f32;
-    if (in_parts) out_.line(fmt::format("const tile::SplitStrips<std::remove_const_t<decltype(left)>, {}> parts{{left}};", product_.step(config_.atom)));
+    const int64_t in_parts = schedule::parts_of(config_.atom);
+    if (in_parts > 1)
+      out_.line(fmt::format("const tile::SplitStrips<std::remove_const_t<decltype(left)>, {}, {}> parts{{left}};", product_.step(config_.atom), in_parts));
     epilogue(shape_.batch, shape_.m, config_.block.vectors * lanes_of(product_, kernel_.target));
     using Split = schedule::ProductConfig::Split;
     const char* const split = config_.split == Split::automatic ? ""
                               : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
                                                                 : ", .split = tile::RowsBlocking::Split::rows";
     out_.line(fmt::format("tile::contract_rows<{}>({}, {}, {}, right, epilogue, a.team,", blocks(), text(shape_.batch.extent()), text(shape_.n.extent()),
-                          in_parts ? "parts" : "left"));
+                          in_parts > 1 ? "parts" : "left"));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
                           config_.ahead ? "" : ", .ahead = false"));
   }
@@ -118,8 +119,8 @@ class RowsEmitter : ProductText {
         fmt::format("{}, {}, {}, {}, {}", value_type(shape_.sum), config_.block.rows, config_.block.vectors, product_.step(config_.atom), lane_type());
     if (!schedule::on_tiles(config_.atom)) return fmt::format("tile::RowBlocks<{}, {}>", block, tail(product_.line()));
     const int64_t depth = shape_.k.extent().constant() / product_.runs(config_.atom);
-    if (config_.atom == Atom::amx_f32)
-      return fmt::format("tile::AmxSplitBlocks<{}, {}, {}, {}>", config_.block.rows, config_.block.vectors, product_.step(config_.atom),
+    if (const int64_t parts = schedule::parts_of(config_.atom); parts > 1)
+      return fmt::format("tile::AmxSplitBlocks<{}, {}, {}, {}, {}>", config_.block.rows, config_.block.vectors, product_.step(config_.atom), parts,
                          tile_steps(depth, config_.atom));
     return fmt::format("tile::AmxBlocks<{}, {}>", block, tile_steps(depth, config_.atom));
   }
@@ -143,7 +144,8 @@ class RowsEmitter : ProductText {
       case Atom::dot16: return "tile::ShortPair";
       case Atom::bf16:
       case Atom::amx_bf16: return "tile::BfloatPair";
-      case Atom::amx_f32: return "tile::BfloatTriple";
+      case Atom::amx_f32: return "tile::BfloatParts<3>";
+      case Atom::amx_tf32: return "tile::BfloatParts<2>";
     }
     return storage_type(kernel_.program().tensor(planned_.packed).type.dtype);
   }

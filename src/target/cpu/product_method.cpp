@@ -35,9 +35,11 @@ double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum&
   const int64_t steps = tile_steps(sum.depth, sum.atom), group = schedule::group_of(sum.atom);
   const int64_t whole = sum.depth / (steps * group), rest = sum.depth % (steps * group) > 0 ? 1 : 0;
   const auto height = static_cast<double>(ceil_div(rows, tile_side)), width = static_cast<double>(block.vectors), r = static_cast<double>(rows);
-  const bool split = sum.atom == schedule::ProductConfig::Atom::amx_f32;  // three parts a side, six products, three in a row to each sum
-  const double parts = split ? 3 : 1, lines = 2 * parts * static_cast<double>(steps) * width;
-  const double step = std::max({16 * (split ? 6 : 1) * height * width, 52 * parts, 8 * parts * (height + width), lines});
+  // Of three parts a side, six products, three in a row to each sum; of two parts, three, and two.
+  const auto parts = static_cast<double>(schedule::parts_of(sum.atom));
+  const bool split = parts > 1;
+  const double lines = 2 * parts * static_cast<double>(steps) * width;
+  const double step = std::max({16 * (parts * (parts + 1) / 2) * height * width, 52 * parts, 8 * parts * (height + width), lines});
   const double run = static_cast<double>(whole + rest) * step + static_cast<double>(rest) * ((split ? 0 : 4 * r) + lines);
   return static_cast<double>(sum.runs) * run + (split ? 48 : 16) * height * width + 2 * r * width + 30;
 }
@@ -55,7 +57,7 @@ std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedu
   if (schedule::on_tiles(atom)) {
     for (int vectors = 2; vectors >= 1; --vectors)
       for (int rows = static_cast<int>(2 * tile_side); rows >= 1; --rows)
-        if (atom != schedule::ProductConfig::Atom::amx_f32 || rows <= tile_side || vectors == 1) blocks.push_back({rows, vectors});
+        if (schedule::parts_of(atom) == 1 || rows <= tile_side || vectors == 1) blocks.push_back({rows, vectors});
     return blocks;
   }
   for (int vectors = 1; vectors <= 8; ++vectors)
@@ -68,7 +70,7 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
   const int64_t steps =
       atom == schedule::ProductConfig::Atom::bf16 ? static_cast<int64_t>(static_cast<double>(k) / target.bfloat_dots) : ceil_div(k, schedule::group_of(atom));
   int64_t split = 0;
-  if (atom == schedule::ProductConfig::Atom::amx_f32) {
+  if (schedule::parts_of(atom) > 1) {
     split = k;
     if (product.windows) split = ceil_div(k, product.windows->axes.back().kernel.constant()) * product.windows->axes.back().stride.constant();
   }

@@ -251,7 +251,7 @@ int64_t RowsProduct::step(Atom atom) const {
   if (matrix) {
     const auto apart = matrix->outer_stride.as_constant();
     const Address& address = shape.nest.loads[static_cast<size_t>(shape.left.access)];
-    return apart && *apart >= 0 && atom != Atom::amx_f32 && address.dtype == left_type(atom, shape.sum) ? *apart : shape.k.extent().constant();
+    return apart && *apart >= 0 && schedule::parts_of(atom) == 1 && address.dtype == left_type(atom, shape.sum) ? *apart : shape.k.extent().constant();
   }
   const WindowRowsShape::Axis& last = windows->axes.back();
   const auto pitch = windows->channel_stride == Dim(1) ? last.pitch.as_constant() : std::nullopt;
@@ -270,7 +270,8 @@ int64_t RowsProduct::runs(Atom atom) const {
 DType left_type(Atom atom, DType sum) {
   switch (atom) {
     case Atom::fma:
-    case Atom::amx_f32: return sum;
+    case Atom::amx_f32:
+    case Atom::amx_tf32: return sum;
     case Atom::dot8:
     case Atom::amx8: return DType::u8;
     case Atom::dot16: return DType::i16;
@@ -309,7 +310,10 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
     if (target.bfloat_dots > 0) atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
     if (target.tile_registers) atoms.insert(atoms.begin(), Atom::amx_bf16);
   }
-  if (target.tile_registers && product.splits && fixed && are_dense(product)) atoms.push_back(Atom::amx_f32);
+  if (target.tile_registers && product.splits && fixed && are_dense(product)) {
+    if (product.tf32) atoms.push_back(Atom::amx_tf32);
+    atoms.push_back(Atom::amx_f32);
+  }
   return atoms;
 }
 

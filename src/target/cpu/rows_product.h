@@ -39,6 +39,8 @@ struct RowsProduct {
   std::optional<Integers> integers;
   /// Whether all factors are floats, and weights have parts (tile/atoms/bfloat_parts.h).
   bool splits = false;
+  /// Whether TF32's accuracy is enough.
+  bool tf32 = false;
   /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
   bool depthwise = false;
 
