@@ -12,10 +12,11 @@ namespace {
 
 thread_local std::string creation_failure;
 
-const char* missing_feature(const Model& model) {
+/// The first that the machine lacks; empty: none.
+std::string missing_feature(const Model& model) {
   for (const char* const* feature = model.features; *feature != nullptr; ++feature)
     if (!has_cpu_feature(*feature)) return *feature;
-  return nullptr;
+  return {};
 }
 
 }  // namespace
@@ -111,9 +112,10 @@ tilewright_status create(const Model& model, const tilewright_options* options, 
   if (context == nullptr) return TILEWRIGHT_INVALID_INPUT;
   *context = nullptr;
   return guarded(creation_failure, [&] {
-    if (const char* feature = missing_feature(model))
-      throw Failure{TILEWRIGHT_ENVIRONMENT, std::string("model '") + model.name + "' was compiled for a machine with " + feature +
-                                                ", which this one lacks; compile it again with --target native here"};
+    if (const std::string feature = missing_feature(model); !feature.empty())
+      throw Failure{TILEWRIGHT_ENVIRONMENT, std::string("model '") + model.name + "' was compiled for a machine with " + feature + ", which this one lacks" +
+                                                (feature.starts_with("amx") ? " or keeps from this process" : "") +
+                                                "; compile it again with --target native here"};
     device::open();
     int threads = 0;
     if (options != nullptr) {

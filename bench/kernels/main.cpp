@@ -75,8 +75,9 @@ class Subject {
   /// The highest rate of work that the core reaches right now.
   template <class Before>
   double possible(const Before& before) {
-    if (layer_.dtype == DType::u8) return vnni_peak();
-    if (!is_memory()) return layer_.dtype == DType::bf16 ? std::max(float_peak(), bfloat_peak()) : float_peak();
+    if (layer_.dtype == DType::u8) return std::max(vnni_peak(), amx_byte_peak());
+    if (!is_memory())
+      return layer_.dtype == DType::bf16 ? std::max({float_peak(), bfloat_peak(), amx_bfloat_peak()}) : std::max(float_peak(), amx_float_peak());
     return read_rate(ReadBuffer(static_cast<int64_t>(layer_.bytes())), before);
   }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <ctime>
 
+#include "runtime/cpu_features.h"
+#include "tile/atoms/tile_registers.h"
 #include "tile/exec/simd.h"
 
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
@@ -40,6 +42,34 @@ double operations_a_second(double operations, const Step& step) {
     seconds.push_back(seconds_now() - start);
   }
   return operations * chains * count / median(seconds);
+}
+
+/// Operations a second of products of tiles, four sums at a time, `operations` each.
+template <tile::TileProducts kind>
+double tile_operations_a_second([[maybe_unused]] double operations, [[maybe_unused]] const char* feature) {
+#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
+  if (!rt::has_cpu_feature(feature)) return 0;
+  using Tiles = tile::NativeTiles;
+  tile::TileShapes shapes;
+  for (int t = 0; t < 8; ++t) shapes.rows[t] = 16, shapes.row_bytes[t] = 64;
+  Tiles::configure(shapes);
+  constexpr int count = 5000;
+  std::vector<double> seconds;
+  for (int round = 0; round < 9; ++round) {
+    const double start = seconds_now();
+    for (int i = 0; i < count; ++i) {
+      Tiles::add_products<kind, 0, 4, 6>();
+      Tiles::add_products<kind, 1, 4, 7>();
+      Tiles::add_products<kind, 2, 5, 6>();
+      Tiles::add_products<kind, 3, 5, 7>();
+    }
+    seconds.push_back(seconds_now() - start);
+  }
+  Tiles::release();
+  return operations * 4 * count / median(seconds);
+#else
+  return 0;
+#endif
 }
 
 }  // namespace
@@ -80,6 +110,9 @@ double bfloat_peak() {
   return 0;
 #endif
 }
+
+double amx_byte_peak() { return tile_operations_a_second<tile::TileProducts::u8s8>(2 * 16 * 16 * 64, "amx-int8"); }
+double amx_bfloat_peak() { return tile_operations_a_second<tile::TileProducts::bf16>(2 * 16 * 16 * 32, "amx-bf16"); }
 
 ReadBuffer::ReadBuffer(int64_t bytes) : values_(static_cast<size_t>((bytes + 1023) / 1024 * 256), 1.0f) {}
 

@@ -15,6 +15,12 @@ double vnni_peak();
 /// The same of products of two bfloats, summed in f32; 0 without AVX512-BF16.
 double bfloat_peak();
 
+/// The same of products of tile registers, of bytes and of bfloats; 0 without AMX, or where this process may not use it.
+double amx_byte_peak();
+double amx_bfloat_peak();
+/// Of the six products of bfloats that stand for one of floats.
+inline double amx_float_peak() { return amx_bfloat_peak() / 6; }
+
 /// Memory to be read from its beginning to its end.
 class ReadBuffer {
  public:

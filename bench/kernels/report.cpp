@@ -88,8 +88,10 @@ std::string markdown(const Report& report) {
       "Machine: {}. Date: {}.\n",
       report.cpu, report.date);
   if (const auto rows = rows_of(report, Group::compute); !rows.empty())
-    text += fmt::format("\n## Bound by multiply-adds\n\nThe highest: multiply-adds from registers alone, {} GFLOP/s.\n\n{}\nWarm: {}. Cold: {}.\n",
-                        measured(rows), table(rows, "GFLOP/s"), spread(rows, &Row::warm), spread(rows, &Row::cold));
+    text += fmt::format(
+        "\n## Bound by multiply-adds\n\nThe highest: multiply-adds from registers alone, or AMX's products where they are more, {} GFLOP/s.\n\n{}\nWarm: {}. "
+        "Cold: {}.\n",
+        measured(rows), table(rows, "GFLOP/s"), spread(rows, &Row::warm), spread(rows, &Row::cold));
   if (const auto rows = rows_of(report, Group::memory); !rows.empty())
     text += fmt::format(
         "\n## Bound by memory\n\nBytes of operands and results, each once. The highest: a buffer of as many bytes read from start to end, {} "
@@ -97,8 +99,8 @@ std::string markdown(const Report& report) {
         "Cold: {}.\n",
         measured(rows), table(rows, "GB/s"), spread(rows, &Row::warm), spread(rows, &Row::cold));
   if (const auto rows = rows_of(report, Group::whole); !rows.empty())
-    text += fmt::format("\n## 8-bit integers\n\nThe highest: VNNI's products from registers alone, {} GOP/s (0: the machine has none).\n\n{}", measured(rows),
-                        table(rows, "GOP/s"));
+    text += fmt::format("\n## 8-bit integers\n\nThe highest: products of VNNI or AMX from registers alone, {} GOP/s (0: the machine has none).\n\n{}",
+                        measured(rows), table(rows, "GOP/s"));
   return text;
 }
 

@@ -145,7 +145,9 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   result.target = target.name;
   std::vector<ModelSource> sources;
   for (const Prepared& model : models) {
-    PlanOptions plan{.winograd = model.disabled_passes.count("winograd") == 0, .streams = model.disabled_passes.count("streams") == 0};
+    PlanOptions plan{.winograd = model.disabled_passes.count("winograd") == 0,
+                     .streams = model.disabled_passes.count("streams") == 0,
+                     .tf32 = options.precision.policy == Policy::tf32 && options.precision.rules.empty()};
     if (model.tuned) plan.choose = [&](const schedule::Block& block, const schedule::Kernel& kernel) { return model.tuned->choose(block, kernel); };
     plan_kernels(*model.block, target, plan);
     if (options.explain) result.explanation += schedule::explain(*model.block);

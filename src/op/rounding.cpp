@@ -32,12 +32,14 @@ bool moves_only(const std::string& op) {
   return false;
 }
 
+bool is_product(const std::string& op) { return op == "matmul" || op == "conv" || op == "conv_transpose" || op == "einsum"; }
+
 /// ε of one rounding to the dtype; 0 for wide ones.
 double half_step(DType dtype) { return dtype == DType::bf16 ? 0x1p-7 : dtype == DType::f16 ? 0x1p-10 : 0; }
 
 }  // namespace
 
-std::vector<HalfError> half_errors(const Graph& graph) {
+std::vector<HalfError> half_errors(const Graph& graph, double product_step) {
   constexpr double usual_rounds = 64;  // of a loop
   std::vector<HalfError> errors(graph.values.size());
   for (const Node& node : graph.nodes) {
@@ -53,7 +55,8 @@ std::vector<HalfError> half_errors(const Graph& graph) {
                         bits_of(graph.type(node.outputs[0]).dtype) > bits_of(graph.type(node.inputs[0]).dtype);
     if (!node.outputs.empty() && !moves_only(node.op) && !widens) result = half_step(graph.type(node.outputs[0]).dtype);
     for (const auto& body : node.subgraphs)
-      for (const HalfError& one : half_errors(*body)) inside = {std::max(inside.rms, one.rms), std::max(inside.largest, one.largest)};
+      for (const HalfError& one : half_errors(*body, product_step)) inside = {std::max(inside.rms, one.rms), std::max(inside.largest, one.largest)};
+    if (is_product(node.op)) weights = std::max(weights, product_step), result = std::max(result, product_step);
     const double rounds = node.op == "loop" ? usual_rounds : 1;
     for (const ValueId id : node.outputs)
       errors[static_cast<size_t>(id)] = {std::sqrt(before.rms * before.rms + weights * weights + result * result + rounds * inside.rms * inside.rms),

@@ -20,8 +20,8 @@ struct HalfError {
 };
 
 /// By value. Counted are conversions to 16 bits, weights that are 16 bits already, and operators that give 16-bit results. 0 in a
-/// graph of float32 alone.
-std::vector<HalfError> half_errors(const Graph& graph);
+/// graph of float32 alone. `product_step`: ε of what products round their operands to where no dtype says so (TF32: 2^-10).
+std::vector<HalfError> half_errors(const Graph& graph, double product_step = 0);
 
 /// ‖difference‖ / ‖y‖ that two correct implementations of one rounded graph may have, whose float32 parts differ by `wide` (epsilon times
 /// rounding_steps): of values that differ by it a share of wide/ε is rounded the other way, by ε, so that n roundings leave √(n·wide·ε).

@@ -8,9 +8,9 @@ namespace tilewright {
 namespace {
 
 /// Of the graph's first output.
-HalfError half_error(const std::string& body) {
+HalfError half_error(const std::string& body, double product_step = 0) {
   const Graph graph = parse_graph("graph \"g\" (%x: f32[8,2]) -> (%y) {\n" + body + "\n}");
-  return half_errors(graph).at(static_cast<size_t>(graph.outputs[0]));
+  return half_errors(graph, product_step).at(static_cast<size_t>(graph.outputs[0]));
 }
 
 const std::string cast = "%h: bf16[8,2] = cast(%x) mode=\"saturate\" to=dtype bf16 ;\"\" ";
@@ -26,6 +26,13 @@ TEST(HalfErrors, AProductAddsItsActivationsAndItsWeights) {
   const HalfError two = half_error("const %w: bf16[2,2] = {1, 2, 3, 4} " + cast + "%y: f32[8,2] = matmul(%h, %w) dtype=dtype f32 ;\"\"");
   EXPECT_DOUBLE_EQ(two.rms, epsilon * std::sqrt(2.0));
   EXPECT_DOUBLE_EQ(two.largest, epsilon * 2);
+}
+
+TEST(HalfErrors, ProductsMayRoundOperandsOfFloats) {
+  const HalfError two = half_error("const %w: f32[2,2] = {1, 2, 3, 4} %y: f32[8,2] = matmul(%x, %w) ;\"\"", 0x1p-10);
+  EXPECT_DOUBLE_EQ(two.rms, 0x1p-10 * std::sqrt(2.0));
+  EXPECT_DOUBLE_EQ(two.largest, 0x1p-9);
+  EXPECT_EQ(half_error("%y: f32[8,2] = mul(%x, %x) ;\"\"", 0x1p-10).rms, 0);
 }
 
 TEST(HalfErrors, MovingAndWideningAddNothing) {

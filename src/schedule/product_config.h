@@ -30,12 +30,16 @@ struct ProductConfig {
   int64_t panel_bytes = 0;  ///< panels that stay in the second level cache while strips of rows run past them
   int64_t strip_bytes = 0;  ///< strips that stay there while groups of panels follow each other
   bool ahead = true;        ///< whether the next group of panels is fetched while one is used
-  /// What a step along the sum is: tile/atoms/dot.h.
+  /// What a step along the sum is: tile/atoms/dot.h, and amx.h for blocks on tile registers.
   enum class Atom {
-    fma,    ///< a multiply-add of floats
-    dot8,   ///< products of four unsigned and signed bytes
-    dot16,  ///< products of two 16-bit integers
-    bf16,   ///< products of two bfloats
+    fma,       ///< a multiply-add of floats
+    dot8,      ///< products of four unsigned and signed bytes
+    dot16,     ///< products of two 16-bit integers
+    bf16,      ///< products of two bfloats
+    amx8,      ///< up to 16 of dot8's, of 16 rows and a vector at once
+    amx_bf16,  ///< the same of pairs of bfloats
+    amx_f32,   ///< products of floats by the six of their three parts: tile/atoms/amx_split.h
+    amx_tf32,  ///< by the three of two parts
   } atom = Atom::fma;
   bool operator==(const ProductConfig&) const = default;
 };
@@ -49,5 +53,11 @@ const char* name(ProductConfig::Method method);
 const char* name(ProductConfig::Atom atom);
 /// Neighbouring k of a step, which share a lane.
 int64_t group_of(ProductConfig::Atom atom);
+/// Bfloats that stand for a float; 1: none do.
+int64_t parts_of(ProductConfig::Atom atom);
+/// Elements that a lane of weights has: of all these k, and of all parts.
+int64_t lane_elements(ProductConfig::Atom atom);
+/// Whether blocks are tiles of AMX.
+bool on_tiles(ProductConfig::Atom atom);
 
 }  // namespace tilewright::schedule

@@ -18,6 +18,17 @@ TEST(ProductConfig, PrintsAndParses) {
   bytes.atom = ProductConfig::Atom::dot8;
   EXPECT_EQ(print(bytes), "method=rows atom=dot8 block=14x2 split=panels panels=512K strips=100 ahead=off");
   EXPECT_EQ(parse_product_config(print(bytes)), bytes);
+  using Atom = ProductConfig::Atom;
+  for (const auto& [atom, text] : {std::pair{Atom::dot16, "dot16"},
+                                   {Atom::bf16, "bf16"},
+                                   {Atom::amx8, "amx8"},
+                                   {Atom::amx_bf16, "amx_bf16"},
+                                   {Atom::amx_f32, "amx_f32"},
+                                   {Atom::amx_tf32, "amx_tf32"}}) {
+    bytes.atom = atom;
+    EXPECT_THAT(print(bytes), testing::HasSubstr(std::string(" atom=") + text + " "));
+    EXPECT_EQ(parse_product_config(print(bytes)), bytes);
+  }
 }
 
 TEST(ProductConfig, RefusesWhatItCannotReadByName) {

@@ -139,11 +139,21 @@ std::vector<Tensor> inputs_of(const Layer& layer) {
 
 class ByteProducts : public ::testing::TestWithParam<const char*> {};
 
-INSTANTIATE_TEST_SUITE_P(Targets, ByteProducts, ::testing::Values("cpu:sapphirerapids", "cpu:x86-64-v4", "cpu:x86-64-v3"), [](const auto& target) {
-  std::string name = target.param + 4;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Targets, ByteProducts, ::testing::Values("emulator:amx", "cpu:sapphirerapids", "cpu:x86-64-v4", "cpu:x86-64-v3"),
+                         [](const auto& target) {
+                           std::string name = target.param;
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return c == '-' || c == ':'; }, '_');
+                           return name;
+                         });
+
+/// The tiles' configuration where a machine has them, whatever it costs there.
+PlanOptions on_tiles(const Target& target, schedule::ProductConfig::Atom atom) {
+  if (!target.tile_registers) return {};
+  return {.choose = [atom](const auto&, const auto&) {
+    return schedule::ProductConfig{.block = {32, 2}, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = atom};
+  }};
+}
 
 TEST_P(ByteProducts, AreExactInEveryAtom) {
   const Target& target = find_target(GetParam());
@@ -151,7 +161,7 @@ TEST_P(ByteProducts, AreExactInEveryAtom) {
   std::vector<schedule::Block> blocks;
   for (const Layer& layer : layers()) {
     blocks.push_back(schedule::schedule(program_of(layer), {}, options));
-    plan_kernels(blocks.back(), target);
+    plan_kernels(blocks.back(), target, on_tiles(target, schedule::ProductConfig::Atom::amx8));
     int planned = 0;
     for (const schedule::Kernel& kernel : blocks.back().kernels) {
       if (kernel.products.empty()) continue;
@@ -159,6 +169,7 @@ TEST_P(ByteProducts, AreExactInEveryAtom) {
       const std::string text = emit_kernel(blocks.back(), kernel, target);
       const bool wide = layer.name == "weights of u8 around 9" || layer.name == "3x3, weights far from zero";
       const char* const expected = layer.name.starts_with("depthwise") ? "tile::depthwise_rows<float"
+                                   : target.tile_registers && !wide    ? "tile::AmxBlocks<int32_t"
                                    : target.dots_bytes && !wide        ? "tile::ByteQuad"
                                                                        : "tile::ShortPair";
       EXPECT_NE(text.find(expected), std::string::npos) << layer.name << "\n" << text;
@@ -184,6 +195,7 @@ TEST(ByteProductChoices, SpacesListTheAtomsThatMachinesHave) {
     return all;
   };
   using enum schedule::ProductConfig::Atom;
+  EXPECT_FALSE(atoms("cpu:sapphirerapids").count(amx8));
   EXPECT_TRUE(atoms("cpu:sapphirerapids").count(dot8));
   EXPECT_FALSE(atoms("cpu:sapphirerapids").count(fma));
   EXPECT_EQ(atoms("cpu:x86-64-v3"), std::set{dot16});
@@ -212,7 +224,7 @@ TEST(ByteProductChoices, FloatWeightsThatAreNoIntegersAreLeftToFloats) {
   EXPECT_EQ(products, 2);
 }
 
-/// A convolution of bfloats with the kernel's atom forced to dots of them.
+/// A convolution of bfloats with the kernel's atom forced to dots of them, or to tiles.
 schedule::Block bfloat_block(bool planes, const Target& target, pattern::Program& program) {
   Graph graph;
   Builder b(graph);
@@ -225,12 +237,19 @@ schedule::Block bfloat_block(bool planes, const Target& target, pattern::Program
   program = lower(graph);
   schedule::Block block = schedule::schedule(lower(graph), {}, options);
   const schedule::ProductConfig of_bfloats{.block = {6, 2}, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = schedule::ProductConfig::Atom::bf16};
-  plan_kernels(block, target, {.choose = [&](const auto&, const auto&) { return of_bfloats; }});
+  plan_kernels(block, target,
+               target.tile_registers ? on_tiles(target, schedule::ProductConfig::Atom::amx_bf16)
+                                     : PlanOptions{.choose = [&](const auto&, const auto&) { return of_bfloats; }});
   return block;
 }
 
-TEST(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
-  const Target& target = find_target("cpu:sapphirerapids");
+class BfloatProducts : public ::testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Targets, BfloatProducts, ::testing::Values("emulator:amx", "cpu:sapphirerapids"),
+                         [](const auto& target) { return find_target(target.param).tile_registers ? "tiles" : "vectors"; });
+
+TEST_P(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
+  const Target& target = find_target(GetParam());
   std::vector<schedule::Block> blocks;
   std::vector<pattern::Program> programs(2);
   for (const bool planes : {false, true}) {
@@ -238,6 +257,7 @@ TEST(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
     std::string text;
     for (const schedule::Kernel& kernel : blocks.back().kernels) text += emit_kernel(blocks.back(), kernel, target);
     EXPECT_NE(text.find("tile::BfloatPair"), std::string::npos) << text;
+    EXPECT_EQ(text.find("tile::AmxBlocks<float") != std::string::npos, target.tile_registers) << text;
     EXPECT_NE(text.find("tile::WindowRows<tile::bfloat16, tile::bfloat16"), std::string::npos) << text;
   }
   if (!runs_here(target)) GTEST_SKIP() << "this machine is no " << target.name;
@@ -251,33 +271,38 @@ TEST(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
 }
 
 /// A program that exits with 1 when tiles give anything but what emulation does.
-const char* const amx_program = R"(#include <initializer_list>
-#include "runtime/cpu_features.h"
+const char* const amx_program = R"(#include "runtime/cpu_features.h"
 #include "tile/atoms/amx.h"
-template <class P, class B, int rows, int vectors, tile::i64 depth>
-bool agree(unsigned seed) {
-  using Block = tile::AmxBlock<P, rows, vectors, depth, B>;
-  static typename Block::left_type a[rows * depth];
-  static B b[depth * Block::columns];
-  P tiles[rows * Block::columns], emulated[rows * Block::columns], start[Block::columns];
-  for (auto* bytes : {reinterpret_cast<unsigned char*>(a), reinterpret_cast<unsigned char*>(b)}) {
-    const bool left = bytes == reinterpret_cast<unsigned char*>(a), bfloats = sizeof(a[0]) == 2;
-    for (size_t i = 0; i < (left ? sizeof a : sizeof b); ++i) {
+template <class P, class B, int rows, int vectors, tile::i64 depth, class Tiles>
+void multiply(tile::i64 count, unsigned seed, P (&out)[rows * vectors * 16]) {
+  using Blocks = tile::AmxBlocks<P, rows, vectors, depth, B, 16, Tiles>;
+  static typename Blocks::left_type a[rows * depth];
+  static B b[depth * Blocks::columns];
+  P start[Blocks::columns];
+  const auto fill = [&](auto& all) {
+    auto* const bytes = reinterpret_cast<unsigned char*>(all);
+    for (size_t i = 0; i < sizeof all; ++i) {
       seed = seed * 1664525 + 1013904223;
-      bytes[i] = bfloats ? (i % 2 ? seed >> 31 ? 0xbf : 0x3f : 0x80) : seed >> 24;  // bfloats of one and minus one: sums are exact
+      bytes[i] = sizeof(a[0]) == 2 && i % 2 ? 0x3f + (seed >> 31) * 0x80 : seed >> 24;  // bfloats from a half to two, of either sign
     }
-  }
-  for (int j = 0; j < Block::columns; ++j) start[j] = static_cast<P>(j);
+  };
+  fill(a), fill(b);
+  for (int j = 0; j < Blocks::columns; ++j) start[j] = static_cast<P>(j);
   const tile::i64 nowhere[1] = {0};
-  Block::multiply(1, depth, a, nowhere, b, tiles, start);
-  Block::emulate(1, depth, a, nowhere, b, emulated, start);
-  return __builtin_memcmp(tiles, emulated, sizeof tiles) == 0;
+  tile::Ahead ahead;
+  Blocks().multiply(count, 1, depth, a, nowhere, b, out, ahead, start);
+}
+template <class P, class B, int rows, int vectors, tile::i64 depth>
+bool agree(tile::i64 count, unsigned seed) {
+  P native[rows * vectors * 16] = {}, emulated[rows * vectors * 16] = {};
+  multiply<P, B, rows, vectors, depth, tile::NativeTiles>(count, seed, native);
+  multiply<P, B, rows, vectors, depth, tile::EmulatedTiles>(count, seed, emulated);
+  return __builtin_memcmp(native, emulated, sizeof native) == 0;
 }
 int main(int count, char**) {
   if (!tilewright::rt::has_cpu_feature("amx-int8") || !tilewright::rt::has_cpu_feature("amx-bf16")) return 2;
-  static_assert(tile::AmxBlock<float, 1, 1, 2, tile::BfloatPair>::native);
-  const bool bytes = agree<int32_t, tile::ByteQuad, 32, 2, 256>(1) && agree<int32_t, tile::ByteQuad, 21, 1, 70>(2) && agree<int32_t, tile::ByteQuad, 7, 2, 33>(3);
-  const bool bfloats = agree<float, tile::BfloatPair, 32, 2, 256>(4) && agree<float, tile::BfloatPair, 21, 1, 70>(5) && agree<float, tile::BfloatPair, 7, 2, 33>(6);
+  const bool bytes = agree<int32_t, tile::ByteQuad, 32, 2, 256>(32, 1) && agree<int32_t, tile::ByteQuad, 21, 1, 70>(21, 2) && agree<int32_t, tile::ByteQuad, 7, 2, 33>(5, 3);
+  const bool bfloats = agree<float, tile::BfloatPair, 32, 2, 256>(32, 4) && agree<float, tile::BfloatPair, 21, 1, 70>(17, 5) && agree<float, tile::BfloatPair, 7, 2, 33>(7, 6);
   return bytes && bfloats ? 0 : count;
 }
 )";
@@ -303,6 +328,56 @@ TEST(AmxBlocks, AreCompiledToTileInstructionsAndRunAsEmulatedWhereAMachineHasThe
   command.back() = program;
   ASSERT_EQ(run_process(command).exit_code, 0);
   EXPECT_EQ(run_process({program}).exit_code, 0);
+}
+
+/// The assembly of the block's kernels as artifacts for the target are compiled.
+std::string assembly_of(const schedule::Block& block, const Target& target) {
+  std::string text = kernel_includes(target);
+  for (const schedule::Kernel& kernel : block.kernels) text += emit_kernel(block, kernel, target) + "\n";
+  const ScratchFolder folder(std::filesystem::temp_directory_path());
+  const std::string source = (folder.path() / "kernel.cpp").string(), assembly = (folder.path() / "kernel.s").string();
+  write_file(source, text);
+  std::vector<std::string> command = {"g++", "-std=c++20", "-O2", "-fopenmp-simd", "-w", "-I" TILEWRIGHT_SOURCE, source, "-S", "-o", assembly};
+  command.insert(command.end(), target.compile_flags.begin(), target.compile_flags.end());
+  const ProcessResult result = run_process(command);
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  return read_file(assembly);
+}
+
+TEST(AmxPlans, BecomeTileInstructions) {
+#if !defined(__x86_64__)
+  GTEST_SKIP() << "AMX is x86-64's";
+#endif
+  const Target& target = find_target("cpu:sapphirerapids-amx");
+  schedule::Block bytes = schedule::schedule(program_of(layers()[7]), {}, options);
+  plan_kernels(bytes, target, on_tiles(target, schedule::ProductConfig::Atom::amx8));
+  pattern::Program program;
+  const schedule::Block bfloats = bfloat_block(false, target, program);
+  const std::string of_bytes = assembly_of(bytes, target), of_bfloats = assembly_of(bfloats, target);
+  for (const char* instruction : {"ldtilecfg", "tileloadd", "tdpbusd", "tilestored", "tilerelease"})
+    EXPECT_NE(of_bytes.find(instruction), std::string::npos) << instruction;
+  for (const char* instruction : {"ldtilecfg", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease"})
+    EXPECT_NE(of_bfloats.find(instruction), std::string::npos) << instruction;
+}
+
+/// Layers of which tiles are the cheapest guess, and one whose rows are too few for them.
+TEST(AmxPlans, TakeTilesWhereTheyAreCheaper) {
+  const auto atom = [](const Layer& layer, const char* target) {
+    schedule::Block block = schedule::schedule(program_of(layer), {}, options);
+    plan_kernels(block, find_target(target));
+    for (const schedule::Kernel& kernel : block.kernels)
+      if (!kernel.products.empty()) return kernel.products[0].config.atom;
+    return schedule::ProductConfig::Atom::fma;
+  };
+  using enum DType;
+  using Atom = schedule::ProductConfig::Atom;
+  const Layer rows = {"rows", u8, 3, i8, 0, i32, 128, 768, 768, 0}, conv = {"conv", u8, 3, i8, 0, i32, 0, 64, 64, 56, 3};
+  const Layer picture = {"picture", u8, 114, i8, 0, i32, 0, 3, 24, 40, 3, 2, 1, false, {.planes = true}};
+  for (const Layer* layer : {&rows, &conv}) {
+    EXPECT_EQ(atom(*layer, "cpu:sapphirerapids-amx"), Atom::amx8) << layer->name;
+    EXPECT_EQ(atom(*layer, "cpu:sapphirerapids"), Atom::dot8) << layer->name;
+  }
+  EXPECT_EQ(atom(picture, "cpu:sapphirerapids-amx"), Atom::dot8) << "nine bytes a run leave tiles empty";
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ namespace tilewright {
 struct PlanOptions {
   bool winograd = true;  ///< fewer multiplications for 3 x 3 convolutions, with roundings of their own
   bool streams = true;   ///< independent branches run beside each other, where the target has streams
+  bool tf32 = false;     ///< products of floats may have TF32's accuracy
   /// What was measured to be best for a kernel; where it gives nothing, or is not set, or names what the kernel cannot do, rules decide.
   std::function<std::optional<schedule::KernelConfig>(const schedule::Block&, const schedule::Kernel&)> choose = {};
 };

@@ -46,6 +46,7 @@ struct Target {
   bool broadcasts_loads = false;                                ///< a multiply-add takes an element of memory as all lanes of an operand
   bool dots_bytes = false, dots_shorts = false;                 ///< a lane adds products of four bytes, of two shorts, exactly (tile/atoms/dot.h)
   double bfloat_dots = 0;                                       ///< products of its bf16 dots for each of a multiply-add; 0: it has none
+  bool tile_registers = false;                                  ///< of 16 rows of 64 bytes, that multiply bytes and bfloats (tile/atoms/amx.h)
   int64_t shared_bytes = 0;                                     ///< memory that the threads of a block share; 0: the machine has none
   enum class Matrix { none, mma, mfma } matrix = Matrix::none;  ///< matrix instructions of a warp: tile/atoms/mma.h, mfma.h
   bool warpgroups = false;                                      ///< those of four warps, and bulk copies: tile/atoms/wgmma.h, tile/exec/bulk.h

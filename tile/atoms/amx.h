@@ -1,7 +1,7 @@
 #pragma once
 
-// A block of rows × columns on the tile registers of AMX: up to 2 × 2 tiles of 16 × 16 sums, from the same rows and the same panels of
-// lanes as row_block.h. A step takes 16 lanes of k at once: 64 bytes of a row, sixteen rows of a panel.
+// Blocks of rows × columns on the tile registers of AMX: up to 2 × 2 tiles of 16 × 16 sums, from the same rows and the same panels of
+// lanes as row_block.h. A step takes up to 16 lanes of k at once: 64 bytes of a row, sixteen rows of a panel.
 //
 // Tiles 0 to 3 hold sums, 4 and 5 rows, 6 and 7 columns. What is left of k goes through copies padded with zeros: the shapes of tiles
 // cannot change while sums are in them.
@@ -10,151 +10,142 @@
 #include <cstring>
 #include <type_traits>
 
-#include "tile/atoms/dot.h"
+#include "tile/atoms/row_block.h"
+#include "tile/atoms/tile_registers.h"
 
 namespace tile {
 
-/// `rows` rows that begin `stride` elements apart times `vectors` times 16 columns, for atoms of 32-bit lanes. The process needs leave to
-/// use the registers (tilewright::rt::may_use_amx()).
-template <class P, int rows_, int vectors_, i64 stride_, class B>
-struct AmxBlock {
+namespace detail {
+
+/// `bytes` ≤ 64 bytes, then zeros up to 64.
+TILE_INLINE void copy_padded(void* to, const void* from, i64 bytes) {
+#if defined(__AVX512BW__)
+  const __mmask64 wanted = bytes >= 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1;
+  _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(wanted, from));
+#else
+  std::memset(to, 0, 64);
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+#endif
+}
+
+}  // namespace detail
+
+/// Up to `rows` rows that begin `stride` elements apart times `vectors` times 16 columns, for atoms of 32-bit lanes, as RowBlocks has them.
+/// `steps`: lanes of k that a step takes. Registers get their shapes with the first block of so many rows; they are the thread's until the object ends.
+template <class P, int rows_, int vectors_, i64 stride_, class B, int steps_ = 16, class Tiles = TileRegisters>
+class AmxBlocks {
+ public:
   using Atom = Dot<P, B>;
   static_assert(rows_ >= 1 && rows_ <= 32 && vectors_ >= 1 && vectors_ <= 2, "sums take 2 x 2 tiles of 16 x 16 at most");
-  static_assert(sizeof(B) == 4 && !std::is_same_v<B, ShortPair>, "tiles multiply bytes and bfloats");
+  static_assert(steps_ >= 1 && steps_ <= 16, "a tile has sixteen rows of columns at most");
+  static_assert(std::is_same_v<B, ByteQuad> || std::is_same_v<B, BfloatPair>, "tiles multiply bytes and bfloats");
   using sum_type = P;
   using panel_type = B;
   using left_type = typename Atom::left_type;
   static constexpr int group = Atom::group, side = 16, rows = rows_, vectors = vectors_, columns = vectors_ * side;
   static constexpr i64 stride = stride_;
-  static constexpr int depth_of_tile = side * group;  ///< elements of k
+  static constexpr int depth_of_tile = steps_ * group;  ///< elements of k
 
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
-  static constexpr bool native = true;
-#else
-  static constexpr bool native = false;
-#endif
-
-  /// tile[i][j] = start[j] + Σ a[offsets[r] + i · stride + k] · weight(r, k, j), as RowBlock::multiply() has it; start may be null.
-  static void multiply(i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* tile, const P* start = nullptr) {
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
-    configure();
-    begin(start);
-    for (i64 r = 0; r < runs; ++r) {
-      const left_type* from = a + offsets[r];
-      i64 left = depth;
-      for (; left >= depth_of_tile; left -= depth_of_tile, from += depth_of_tile, b += side * columns)
-        step(from, stride * static_cast<i64>(sizeof(left_type)), b);
-      if (left == 0) continue;
-      const i64 steps = dot_steps(left, group);
-      alignas(64) left_type row_rest[rows * depth_of_tile] = {};
-      alignas(64) B column_rest[side * columns] = {};
-      for (int i = 0; i < rows; ++i) std::memcpy(row_rest + i * depth_of_tile, from + i * stride, static_cast<size_t>(left) * sizeof(left_type));
-      std::memcpy(column_rest, b, static_cast<size_t>(steps * columns) * sizeof(B));
-      step(row_rest, 64, column_rest);
-      b += steps * columns;
-    }
-    end(tile);
-#else
-    emulate(runs, depth, a, offsets, b, tile, start);
-#endif
+  AmxBlocks() = default;
+  AmxBlocks(const AmxBlocks&) = delete;
+  AmxBlocks& operator=(const AmxBlocks&) = delete;
+  ~AmxBlocks() {
+    if (configured_ > 0) Tiles::release();
   }
 
-  /// The same, lane by lane in the order that tiles have: integers bit by bit, floats but for rounding.
-  static void emulate(i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* tile, const P* start = nullptr) {
-    const i64 steps = dot_steps(depth, group);
-    for (int i = 0; i < rows; ++i)
-      for (int j = 0; j < columns; ++j) {
-        P sum = start == nullptr ? P{} : start[j];
-        for (i64 r = 0; r < runs; ++r)
-          for (i64 s = 0; s < steps; ++s) {
-            left_type row[group] = {};
-            const i64 count = depth - s * group < group ? depth - s * group : group;
-            std::memcpy(row, a + offsets[r] + i * stride + s * group, static_cast<size_t>(count) * sizeof(left_type));
-            sum = Atom::emulate(sum, row, b[(r * steps + s) * columns + j].of);
-          }
-        tile[i * columns + j] = sum;
-      }
+  /// tile[i][j] = start[j] + Σ a[offsets[r] + i · stride + k] · weight(r, k, j) for `count` rows, as RowBlock::multiply() has it; start may be null.
+  void multiply(i64 count, i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* tile, Ahead& ahead, const P* start = nullptr) {
+    if (count != configured_) configure(count);
+    if constexpr (rows > side) {
+      if (count > side) return run<2>(count, runs, depth, a, offsets, b, tile, ahead, start);
+    }
+    run<1>(count, runs, depth, a, offsets, b, tile, ahead, start);
   }
 
  private:
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
-  static constexpr int upper = rows < side ? rows : side, lower = rows - upper;
-  static constexpr i64 ld = columns * static_cast<i64>(sizeof(P));
+  static constexpr i64 row_bytes = stride * static_cast<i64>(sizeof(left_type)), column_bytes = columns * 4;
+  static constexpr TileProducts kind = std::is_same_v<B, ByteQuad> ? TileProducts::u8s8 : TileProducts::bf16;
 
-  static void configure() {
-    struct alignas(64) Shapes {
-      uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      uint16_t row_bytes[16] = {};
-      uint8_t rows[16] = {};
-    } shapes;
+  TILE_NOINLINE void configure(i64 count) {
+    const i64 upper = count < side ? count : side, lower = count - upper;
+    TileShapes shapes;
     for (int t = 0; t < 8; ++t) {
-      const bool of_rows = t == 4 || t == 5, below = t == 2 || t == 3 || t == 5;
-      const int count = t >= 6 ? side : below ? lower : upper;
-      const bool used = count > 0 && (vectors == 2 || of_rows || t % 2 == 0);
-      shapes.rows[t] = static_cast<uint8_t>(used ? count : 0);
-      shapes.row_bytes[t] = used ? 64 : 0;
+      const bool of_rows = t == 4 || t == 5, of_columns = t >= 6, below = t == 2 || t == 3 || t == 5;
+      const i64 height = of_columns ? steps_ : below ? lower : upper;
+      const bool used = height > 0 && (vectors == 2 || of_rows || t % 2 == 0);
+      shapes.rows[t] = static_cast<uint8_t>(used ? height : 0);
+      shapes.row_bytes[t] = static_cast<uint16_t>(!used ? 0 : of_rows ? steps_ * 4 : side * 4);
     }
-    asm volatile("ldtilecfg %0" : : "m"(shapes));
+    Tiles::configure(shapes);
+    configured_ = count;
   }
 
-  // Compilers' own intrinsics do not say which memory the instructions read and write.
-  template <int tile>
-  static TILE_INLINE void load_tile(const void* from, i64 row_bytes) {
-    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(row_bytes), "i"(tile) : "memory");
-  }
-  template <int tile>
-  static TILE_INLINE void store_tile(void* to, i64 row_bytes) {
-    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(row_bytes), "i"(tile) : "memory");
-  }
-  /// sums += rows · columns
-  template <int sums, int rows_tile, int columns_tile>
-  static TILE_INLINE void add_products() {
-    if constexpr (std::is_same_v<B, ByteQuad>) {
-      asm volatile("tdpbusd %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(columns_tile), "i"(rows_tile), "i"(sums));
-    } else {
-      asm volatile("tdpbf16ps %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(columns_tile), "i"(rows_tile), "i"(sums));
+  template <int row_tiles>
+  static TILE_NOINLINE void run(i64 count, i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* tile, Ahead& ahead, const P* start) {
+    begin<row_tiles>(start);
+    Ahead near = ahead;
+    for (i64 r = 0; r < runs; ++r) {
+      const left_type* from = a + offsets[r];
+      i64 left = depth;
+      for (; left >= depth_of_tile; left -= depth_of_tile, from += depth_of_tile, b += steps_ * columns) {
+        for (int i = 0; i < steps_; i += RowBlock<P, 1, 1, 1, B>::pace) near.fetch();
+        step<row_tiles>(from, row_bytes, b);
+      }
+      if (left == 0) continue;
+      const i64 steps = dot_steps(left, group);
+      alignas(64) char row_rest[row_tiles * side * 64];
+      for (i64 i = 0; i < count; ++i) detail::copy_padded(row_rest + i * 64, from + i * stride, left * static_cast<i64>(sizeof(left_type)));
+      if (steps == steps_) {
+        step<row_tiles>(row_rest, 64, b);
+      } else {
+        alignas(64) B column_rest[steps_ * columns];
+        std::memcpy(column_rest, b, static_cast<size_t>(steps * columns) * sizeof(B));
+        std::memset(column_rest + steps * columns, 0, static_cast<size_t>((steps_ - steps) * columns) * sizeof(B));
+        step<row_tiles>(row_rest, 64, column_rest);
+      }
+      b += steps * columns;
     }
+    ahead = near;
+    Tiles::template store<0>(tile, column_bytes);
+    if constexpr (vectors > 1) Tiles::template store<1>(tile + side, column_bytes);
+    if constexpr (row_tiles > 1) Tiles::template store<2>(tile + side * columns, column_bytes);
+    if constexpr (row_tiles > 1 && vectors > 1) Tiles::template store<3>(tile + side * columns + side, column_bytes);
   }
 
   /// Every row of sums begins alike: rows zero bytes apart.
-  template <int tile>
+  template <int t>
   static TILE_INLINE void begin_tile(const P* start) {
     if (start == nullptr) {
-      asm volatile("tilezero %%tmm%c0" : : "i"(tile));
+      Tiles::template zero<t>();
     } else {
-      load_tile<tile>(start + tile % 2 * side, 0);
+      Tiles::template load<t>(start + t % 2 * side, 0);
     }
   }
+  template <int row_tiles>
   static TILE_INLINE void begin(const P* start) {
     begin_tile<0>(start);
     if constexpr (vectors > 1) begin_tile<1>(start);
-    if constexpr (lower > 0) begin_tile<2>(start);
-    if constexpr (lower > 0 && vectors > 1) begin_tile<3>(start);
+    if constexpr (row_tiles > 1) begin_tile<2>(start);
+    if constexpr (row_tiles > 1 && vectors > 1) begin_tile<3>(start);
   }
 
-  static TILE_INLINE void step(const left_type* from, i64 row_bytes, const B* b) {
-    load_tile<6>(b, columns * 4);
-    load_tile<4>(from, row_bytes);
-    add_products<0, 4, 6>();
+  template <int row_tiles>
+  static TILE_INLINE void step(const void* from, i64 apart, const B* b) {
+    Tiles::template load<6>(b, column_bytes);
+    Tiles::template load<4>(from, apart);
+    Tiles::template add_products<kind, 0, 4, 6>();
     if constexpr (vectors > 1) {
-      load_tile<7>(b + side, columns * 4);
-      add_products<1, 4, 7>();
+      Tiles::template load<7>(b + side, column_bytes);
+      Tiles::template add_products<kind, 1, 4, 7>();
     }
-    if constexpr (lower > 0) {
-      load_tile<5>(reinterpret_cast<const char*>(from) + side * row_bytes, row_bytes);
-      add_products<2, 5, 6>();
-      if constexpr (vectors > 1) add_products<3, 5, 7>();
+    if constexpr (row_tiles > 1) {
+      Tiles::template load<5>(static_cast<const char*>(from) + side * apart, apart);
+      Tiles::template add_products<kind, 2, 5, 6>();
+      if constexpr (vectors > 1) Tiles::template add_products<kind, 3, 5, 7>();
     }
   }
 
-  static TILE_INLINE void end(P* tile) {
-    store_tile<0>(tile, ld);
-    if constexpr (vectors > 1) store_tile<1>(tile + side, ld);
-    if constexpr (lower > 0) store_tile<2>(tile + side * columns, ld);
-    if constexpr (lower > 0 && vectors > 1) store_tile<3>(tile + side * columns + side, ld);
-    asm volatile("tilerelease");
-  }
-#endif
+  i64 configured_ = 0;  ///< rows that registers have shapes for
 };
 
 }  // namespace tile

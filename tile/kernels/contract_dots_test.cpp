@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "tile/atoms/amx.h"
 #include "tile/kernels/contract_rows.h"
 #include "tile/kernels/window_rows.h"
 #include "tile/testing/teams.h"
@@ -14,6 +15,16 @@
 
 namespace tile {
 namespace {
+
+struct ByVectors {
+  template <class P, int rows, int vectors, i64 stride, class B>
+  using Blocks = RowBlocks<P, rows, vectors, stride, B>;
+};
+template <int steps>
+struct ByTiles {
+  template <class P, int rows, int vectors, i64 stride, class B>
+  using Blocks = AmxBlocks<P, rows, vectors, stride, B, steps, EmulatedTiles>;
+};
 
 template <class T>
 std::vector<T> any_bytes(i64 count, unsigned seed) {
@@ -59,9 +70,9 @@ void expect_integers(i64 m, i64 n, i64 k, const Left& left, int32_t kept_zero, F
     }
 }
 
-template <class T, class B, int rows, int vectors, i64 stride>
+template <class T, class B, int rows, int vectors, i64 stride, class By>
 void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, int32_t zero, unsigned seed) {
-  using Block = RowBlocks<int32_t, rows, vectors, stride, B>;
+  using Block = typename By::template Blocks<int32_t, rows, vectors, stride, B>;
   using L = typename Block::left_type;
   const auto a = any_bytes<T>((m - 1) * row_stride + k, seed);
   const auto b = any_bytes<int8_t>(n * k, seed + 1);
@@ -72,15 +83,15 @@ void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, int32_t zero, unsigned se
     for (i64 panel_bytes : {1 << 19, 256}) expect_integers<Block>(m, n, k, left, left_zero<L, T>(zero), f, g, threads, {.panel_bytes = panel_bytes});
 }
 
-template <class T, class B>
+template <class T, class B, class By = ByVectors>
 void check_matrices(int32_t zero) {
-  check_matrix<T, B, 4, 2, 64>(9, 70, 64, 64, zero, 1);
-  check_matrix<T, B, 6, 1, 35>(13, 20, 35, 35, zero, 3);
-  check_matrix<T, B, 4, 1, 40>(9, 20, 37, 40, zero, 5);     // rows end before the next begin
-  check_matrix<T, B, 4, 1, 3>(9, 20, 3, 3, zero, 7);        // less than a group
-  check_matrix<T, B, 1, 2, 600>(1, 40, 600, 600, zero, 9);  // several sums a step
-  check_matrix<T, B, 1, 1, 601>(3, 8, 601, 601, zero, 11);
-  check_matrix<T, B, 4, 2, 64>(9, 40, 64, 70, zero, 13);  // from copies
+  check_matrix<T, B, 4, 2, 64, By>(9, 70, 64, 64, zero, 1);
+  check_matrix<T, B, 6, 1, 35, By>(13, 20, 35, 35, zero, 3);
+  check_matrix<T, B, 4, 1, 40, By>(9, 20, 37, 40, zero, 5);     // rows end before the next begin
+  check_matrix<T, B, 4, 1, 3, By>(9, 20, 3, 3, zero, 7);        // less than a group
+  check_matrix<T, B, 1, 2, 600, By>(1, 40, 600, 600, zero, 9);  // several sums a step
+  check_matrix<T, B, 1, 1, 601, By>(3, 8, 601, 601, zero, 11);
+  check_matrix<T, B, 4, 2, 64, By>(9, 40, 64, 70, zero, 13);  // from copies
 }
 
 TEST(ContractDots, MatricesOfUnsignedBytes) {
@@ -101,9 +112,9 @@ struct Axis {
 };
 
 /// A convolution over two dimensions; outside is the zero point.
-template <class T, class B, int strip, int vectors, i64 step>
+template <class T, class B, int strip, int vectors, i64 step, class By>
 void check_windows(Axis y, Axis x, i64 channels, i64 filters, bool channels_last, int32_t zero, unsigned seed) {
-  using Block = RowBlocks<int32_t, strip, vectors, step, B>;
+  using Block = typename By::template Blocks<int32_t, strip, vectors, step, B>;
   using L = typename Block::left_type;
   const i64 positions = y.input * x.input, k = y.kernel * x.kernel * channels;
   const auto image = any_bytes<T>(positions * channels, seed);
@@ -132,15 +143,15 @@ void check_windows(Axis y, Axis x, i64 channels, i64 filters, bool channels_last
       expect_integers<Block>(y.output() * x.output(), filters, k, left, left_zero<L, T>(zero), f, g, threads, blocking);
 }
 
-template <class T, class B>
+template <class T, class B, class By = ByVectors>
 void check_all_windows(int32_t zero) {
-  check_windows<T, B, 4, 2, 8>({9, 3, 1, 1, 1}, {11, 3, 1, 1, 1}, 8, 40, true, zero, 1);
-  check_windows<T, B, 4, 1, 5>({9, 3, 1, 1, 1}, {11, 3, 1, 1, 1}, 5, 19, true, zero, 3);
-  check_windows<T, B, 4, 1, 4>({9, 3, 1, 2, 2}, {13, 2, 1, 3, 2}, 4, 19, true, zero, 5);
-  check_windows<T, B, 6, 1, 16>({14, 3, 2, 1, 1}, {14, 3, 2, 1, 1}, 8, 16, true, zero, 7);
-  check_windows<T, B, 4, 1, 6>({20, 7, 2, 1, 3}, {20, 7, 2, 1, 3}, 3, 16, false, zero, 9);
-  check_windows<T, B, 10, 1, 6>({9, 3, 2, 1, 1}, {49, 3, 2, 1, 1}, 3, 16, false, zero, 13);  // a picture's planes, a vector at a time
-  check_windows<T, B, 4, 1, 2>({5, 1, 1, 1, 0}, {9, 2, 1, 2, 1}, 2, 9, true, zero, 11);      // less than a group
+  check_windows<T, B, 4, 2, 8, By>({9, 3, 1, 1, 1}, {11, 3, 1, 1, 1}, 8, 40, true, zero, 1);
+  check_windows<T, B, 4, 1, 5, By>({9, 3, 1, 1, 1}, {11, 3, 1, 1, 1}, 5, 19, true, zero, 3);
+  check_windows<T, B, 4, 1, 4, By>({9, 3, 1, 2, 2}, {13, 2, 1, 3, 2}, 4, 19, true, zero, 5);
+  check_windows<T, B, 6, 1, 16, By>({14, 3, 2, 1, 1}, {14, 3, 2, 1, 1}, 8, 16, true, zero, 7);
+  check_windows<T, B, 4, 1, 6, By>({20, 7, 2, 1, 3}, {20, 7, 2, 1, 3}, 3, 16, false, zero, 9);
+  check_windows<T, B, 10, 1, 6, By>({9, 3, 2, 1, 1}, {49, 3, 2, 1, 1}, 3, 16, false, zero, 13);  // a picture's planes, a vector at a time
+  check_windows<T, B, 4, 1, 2, By>({5, 1, 1, 1, 0}, {9, 2, 1, 2, 1}, 2, 9, true, zero, 11);      // less than a group
 }
 
 TEST(ContractDots, WindowsOfUnsignedBytes) {
@@ -155,9 +166,9 @@ TEST(ContractDots, WindowsOfSignedBytes) {
   check_all_windows<int8_t, ShortPair>(-128);
 }
 
-template <int rows, int vectors, i64 stride>
+template <int rows, int vectors, i64 stride, class By = ByVectors>
 void check_bfloats(i64 m, i64 n, i64 k, unsigned seed) {
-  using Block = RowBlocks<float, rows, vectors, stride, BfloatPair>;
+  using Block = typename By::template Blocks<float, rows, vectors, stride, BfloatPair>;
   constexpr int width = Block::columns;
   std::mt19937 random(seed);
   std::vector<bfloat16> a(static_cast<size_t>(m * k)), b(static_cast<size_t>(n * k));
@@ -188,6 +199,29 @@ TEST(ContractDots, PairsOfBfloats) {
   check_bfloats<6, 1, 35>(13, 20, 35, 3);
   check_bfloats<4, 1, 1>(9, 20, 1, 5);
   check_bfloats<4, 1, 700>(5, 20, 700, 7);  // longer than a chain
+}
+
+TEST(ContractTiles, MatricesOfBytes) {
+  check_matrices<uint8_t, ByteQuad, ByTiles<16>>(131);
+  check_matrices<int8_t, ByteQuad, ByTiles<9>>(-3);
+  check_matrix<uint8_t, ByteQuad, 32, 2, 192, ByTiles<16>>(70, 100, 192, 192, 9, 1);
+  check_matrix<uint8_t, ByteQuad, 28, 2, 96, ByTiles<12>>(56, 32, 96, 96, 9, 3);  // two tiles of rows, k without rest
+  check_matrix<int8_t, ByteQuad, 20, 1, 131, ByTiles<16>>(53, 40, 131, 131, 9, 5);
+  check_matrix<int8_t, ByteQuad, 32, 2, 40, ByTiles<16>>(17, 33, 37, 40, -128, 7);
+}
+
+TEST(ContractTiles, WindowsOfBytes) {
+  check_all_windows<uint8_t, ByteQuad, ByTiles<16>>(130);
+  check_all_windows<int8_t, ByteQuad, ByTiles<6>>(-37);
+  check_windows<int8_t, ByteQuad, 22, 2, 32, ByTiles<16>>({9, 3, 1, 1, 1}, {22, 3, 1, 1, 1}, 32, 40, true, 7, 1);
+}
+
+TEST(ContractTiles, Bfloats) {
+  check_bfloats<32, 2, 64, ByTiles<16>>(70, 70, 64, 1);
+  check_bfloats<21, 1, 35, ByTiles<16>>(48, 20, 35, 3);
+  check_bfloats<17, 2, 1, ByTiles<16>>(40, 20, 1, 5);
+  check_bfloats<16, 2, 48, ByTiles<12>>(33, 33, 48, 7);
+  check_bfloats<32, 1, 700, ByTiles<15>>(35, 20, 700, 9);
 }
 
 }  // namespace

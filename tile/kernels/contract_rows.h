@@ -82,7 +82,9 @@ struct MatrixRows {
   i64 runs() const { return 1; }
   i64 depth() const { return k; }
   /// Working memory of a worker, in elements of P.
-  i64 scratch() const { return in_place && row_stride == stride ? 0 : (strip_rows - 1) * stride + k; }
+  i64 scratch() const { return in_place && row_stride == stride ? 0 : span(); }
+  /// Elements from the first of a strip to its last.
+  i64 span() const { return (strip_rows - 1) * stride + k; }
   /// What a strip adds to the memory that strips before it read, in bytes.
   i64 strip_bytes() const { return strip_rows * k * static_cast<i64>(sizeof(T)); }
   void begin(P*) const {}
@@ -136,9 +138,11 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     const i64 u0 = by_unit * units / unit_tasks, u1 = (by_unit + 1) * units / unit_tasks;
     const i64 s0 = by_strip * strips / strip_tasks, s1 = (by_strip + 1) * strips / strip_tasks;
     alignas(64) P tile[Block::rows * width];
+    Block block;  // may hold registers of the thread
     // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
     constexpr i64 most_kept = 64;
-    Strip<L> kept[most_kept];
+    using Rows = decltype(left.strip(0, 0, static_cast<L*>(nullptr)));
+    Rows kept[most_kept];
     const bool keep = u1 - u0 > 1;
     const i64 slot = ceil_div(left.scratch(), 16) * 16;
     i64 near = s1 - s0;
@@ -165,7 +169,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           kept_batch = b;
         }
         for (i64 s = first; s < end; ++s) {
-          const Strip<L> strip = keep ? kept[s - first] : left.strip(b, s, scratch);
+          const Rows strip = keep ? kept[s - first] : left.strip(b, s, scratch);
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;
             if (runs * depth > 0) {
@@ -173,9 +177,9 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
               if constexpr (requires { right.start(panel, tile); }) {
                 alignas(64) P start[width];
                 right.start(panel, start);
-                Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead, start);
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead, start);
               } else {
-                Block::multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead);
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead);
               }
             } else {
               for (P& sum : tile) sum = P{};

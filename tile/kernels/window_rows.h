@@ -78,6 +78,8 @@ struct WindowRows {
   i64 depth() const { return joined() ? kernel[rank - 1] * channels : channels; }
   i64 scratch() const { return copy_elements() + 2 * offset_elements(); }
 
+  /// Elements from the first of a strip's lines to their last ones, added up.
+  i64 span() const { return copy_elements(); }
   i64 strip_bytes() const { return strip_rows * stride[rank - 1] * channels * static_cast<i64>(sizeof(T)); }
 
   /// Writes where the runs lie from the first: in the input, and in a copy.

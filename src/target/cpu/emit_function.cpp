@@ -6,7 +6,8 @@
 namespace tilewright::cpu {
 
 std::span<const std::string_view> headers() {
-  static constexpr std::string_view names[] = {"cast",
+  static constexpr std::string_view names[] = {"atoms/amx",
+                                               "cast",
                                                "exec/args",
                                                "kernels/attention",
                                                "kernels/contract",
@@ -17,6 +18,7 @@ std::span<const std::string_view> headers() {
                                                "kernels/depthwise_chain",
                                                "kernels/depthwise_rows",
                                                "kernels/select",
+                                               "kernels/split_rows",
                                                "kernels/suppress",
                                                "kernels/window_rows",
                                                "kernels/winograd",

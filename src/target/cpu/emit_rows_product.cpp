@@ -22,14 +22,16 @@ class RowsEmitter : ProductText {
     const std::string zero = product_.integers ? zero_point(shape_.left, "left") : "";
     left(zero);
     right(zero);
+    const int64_t in_parts = schedule::parts_of(config_.atom);
+    if (in_parts > 1)
+      out_.line(fmt::format("const tile::SplitStrips<std::remove_const_t<decltype(left)>, {}, {}> parts{{left}};", product_.step(config_.atom), in_parts));
     epilogue(shape_.batch, shape_.m, config_.block.vectors * lanes_of(product_, kernel_.target));
     using Split = schedule::ProductConfig::Split;
     const char* const split = config_.split == Split::automatic ? ""
                               : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
                                                                 : ", .split = tile::RowsBlocking::Split::rows";
-    out_.line(fmt::format("tile::contract_rows<tile::RowBlocks<{}, {}, {}, {}, {}, {}>>({}, {}, left, right, epilogue, a.team,", value_type(shape_.sum),
-                          config_.block.rows, config_.block.vectors, product_.step(config_.atom), lane_type(), tail(product_.line()),
-                          text(shape_.batch.extent()), text(shape_.n.extent())));
+    out_.line(fmt::format("tile::contract_rows<{}>({}, {}, {}, right, epilogue, a.team,", blocks(), text(shape_.batch.extent()), text(shape_.n.extent()),
+                          in_parts > 1 ? "parts" : "left"));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
                           config_.ahead ? "" : ", .ahead = false"));
   }
@@ -90,7 +92,7 @@ class RowsEmitter : ProductText {
   void right(const std::string& zero) {
     const pattern::TensorInfo& info = kernel_.program().tensor(planned_.packed);
     const Dims& dims = info.type.dims;  // groups, panels, steps of k, width
-    const Dim width = dims[3] / schedule::group_of(config_.atom);
+    const Dim width = dims[3] / schedule::lane_elements(config_.atom);
     const std::string group = text(dims[1] * dims[2] * width);
     const bool all = product_.weight_groups == shape_.batch.loops.size();
     if (dims[0] == Dim(1))
@@ -112,6 +114,17 @@ class RowsEmitter : ProductText {
     out_.line(fmt::format("    tile::left_zero<{}, {}>({})}};", left_element(), storage_type(left.dtype), zero.empty() ? "0" : zero));
   }
 
+  std::string blocks() const {
+    const std::string block =
+        fmt::format("{}, {}, {}, {}, {}", value_type(shape_.sum), config_.block.rows, config_.block.vectors, product_.step(config_.atom), lane_type());
+    if (!schedule::on_tiles(config_.atom)) return fmt::format("tile::RowBlocks<{}, {}>", block, tail(product_.line()));
+    const int64_t depth = shape_.k.extent().constant() / product_.runs(config_.atom);
+    if (const int64_t parts = schedule::parts_of(config_.atom); parts > 1)
+      return fmt::format("tile::AmxSplitBlocks<{}, {}, {}, {}, {}>", config_.block.rows, config_.block.vectors, product_.step(config_.atom), parts,
+                         tile_steps(depth, config_.atom));
+    return fmt::format("tile::AmxBlocks<{}, {}>", block, tile_steps(depth, config_.atom));
+  }
+
   /// Rows of the last strip of `all`: known ones get a block of their own size alone.
   int64_t tail(int64_t all) const {
     const int64_t rows = config_.block.rows;
@@ -126,9 +139,13 @@ class RowsEmitter : ProductText {
   std::string lane_type() const {
     switch (config_.atom) {
       case Atom::fma: break;
-      case Atom::dot8: return "tile::ByteQuad";
+      case Atom::dot8:
+      case Atom::amx8: return "tile::ByteQuad";
       case Atom::dot16: return "tile::ShortPair";
-      case Atom::bf16: return "tile::BfloatPair";
+      case Atom::bf16:
+      case Atom::amx_bf16: return "tile::BfloatPair";
+      case Atom::amx_f32: return "tile::BfloatParts<3>";
+      case Atom::amx_tf32: return "tile::BfloatParts<2>";
     }
     return storage_type(kernel_.program().tensor(planned_.packed).type.dtype);
   }

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "target/cpu/rows_product.h"
+#include "tile/atoms/bfloat_parts.h"
 #include "tile/atoms/dot.h"
 #include "tile/kernels/winograd.h"
 
@@ -73,15 +74,31 @@ Tensor grouped_panels(DType dtype, const Places& places, int64_t runs, int64_t w
   return packed;
 }
 
+/// Panels of the parts of floats.
+template <int parts>
+Tensor split_panels(const float* weights, const Places& places, int64_t runs, int64_t width) {
+  const auto n = static_cast<int64_t>(places.by_n.size()), k = static_cast<int64_t>(places.by_k.size());
+  const int64_t panels = ceil_div(n, width), depth = k / runs, steps = runs * tile::dot_steps(depth, 2);
+  const auto groups = static_cast<int64_t>(places.by_group.size());
+  Tensor packed(DType::bf16, {groups, panels, steps, width * 2 * parts});
+  auto* const to = static_cast<tile::BfloatParts<parts>*>(packed.mutable_data());
+  for (int64_t g = 0; g < groups; ++g)
+    tile::pack_parts(to + g * panels * steps * width, n, runs, depth, static_cast<int>(width),
+                     [&](int64_t j, int64_t i) { return weights[places.at(static_cast<size_t>(g), j, i)]; });
+  return packed;
+}
+
 Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const Places& places, schedule::ProductConfig::Atom atom, int64_t width) {
   using Atom = schedule::ProductConfig::Atom;
   const int64_t runs = product.runs(atom);
-  if (atom == Atom::bf16) {
+  if (atom == Atom::amx_tf32) return split_panels<2>(weights.as<float>(), places, runs, width);
+  if (atom == Atom::amx_f32) return split_panels<3>(weights.as<float>(), places, runs, width);
+  if (atom == Atom::bf16 || atom == Atom::amx_bf16) {
     const auto* from = weights.as<uint16_t>();
     return grouped_panels<tile::BfloatPair>(DType::bf16, places, runs, width, false, [&](int64_t at) { return tile::bfloat16{from[at]}; });
   }
   const auto integer = [&](int64_t at) { return static_cast<int64_t>(weights.float_at(at)) - product.integers->weights_zero; };
-  if (atom == Atom::dot8)
+  if (atom == Atom::dot8 || atom == Atom::amx8)
     return grouped_panels<tile::ByteQuad>(DType::i8, places, runs, width, true, [&](int64_t at) { return static_cast<int8_t>(integer(at)); });
   return grouped_panels<tile::ShortPair>(DType::i16, places, runs, width, true, [&](int64_t at) { return static_cast<int16_t>(integer(at)); });
 }

@@ -65,7 +65,8 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
   if (schedule::is_depthwise_chain(kernel)) return plan_chain(block, kernel, target);
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
   if (!nest || kernel.stages.size() > 1) return;
-  const std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
+  std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
+  if (product) product->tf32 = options.tf32;
   if (!product || atoms_of(*product, target).empty()) return;
   const std::optional<schedule::KernelConfig> chosen = options.choose ? options.choose(block, kernel) : std::nullopt;
   const auto* config = chosen ? std::get_if<schedule::ProductConfig>(&*chosen) : nullptr;

@@ -10,10 +10,22 @@ inline constexpr double start_cycles = 2000, shared_cache_bytes = 9;
 
 /// All that the vector registers have room for.
 std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma);
-/// Multiply-adds that take as long as the atom's steps over k do.
-int64_t steps_over(int64_t k, schedule::ProductConfig::Atom atom, const Target& target);
-/// `line` rows times one panel, sums of k.
-double line_cycles(const schedule::ProductBlock& block, int64_t line, int64_t k);
+
+/// What a result of a product is the sum of.
+struct Sum {
+  schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma;
+  int64_t runs = 1, depth = 0;  ///< of rows as they lie
+  int64_t steps = 0;            ///< multiply-adds that take as long as those of the atom do, if it is none of tiles
+  int64_t split = 0;            ///< elements that a row adds to those that are split for it
+
+  /// One run of multiply-adds.
+  static Sum of(int64_t k) { return {.depth = k, .steps = k}; }
+};
+Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target);
+/// What `line` rows take before they meet panels.
+double split_cycles(int64_t line, const Sum& sum);
+/// `line` rows times one panel.
+double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum& sum);
 
 /// Whether the product is a 3 x 3 convolution that can be done by Winograd's method.
 bool suits_winograd(const RowsProduct& product, const Target& target);

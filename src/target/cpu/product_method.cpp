@@ -15,38 +15,77 @@ struct Choice {
   double cycles = 0;
 };
 
-/// The register block that takes the fewest cycles for `line` rows, n columns and sums of k, and how many.
-Choice cheapest_block(int64_t line, int64_t n, int64_t k, int64_t lanes, const Target& target,
-                      schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma) {
+/// The register block that takes the fewest cycles for `line` rows and n columns, and how many.
+Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, const Target& target) {
   Choice best;
-  for (const schedule::ProductBlock block : register_blocks(target, atom)) {
+  for (const schedule::ProductBlock block : register_blocks(target, sum.atom)) {
     if (block.rows > line) continue;
-    const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, k);
+    const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, sum) + split_cycles(line, sum);
     if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {block, cycles};
   }
   return best;
 }
 
+/// Lanes of k that a tile takes at most, and its rows and columns.
+constexpr int64_t tile_side = 16;
+
+/// `rows` rows times one panel on tile registers, as Intel publishes what they reach: 16 cycles a product of tiles and a store, eight a load, 52 until a
+/// product's sums can be added to. Rows of panels come from the second level cache in two cycles a line; what is left of a run is copied.
+double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum& sum) {
+  const int64_t steps = tile_steps(sum.depth, sum.atom), group = schedule::group_of(sum.atom);
+  const int64_t whole = sum.depth / (steps * group), rest = sum.depth % (steps * group) > 0 ? 1 : 0;
+  const auto height = static_cast<double>(ceil_div(rows, tile_side)), width = static_cast<double>(block.vectors), r = static_cast<double>(rows);
+  // Of three parts a side, six products, three in a row to each sum; of two parts, three, and two.
+  const auto parts = static_cast<double>(schedule::parts_of(sum.atom));
+  const bool split = parts > 1;
+  const double lines = 2 * parts * static_cast<double>(steps) * width;
+  const double step = std::max({16 * (parts * (parts + 1) / 2) * height * width, 52 * parts, 8 * parts * (height + width), lines});
+  const double run = static_cast<double>(whole + rest) * step + static_cast<double>(rest) * ((split ? 0 : 4 * r) + lines);
+  return static_cast<double>(sum.runs) * run + (split ? 48 : 16) * height * width + 2 * r * width + 30;
+}
+
 }  // namespace
+
+int64_t tile_steps(int64_t depth, schedule::ProductConfig::Atom atom) {
+  const int64_t lanes = std::max<int64_t>(ceil_div(depth, schedule::group_of(atom)), 1);
+  return ceil_div(lanes, ceil_div(lanes, tile_side));
+}
 
 std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom) {
   const int registers = target.vector_registers - (target.broadcasts_loads && atom == schedule::ProductConfig::Atom::fma ? 0 : 1);
   std::vector<schedule::ProductBlock> blocks;
+  if (schedule::on_tiles(atom)) {
+    for (int vectors = 2; vectors >= 1; --vectors)
+      for (int rows = static_cast<int>(2 * tile_side); rows >= 1; --rows)
+        if (schedule::parts_of(atom) == 1 || rows <= tile_side || vectors == 1) blocks.push_back({rows, vectors});
+    return blocks;
+  }
   for (int vectors = 1; vectors <= 8; ++vectors)
     for (int rows = 1; rows * vectors + vectors <= registers; ++rows) blocks.push_back({rows, vectors});
   return blocks;
 }
 
-int64_t steps_over(int64_t k, schedule::ProductConfig::Atom atom, const Target& target) {
-  if (atom == schedule::ProductConfig::Atom::bf16) return static_cast<int64_t>(static_cast<double>(k) / target.bfloat_dots);
-  return ceil_div(k, schedule::group_of(atom));
+Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target) {
+  const int64_t runs = product.depthwise ? 1 : product.runs(atom);
+  const int64_t steps =
+      atom == schedule::ProductConfig::Atom::bf16 ? static_cast<int64_t>(static_cast<double>(k) / target.bfloat_dots) : ceil_div(k, schedule::group_of(atom));
+  int64_t split = 0;
+  if (schedule::parts_of(atom) > 1) {
+    split = k;
+    if (product.windows) split = ceil_div(k, product.windows->axes.back().kernel.constant()) * product.windows->axes.back().stride.constant();
+  }
+  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split};
 }
 
-double line_cycles(const schedule::ProductBlock& block, int64_t line, int64_t k) {
+double split_cycles(int64_t line, const Sum& sum) { return 0.75 * static_cast<double>(line * sum.split); }
+
+double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum& sum) {
+  const auto k = static_cast<double>(sum.steps);
   // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level; then the sums are stored.
   const auto cycles_of = [&](int64_t rows) {
+    if (rows > 0 && schedule::on_tiles(sum.atom)) return tile_cycles(block, rows, sum);
     const auto r = static_cast<double>(rows), v = static_cast<double>(block.vectors);
-    return rows == 0 ? 0 : static_cast<double>(k) * std::max({r * v / 2, (r + v) / 2, v * 2.0}) + 2 * r * v + 30;
+    return rows == 0 ? 0 : k * std::max({r * v / 2, (r + v) / 2, v * 2.0}) + 2 * r * v + 30;
   };
   return static_cast<double>(line / block.rows) * cycles_of(block.rows) + cycles_of(line % block.rows);
 }
@@ -71,7 +110,7 @@ bool suits_winograd(const RowsProduct& product, const Target& target) {
 
 double winograd_cycles(const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters, int64_t lanes) {
   // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle.
-  const double products = 16 * static_cast<double>(ceil_div(filters, block.vectors * lanes)) * line_cycles(block, tiles, channels);
+  const double products = 16 * static_cast<double>(ceil_div(filters, block.vectors * lanes)) * line_cycles(block, tiles, Sum::of(channels));
   const double transforms = static_cast<double>(tiles) * static_cast<double>(ceil_div(channels, lanes) * 48 + ceil_div(filters, lanes) * 45);
   return std::max(products + transforms, 16.0 * static_cast<double>(channels) * static_cast<double>(filters) * 4 / 7);
 }
@@ -93,16 +132,20 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
   if (product.depthwise) return {.method = Method::depthwise, .block = {8, 2}};
   const int64_t line = product.line() > 0 ? product.line() : usual_line, lanes = lanes_of(product, target);
   const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
-  const schedule::ProductConfig::Atom atom = named ? *named : atoms_of(product, target).at(0);
-  const Choice rows = cheapest_block(line, n, steps_over(k, atom, target), lanes, target, atom);
+  Choice rows;
+  std::optional<schedule::ProductConfig::Atom> atom;
+  for (const schedule::ProductConfig::Atom one : named ? std::vector{*named} : atoms_of(product, target)) {
+    const Choice choice = cheapest_block(line, n, sum_of(product, k, one, target), lanes, target);
+    if (!atom || choice.cycles < rows.cycles * 0.999) rows = choice, atom = one;
+  }
   if (allow_winograd && suits_winograd(product, target)) {
     const WindowRowsShape& windows = *product.windows;
     const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4, channels = windows.channels.constant();
-    const schedule::ProductBlock block = cheapest_block(tiles, n, channels, lanes, target).block;
+    const schedule::ProductBlock block = cheapest_block(tiles, n, Sum::of(channels), lanes, target).block;
     const double lines = static_cast<double>(windows.axes[0].output.as_constant().value_or(usual_line));
     if (winograd_cycles(block, tiles, channels, n, lanes) < 0.9 * rows.cycles * lines) return {.method = Method::winograd, .block = block};
   }
-  return with_defaults({.method = Method::rows, .block = rows.block, .atom = atom}, target);
+  return with_defaults({.method = Method::rows, .block = rows.block, .atom = *atom}, target);
 }
 
 }  // namespace tilewright::cpu

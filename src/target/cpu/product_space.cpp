@@ -26,7 +26,7 @@ constexpr double hopeless = 1.4;
 /// A product's sizes as numbers.
 struct Sizes {
   int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps;
-  std::map<ProductConfig::Atom, int64_t> steps;          ///< over k, as long as a multiply-add each
+  std::map<ProductConfig::Atom, Sum> sums;
   std::map<ProductConfig::Atom, int64_t> panel_element;  ///< bytes of a weight
 
   Sizes(const RowsProduct& product, const Target& target, const SpaceOptions& options) {
@@ -43,8 +43,8 @@ struct Sizes {
     const auto bytes = [&](const Factor& factor) { return static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(factor.access)].dtype)); };
     const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
     for (const ProductConfig::Atom atom : atoms) {
-      steps[atom] = steps_over(k, atom, target);
-      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom) : bytes(shape.right);
+      sums[atom] = sum_of(product, k, atom, target);
+      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom) : schedule::parts_of(atom) > 1 ? 2 * schedule::parts_of(atom) : bytes(shape.right);
     }
     left_element = bytes(shape.left);
     lanes = lanes_of(product, target);
@@ -98,7 +98,8 @@ struct Division {
 double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const Division d(s, config, threads);
   const auto t = static_cast<double>(threads);
-  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.steps.at(config.atom));
+  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.sums.at(config.atom)) +
+                         static_cast<double>(s.batch * s.lines) * split_cycles(s.line, s.sums.at(config.atom));
   // Panels come from the shared cache: to every thread where strips are shared out, each panel to one where panels are.
   const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / shared_cache_bytes;
   const double share = compute / t * d.uneven(s.batch, threads);

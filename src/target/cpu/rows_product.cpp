@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "tile/atoms/bfloat_parts.h"
 
 namespace tilewright::cpu {
 
@@ -89,6 +90,17 @@ std::optional<RowsProduct::Integers> integers_of(const ContractShape& shape, con
     found.largest = std::max(found.largest, static_cast<int64_t>(value));
   }
   return found;
+}
+
+/// Whether tiles multiply the floats by their parts, whatever the rows hold.
+bool splits(const ContractShape& shape, const pattern::Program& program) {
+  for (const Factor* factor : {&shape.left, &shape.right})
+    if (shape.nest.loads[static_cast<size_t>(factor->access)].dtype != DType::f32) return false;
+  if (shape.sum != DType::f32) return false;
+  const Tensor& weights = *program.tensor(shape.nest.loads[static_cast<size_t>(shape.right.access)].tensor).constant;
+  const auto* const values = weights.as<float>();
+  const int64_t k = shape.k.extent().as_constant().value_or(0);
+  return k > 0 && std::all_of(values, values + weights.element_count(), [k](float value) { return tile::weight_splits(value, k); });
 }
 
 /// Whether panels would not be much larger than the weights: repeated elements and few columns cost memory.
@@ -239,7 +251,7 @@ int64_t RowsProduct::step(Atom atom) const {
   if (matrix) {
     const auto apart = matrix->outer_stride.as_constant();
     const Address& address = shape.nest.loads[static_cast<size_t>(shape.left.access)];
-    return apart && *apart >= 0 && address.dtype == left_type(atom, shape.sum) ? *apart : shape.k.extent().constant();
+    return apart && *apart >= 0 && schedule::parts_of(atom) == 1 && address.dtype == left_type(atom, shape.sum) ? *apart : shape.k.extent().constant();
   }
   const WindowRowsShape::Axis& last = windows->axes.back();
   const auto pitch = windows->channel_stride == Dim(1) ? last.pitch.as_constant() : std::nullopt;
@@ -257,13 +269,27 @@ int64_t RowsProduct::runs(Atom atom) const {
 
 DType left_type(Atom atom, DType sum) {
   switch (atom) {
-    case Atom::fma: return sum;
-    case Atom::dot8: return DType::u8;
+    case Atom::fma:
+    case Atom::amx_f32:
+    case Atom::amx_tf32: return sum;
+    case Atom::dot8:
+    case Atom::amx8: return DType::u8;
     case Atom::dot16: return DType::i16;
-    case Atom::bf16: break;
+    case Atom::bf16:
+    case Atom::amx_bf16: break;
   }
   return DType::bf16;
 }
+
+namespace {
+
+/// Whether a strip's rows have no gaps, whose elements would be split for nothing.
+bool are_dense(const RowsProduct& product) {
+  if (product.matrix) return true;
+  return Dim(product.step(Atom::amx_f32)) == product.windows->axes.back().stride * product.windows->channels;
+}
+
+}  // namespace
 
 std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
   const ContractShape& shape = product.shape;
@@ -271,15 +297,23 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
   if (product.windows && !product.windows->axes.back().dilation.is_constant() && product.integers) return {};
   std::vector<Atom> atoms;
   if (product.integers) {
-    if (target.dots_bytes && product.integers->least >= -128 && product.integers->largest <= 127) atoms.push_back(Atom::dot8);
+    const bool signed_bytes = product.integers->least >= -128 && product.integers->largest <= 127;
+    if (target.tile_registers && signed_bytes) atoms.push_back(Atom::amx8);
+    if (target.dots_bytes && signed_bytes) atoms.push_back(Atom::dot8);
     if (target.dots_shorts) atoms.push_back(Atom::dot16);
     return atoms;
   }
   atoms.push_back(Atom::fma);
   const auto is_bfloat = [&](const Factor& factor) { return shape.nest.loads[static_cast<size_t>(factor.access)].dtype == DType::bf16; };
   const bool fixed = !product.windows || product.windows->axes.back().dilation.is_constant();
-  if (target.bfloat_dots > 0 && shape.sum == DType::f32 && fixed && is_bfloat(shape.left) && is_bfloat(shape.right))
-    atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
+  if (shape.sum == DType::f32 && fixed && is_bfloat(shape.left) && is_bfloat(shape.right)) {
+    if (target.bfloat_dots > 0) atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
+    if (target.tile_registers) atoms.insert(atoms.begin(), Atom::amx_bf16);
+  }
+  if (target.tile_registers && product.splits && fixed && are_dense(product)) {
+    if (product.tf32) atoms.push_back(Atom::amx_tf32);
+    atoms.push_back(Atom::amx_f32);
+  }
   return atoms;
 }
 
@@ -345,8 +379,9 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
       if (!holds(shape->sum, shape->nest.loads[static_cast<size_t>(factor->access)].dtype)) return std::nullopt;
   }
 
-  RowsProduct product{std::move(*shape), 0, {}, {}, {}, integers};
+  RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .k_order = {}, .integers = integers};
   if (integers) product.shape.sum = DType::i32;
+  product.splits = splits(product.shape, program);
   ContractShape& s = product.shape;
   const auto with_bounds = [](RowsProduct& found) {
     for (const LoopGroup* group : {&found.shape.batch, &found.shape.m, &found.shape.n, &found.shape.k})

@@ -37,6 +37,10 @@ struct RowsProduct {
     int64_t least = 0, largest = 0;  ///< weights after that
   };
   std::optional<Integers> integers;
+  /// Whether all factors are floats, and weights have parts (tile/atoms/bfloat_parts.h).
+  bool splits = false;
+  /// Whether TF32's accuracy is enough.
+  bool tf32 = false;
   /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
   bool depthwise = false;
 
@@ -51,15 +55,18 @@ struct RowsProduct {
 /// When `nest` is such a product.
 std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program);
 
-/// What a step along the sum may be on `target`, the best first; empty: nothing there computes the product.
+/// What a step along the sum may be on `target`, of equals the best first; empty: nothing there computes the product.
 std::vector<schedule::ProductConfig::Atom> atoms_of(const RowsProduct& product, const Target& target);
 /// What the left operand's elements are for the atom, in memory or copied.
 DType left_type(schedule::ProductConfig::Atom atom, DType sum);
 
-/// How the product is best computed on `target`, as far as is known without a measurement. `atom`: one of atoms_of(), the best of them
+/// How the product is best computed on `target`, as far as is known without a measurement. `atom`: one of atoms_of(), the cheapest of them
 /// where none is named.
 schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd,
                                       std::optional<schedule::ProductConfig::Atom> atom = {});
+
+/// Lanes of k that a step on tile registers takes, so that runs of `depth` leave none or few for a last one.
+int64_t tile_steps(int64_t depth, schedule::ProductConfig::Atom atom);
 
 /// Whether the product has what the configuration's method asks for, and the target registers for its block.
 bool can_compute(const RowsProduct& product, const schedule::ProductConfig& config, const Target& target);

@@ -1,0 +1,187 @@
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "artifact/compare.h"
+#include "artifact/run.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "compiler/compile.h"
+#include "compiler/testing.h"
+#include "op/builder.h"
+#include "op/op.h"
+#include "op/rounding.h"
+#include "pass/pass.h"
+#include "pattern/interpreter.h"
+
+/// Small networks on tile registers in emulation, as the estimates choose them, along the whole way.
+namespace tilewright::compiler_testing {
+namespace {
+
+using Atom = schedule::ProductConfig::Atom;
+
+class AmxModels : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    options.target = "emulator:amx";
+    options.build.optimisation = 1;
+    if (!runs_here(find_target(options.target))) GTEST_SKIP() << "this machine lacks what " << options.target << " is compiled with";
+  }
+
+  Prepared prepared(const Graph& graph) const {
+    Prepared model;
+    model.name = "model";
+    model.imported = model.optimised = graph;
+    for (const GraphPass& pass : graph_passes()) pass.run(model.optimised);
+    model.block = std::make_shared<schedule::Block>(schedule_model(lower(model.optimised), options));
+    return model;
+  }
+
+  /// That there are some of that atom, and no others but Winograd's.
+  static void expect_products(const Prepared& model, Atom atom) {
+    int products = 0;
+    for (const schedule::Kernel& kernel : model.block->kernels)
+      for (const schedule::PackedProduct& product : kernel.products) {
+        if (product.config.method == schedule::ProductConfig::Method::winograd) continue;
+        EXPECT_STREQ(schedule::name(product.config.atom), schedule::name(atom));
+        ++products;
+      }
+    EXPECT_GE(products, 2);
+  }
+
+  /// The model's result, whose products are of that atom.
+  Tensor run(const Prepared& model, Atom atom, const std::vector<Tensor>& inputs) const {
+    const ScratchFolder folder(std::filesystem::temp_directory_path());
+    const std::string library = folder.path() / "model.so";
+    build_models({model}, library, options);
+    expect_products(model, atom);
+    const Model loaded = open_model(library);
+    Context context = open_context(loaded, 2);
+    return run_model(context, loaded, inputs).at(0);
+  }
+
+  static Tensor exact(const Graph& graph, const std::vector<Tensor>& inputs) {
+    pattern::InterpreterOptions wide;
+    wide.arithmetic = pattern::InterpreterOptions::Arithmetic::float64;
+    return pattern::interpret(lower(graph), inputs, wide).at(0);
+  }
+
+  CompileOptions options;
+};
+
+Tensor normal_floats(const std::vector<int64_t>& dims, double scale, unsigned seed) {
+  Tensor tensor(DType::f32, dims);
+  std::mt19937 random(seed);
+  std::normal_distribution<double> normal;
+  for (int64_t i = 0; i < tensor.element_count(); ++i) tensor.set_float(i, scale * normal(random));
+  return tensor;
+}
+
+Graph convolutions(DType dtype) {
+  Graph graph;
+  Builder b(graph);
+  ValueId x = b.input("x", {dtype, {2, 32, 20, 32}});
+  x = b.max(b.one("conv", {x, b.constant(normal_floats({48, 32, 3, 3}, 0.06, 1).cast_to(dtype))}, {{"strides", std::vector<int64_t>{1, 1}}}), 0.0);
+  x = b.max(b.one("conv", {x, b.constant(normal_floats({64, 48, 1, 1}, 0.15, 2).cast_to(dtype))}), 0.0);
+  b.output(b.one("conv", {x, b.constant(normal_floats({128, 64, 3, 3}, 0.05, 3).cast_to(dtype))}, {{"strides", std::vector<int64_t>{2, 2}}}), "y");
+  return graph;
+}
+
+TEST_F(AmxModels, ConvolutionsKeepThePromiseOfFloats) {
+  const Graph graph = convolutions(DType::f32);
+  const Prepared model = prepared(graph);
+  const std::vector<Tensor> inputs = random_inputs(graph);
+  const Tensor expected = exact(graph, inputs), actual = run(model, Atom::amx_f32, inputs).cast_to(expected.dtype());
+  double largest = 0;
+  for (int64_t i = 0; i < expected.element_count(); ++i) largest = std::max(largest, std::abs(expected.float_at(i)));
+  const Comparison result = compare(actual, expected, network_tolerance(DType::f32, rounding_steps(model.optimised), largest));
+  EXPECT_TRUE(result.same) << result.reason;
+  EXPECT_LT(result.relative_rms, 5e-7);
+}
+
+Graph perceptron() {
+  Graph graph;
+  Builder b(graph);
+  const ValueId hidden = b.tanh(b.matmul(b.input("x", {DType::f32, {96, 200}}), b.constant(normal_floats({200, 320}, 0.1, 1))));
+  b.output(b.matmul(hidden, b.constant(normal_floats({320, 96}, 0.1, 2))), "y");
+  return graph;
+}
+
+TEST_F(AmxModels, APerceptronKeepsThePromiseOfFloats) {
+  const Graph graph = perceptron();
+  const std::vector<Tensor> inputs = {normal_floats({96, 200}, 1, 3)};
+  const Tensor expected = exact(graph, inputs), actual = run(prepared(graph), Atom::amx_f32, inputs);
+  const Comparison result = compare(actual.cast_to(expected.dtype()), expected, {.relative = 1e-5, .absolute = 1e-5});
+  EXPECT_TRUE(result.same) << result.reason;
+  EXPECT_LT(result.relative_rms, 5e-7);
+}
+
+TEST_F(AmxModels, APerceptronKeepsThePromiseOfTf32) {
+  options.precision.policy = Policy::tf32;
+  const Graph graph = perceptron();
+  const std::vector<Tensor> inputs = {normal_floats({96, 200}, 1, 3)};
+  const Prepared model = prepared(graph);
+  const Tensor expected = exact(graph, inputs), actual = run(model, Atom::amx_tf32, inputs);
+  const double error = compare(actual.cast_to(expected.dtype()), expected, {}).relative_rms;
+  EXPECT_LT(error, half_errors(model.optimised, 0x1p-10)[static_cast<size_t>(model.optimised.outputs[0])].rms);
+  EXPECT_LT(error, 0x1p-15) << "factors err by 2^-17 at most";
+  EXPECT_GT(error, 1e-6) << "two parts are no floats";
+}
+
+TEST_F(AmxModels, ConvolutionsOfBfloatsRoundWhatTheyStoreAlone) {
+  const Graph graph = convolutions(DType::bf16);
+  const Prepared model = prepared(graph);
+  const std::vector<Tensor> inputs = random_inputs(graph);
+  const Tensor expected = exact(graph, inputs);
+  // Three layers each store the nearest bfloat, which errs by 2^-9 / sqrt(3) in the mean.
+  EXPECT_LT(compare(run(model, Atom::amx_bf16, inputs).cast_to(expected.dtype()), expected, {}).relative_rms, 3 * 0x1p-9);
+}
+
+TEST_F(AmxModels, AQuantisedNetworkIsWhatTheInterpreterMakesOfIt) {
+  Graph graph;
+  Builder b(graph);
+  const auto bytes = [](const std::vector<int64_t>& dims, unsigned seed) {
+    Tensor tensor(DType::i8, dims);
+    std::mt19937 random(seed);
+    for (int64_t i = 0; i < tensor.element_count(); ++i) tensor.set_int(i, static_cast<int64_t>(random() % 256) - 128);
+    return tensor;
+  };
+  const auto layer = [&](ValueId x, ValueId zero, const Tensor& weights, int64_t stride) {
+    const ValueId centred = b.sub(b.cast(x, DType::i32), b.cast(zero, DType::i32));
+    return b.one("conv", {centred, b.cast(b.constant(weights), DType::i32)},
+                 {{"dtype", DType::i32}, {"pads", std::vector<int64_t>(4, 1)}, {"strides", std::vector<int64_t>(2, stride)}});
+  };
+  Tensor zero(DType::u8, {});
+  zero.set_int(0, 121);
+  const ValueId x = b.transpose(b.input("x", {DType::u8, {1, 24, 32, 64}}), {0, 3, 1, 2}), zero_value = b.constant(zero);
+  const ValueId first = layer(x, zero_value, bytes({96, 64, 3, 3}, 1), 1);
+  const ValueId stored = b.cast(b.add(b.unary("round", b.mul(b.cast(first, DType::f32), 0x1p-14)), 121.0), DType::u8);
+  b.output(b.transpose(layer(stored, zero_value, bytes({64, 96, 3, 3}, 2), 2), {0, 2, 3, 1}), "y");
+  const Prepared model = prepared(graph);
+  Tensor input(DType::u8, {1, 24, 32, 64});
+  std::mt19937 random(3);
+  for (int64_t i = 0; i < input.element_count(); ++i) input.set_int(i, random() % 256);
+  const Tensor expected = pattern::interpret(lower(graph), {input}).at(0), actual = run(model, Atom::amx8, {input});
+  for (int64_t i = 0; i < expected.element_count(); ++i) ASSERT_EQ(actual.int_at(i), expected.int_at(i)) << i;
+}
+
+TEST(AmxArtifacts, AreRefusedByMachinesThatLackTheRegisters) {
+  CompileOptions options;
+  options.target = "cpu:sapphirerapids-amx";
+  options.build.optimisation = 0;
+  if (runs_here(find_target(options.target))) GTEST_SKIP() << "this machine has them";
+  const ScratchFolder folder(std::filesystem::temp_directory_path());
+  const std::string library = folder.path() / "digits.so";
+  compile(digits(), library, options);
+  const Model loaded = open_model(library);
+  try {
+    open_context(loaded, 1);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::environment);
+    EXPECT_NE(std::string(error.what()).find("was compiled for a machine with "), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace tilewright::compiler_testing
