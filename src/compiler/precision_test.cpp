@@ -104,18 +104,33 @@ TEST(Precision, CompiledOperatorsDoWhatTheirRoundedGraphsSay) {
   expect_rounded_graphs(paths, Policy::bf16);
 }
 
-TEST(Precision, MatrixUnitsOfAGpuTakeTheRoundedOperands) {
-  const CompileOptions options = options_for(Policy::fp16, "emulator:warp32");
-  const Prepared model = prepare(digits(), options);
-  EXPECT_LE(error_of(model, options), promised(model));
+/// The classifier's kernels as a source folder for NVIDIA's GPUs has them.
+std::string cuda_kernels(Policy policy) {
   const ScratchFolder folder(std::filesystem::temp_directory_path());
-  CompileOptions cuda = options_for(Policy::fp16, "cuda:sm_80");
+  CompileOptions cuda = options_for(policy, "cuda:sm_80");
   cuda.emit_source = folder.path() / "source";
   compile(digits(), "unused.so", cuda);
   std::string kernels;
   for (const auto& file : std::filesystem::directory_iterator(cuda.emit_source))
     if (file.path().filename().string().starts_with("kernels")) kernels += read_file(file.path());
-  EXPECT_NE(kernels.find("MmaTiles<tile::float16, tile::float16, "), std::string::npos);
+  return kernels;
+}
+
+TEST(Precision, MatrixUnitsOfAGpuTakeTheRoundedOperands) {
+  const CompileOptions options = options_for(Policy::fp16, "emulator:warp32");
+  const Prepared model = prepare(digits(), options);
+  EXPECT_LE(error_of(model, options), promised(model));
+  EXPECT_THAT(cuda_kernels(Policy::fp16), testing::HasSubstr("MmaTiles<tile::float16, tile::float16, "));
+}
+
+TEST(Precision, MatrixUnitsOfAGpuTakeFloatsWithTf32sBits) {
+  const CompileOptions options = options_for(Policy::tf32, "emulator:warp32");
+  const Prepared model = prepare(digits(), options);
+  const double error = error_of(model, options), promise = half_errors(model.optimised, 0x1p-10)[static_cast<size_t>(model.optimised.outputs[0])].rms;
+  EXPECT_LE(error, promise);
+  EXPECT_GT(error, promise / 1000) << "nothing was rounded";
+  EXPECT_THAT(cuda_kernels(Policy::tf32), testing::HasSubstr("MmaTiles<float, float, "));
+  EXPECT_THAT(cuda_kernels(Policy::fp32), testing::Not(testing::HasSubstr("MmaTiles<float, float, ")));
 }
 
 TEST(Precision, RoundingTakesNoKernelsOfItsOwn) {

@@ -11,7 +11,7 @@ namespace tilewright {
 /// What a model's products promise. Everything else is computed as the model says.
 enum class Policy {
   fp32,  ///< float32, as written
-  tf32,  ///< at least TF32's accuracy: tile registers multiply floats in two parts, others as float32
+  tf32,  ///< at least TF32's accuracy: tile registers multiply floats in two parts, NVIDIA's matrix units TF32, others float32
   bf16,  ///< weights and activations of products in bfloat16, sums in float32
   fp16,  ///< the same in float16
 };

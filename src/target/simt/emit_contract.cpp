@@ -273,8 +273,15 @@ class ContractEmitter {
 
 }  // namespace
 
+namespace {
+
+/// What was decided stands: floats on matrix units have TF32's bits.
+bool on_matrix_unit(const schedule::Kernel& kernel) { return kernel.tiles && kernel.tiles->unit == Unit::mma; }
+
+}  // namespace
+
 bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Function& function) {
-  const std::optional<TileProduct> product = find_tile_product(nest, kernel.program(), kernel.target);
+  const std::optional<TileProduct> product = find_tile_product(nest, kernel.program(), kernel.target, on_matrix_unit(kernel.kernel));
   if (!product) return false;
   const TileConfig config = kernel.kernel.tiles ? *kernel.kernel.tiles : choose_tiles(*product, kernel.target);
   ContractEmitter emitter(kernel, nest, *product, config);
@@ -292,7 +299,7 @@ bool emit_contract(const KernelText& kernel, const pattern::Nest& nest, Function
 std::optional<Workspace> contract_workspace(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.front());
   if (!nest || kernel.stages.size() > 1 || !kernel.tiles) return std::nullopt;
-  const std::optional<TileProduct> product = find_tile_product(*nest, block.program, target);
+  const std::optional<TileProduct> product = find_tile_product(*nest, block.program, target, on_matrix_unit(kernel));
   const KernelText text(block, kernel, target);
   return product ? ContractEmitter(text, *nest, *product, *kernel.tiles).workspace() : std::nullopt;
 }

@@ -64,7 +64,8 @@ class Estimate {
 
   double multiply_adds() const {
     if (config_.unit == Unit::wgmma) return has_.warpgroup_multiply_adds * (product_.left.bytes() == 1 ? 2 : 1);
-    if (config_.unit == Unit::mma) return product_.left.bytes() == 1 ? has_.byte_matrix_multiply_adds : has_.matrix_multiply_adds;
+    if (config_.unit == Unit::mma && product_.left.bytes() == 1) return has_.byte_matrix_multiply_adds;
+    if (config_.unit == Unit::mma) return has_.matrix_multiply_adds / (product_.left.bytes() == 4 ? 2 : 1);
     return size_of(product_.shape.sum) == 8 ? has_.multiply_adds / 2 : has_.multiply_adds;
   }
 

@@ -26,18 +26,20 @@ bool as_stored(const ContractShape& shape, const Factor& factor) {
   return fill.op == ExprOp::constant && fill.real == 0 && fill.integer == 0 && !std::signbit(fill.real);
 }
 
-bool fits_matrix_unit(const ContractShape& shape, const Target& target) {
+bool fits_matrix_unit(const ContractShape& shape, const Target& target, bool tf32) {
   for (const LoopGroup* group : {&shape.m, &shape.n, &shape.k})
     if (group->extent().as_constant().value_or(least_matrix_extent) < least_matrix_extent) return false;
   if (target.matrix == Target::Matrix::none || !as_stored(shape, shape.left) || !as_stored(shape, shape.right)) return false;
   const DType left = address_of(shape, shape.left).dtype, right = address_of(shape, shape.right).dtype;
   const auto is_byte = [](DType dtype) { return dtype == DType::i8 || dtype == DType::u8; };
   if (is_byte(left) && is_byte(right)) return shape.sum == DType::i32 && (target.matrix == Target::Matrix::mma || (left == DType::i8 && right == left));
-  return left == right && (left == DType::f16 || left == DType::bf16) && shape.sum == DType::f32;
+  if (left != right || shape.sum != DType::f32) return false;
+  return left == DType::f16 || left == DType::bf16 || (tf32 && left == DType::f32 && target.matrix == Target::Matrix::mma);
 }
 
 bool fits_warpgroups(const ContractShape& shape, const Target& target) {
-  return target.warpgroups && fits_matrix_unit(shape, target) && box_factor(shape, shape.left, shape.m) && box_factor(shape, shape.right, shape.n);
+  return target.warpgroups && fits_matrix_unit(shape, target, /*tf32=*/false) && box_factor(shape, shape.left, shape.m) &&
+         box_factor(shape, shape.right, shape.n);
 }
 
 /// Rows of a product by a warpgroup, bytes of the sum's axis in a stage and of a row of a box, shared memory of a stage's two mbarriers, a warpgroup's
@@ -91,7 +93,7 @@ bool suits(const TileProduct& product, const TileConfig& c, const Target& target
 
 bool TileProduct::has(Unit unit) const { return std::find(units.begin(), units.end(), unit) != units.end(); }
 
-std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pattern::Program& program, const Target& target) {
+std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pattern::Program& program, const Target& target, bool tf32) {
   std::optional<ContractShape> shape = find_contract(nest, program);
   if (!shape) return std::nullopt;
   for (const LoopGroup* group : {&shape->m, &shape->n})
@@ -104,7 +106,7 @@ std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pa
   product.left = source(product.shape.left, product.shape.m);
   product.right = source(product.shape.right, product.shape.n);
   product.result = program.tensor(nest.outputs.at(0).tensor).type.dtype;
-  if (fits_matrix_unit(product.shape, target)) product.units.push_back(Unit::mma);
+  if (fits_matrix_unit(product.shape, target, tf32)) product.units.push_back(Unit::mma);
   if (fits_warpgroups(product.shape, target)) product.units.push_back(Unit::wgmma);
   return product;
 }

@@ -27,8 +27,8 @@ struct TileProduct {
   bool has(schedule::TileConfig::Unit unit) const;
 };
 
-/// When `nest` is a product that is worth tiles on `target`.
-std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pattern::Program& program, const Target& target);
+/// When `nest` is a product that is worth tiles on `target`. `tf32`: its floats may lose all but TF32's bits.
+std::optional<TileProduct> find_tile_product(const pattern::Nest& nest, const pattern::Program& program, const Target& target, bool tf32 = false);
 
 /// The factor as rows of whole 16-byte pieces, if it is that for all sizes; they begin at multiples of 16 bytes where the tensor does.
 std::optional<DenseShape> whole_rows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer);

@@ -100,9 +100,11 @@ void plan_products(schedule::Block& block, const Target& target, const PlanOptio
     for (schedule::Kernel& kernel : one.kernels) {
       const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
       if (!nest || kernel.stages.size() > 1 || kernel.tiles) continue;
-      const std::optional<TileProduct> product = find_tile_product(*nest, one.program, target);
+      const std::optional<TileProduct> product = find_tile_product(*nest, one.program, target, options.tf32);
       if (!product) continue;
-      const std::optional<schedule::KernelConfig> chosen = options.choose ? options.choose(one, kernel) : std::nullopt;
+      // What was measured for float32 says nothing of a product that may have fewer bits.
+      const bool fewer_bits = product->has(TileConfig::Unit::mma) && product->left.dtype == DType::f32;
+      const std::optional<schedule::KernelConfig> chosen = options.choose && !fewer_bits ? options.choose(one, kernel) : std::nullopt;
       const auto* config = chosen ? std::get_if<TileConfig>(&*chosen) : nullptr;
       kernel.tiles = config && can_compute(*product, *config, target) ? *config : choose_tiles(*product, target);
     }
