@@ -92,15 +92,11 @@ std::optional<RowsProduct::Integers> integers_of(const ContractShape& shape, con
   return found;
 }
 
-/// Whether tiles multiply the floats by their parts, whatever the rows hold.
-bool splits(const ContractShape& shape, const pattern::Program& program) {
+/// The weights, where all factors are float32.
+const Tensor* float_weights(const ContractShape& shape, const pattern::Program& program) {
   for (const Factor* factor : {&shape.left, &shape.right})
-    if (shape.nest.loads[static_cast<size_t>(factor->access)].dtype != DType::f32) return false;
-  if (shape.sum != DType::f32) return false;
-  const Tensor& weights = *program.tensor(shape.nest.loads[static_cast<size_t>(shape.right.access)].tensor).constant;
-  const auto* const values = weights.as<float>();
-  const int64_t k = shape.k.extent().as_constant().value_or(0);
-  return k > 0 && std::all_of(values, values + weights.element_count(), [k](float value) { return tile::weight_splits(value, k); });
+    if (shape.nest.loads[static_cast<size_t>(factor->access)].dtype != DType::f32) return nullptr;
+  return shape.sum == DType::f32 ? program.tensor(shape.nest.loads[static_cast<size_t>(shape.right.access)].tensor).constant.get() : nullptr;
 }
 
 /// Whether panels would not be much larger than the weights: repeated elements and few columns cost memory.
@@ -289,6 +285,14 @@ bool are_dense(const RowsProduct& product) {
   return Dim(product.step(Atom::amx_f32)) == product.windows->axes.back().stride * product.windows->channels;
 }
 
+/// Whether tiles multiply the floats by their parts, whatever the rows hold.
+bool splits(const RowsProduct& product) {
+  const int64_t k = product.shape.k.extent().as_constant().value_or(0);
+  if (product.floats == nullptr || k <= 0) return false;
+  const auto* const values = product.floats->as<float>();
+  return std::all_of(values, values + product.floats->element_count(), [k](float value) { return tile::weight_splits(value, k); });
+}
+
 }  // namespace
 
 std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
@@ -310,7 +314,7 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
     if (target.bfloat_dots > 0) atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
     if (target.tile_registers) atoms.insert(atoms.begin(), Atom::amx_bf16);
   }
-  if (target.tile_registers && product.splits && fixed && are_dense(product)) {
+  if (target.tile_registers && fixed && are_dense(product) && splits(product)) {
     if (product.tf32) atoms.push_back(Atom::amx_tf32);
     atoms.push_back(Atom::amx_f32);
   }
@@ -381,7 +385,7 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
 
   RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .k_order = {}, .integers = integers};
   if (integers) product.shape.sum = DType::i32;
-  product.splits = splits(product.shape, program);
+  product.floats = float_weights(product.shape, program);
   ContractShape& s = product.shape;
   const auto with_bounds = [](RowsProduct& found) {
     for (const LoopGroup* group : {&found.shape.batch, &found.shape.m, &found.shape.n, &found.shape.k})

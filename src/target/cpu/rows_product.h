@@ -37,8 +37,8 @@ struct RowsProduct {
     int64_t least = 0, largest = 0;  ///< weights after that
   };
   std::optional<Integers> integers;
-  /// Whether all factors are floats, and weights have parts (tile/atoms/bfloat_parts.h).
-  bool splits = false;
+  /// The weights where all factors are float32; the program's.
+  const Tensor* floats = nullptr;
   /// Whether TF32's accuracy is enough.
   bool tf32 = false;
   /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
