@@ -2,6 +2,7 @@
 // gets an error and not an illegal instruction.
 #include "runtime/context.h"
 
+#include <algorithm>
 #include <new>
 #include <string>
 
@@ -81,7 +82,8 @@ void bind_input(Run& run, int32_t index, const void* data, const int64_t* dims, 
   Tensor tensor;
   tensor.data = const_cast<void*>(data);
   tensor.rank = rank;
-  tensor.bytes = element_bytes[value.dtype];
+  const bool empty = std::count(dims, dims + rank, 0) > 0;
+  tensor.bytes = empty ? 0 : element_bytes[value.dtype];
   for (int i = 0; i < rank; ++i) {
     tensor.dims[i] = dims[i];
     if (__builtin_mul_overflow(tensor.bytes, dims[i], &tensor.bytes))

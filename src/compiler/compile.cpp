@@ -10,6 +10,7 @@
 #include "compiler/pipeline.h"
 #include "compiler/tuned_choices.h"
 #include "op/op.h"
+#include "op/rounding.h"
 #include "pass/editor.h"
 #include "pass/pass.h"
 #include "target/emit_kernel.h"
@@ -147,7 +148,7 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
   for (const Prepared& model : models) {
     PlanOptions plan{.winograd = model.disabled_passes.count("winograd") == 0,
                      .streams = model.disabled_passes.count("streams") == 0,
-                     .tf32 = options.precision.policy == Policy::tf32 && options.precision.rules.empty()};
+                     .tf32 = options.precision.policy == Policy::tf32 && options.precision.rules.empty() && !hides_products(model.optimised)};
     if (model.tuned) plan.choose = [&](const schedule::Block& block, const schedule::Kernel& kernel) { return model.tuned->choose(block, kernel); };
     plan_kernels(*model.block, target, plan);
     if (options.explain) result.explanation += schedule::explain(*model.block);

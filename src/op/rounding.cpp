@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 
@@ -38,6 +39,17 @@ bool is_product(const std::string& op) { return op == "matmul" || op == "conv" |
 double half_step(DType dtype) { return dtype == DType::bf16 ? 0x1p-7 : dtype == DType::f16 ? 0x1p-10 : 0; }
 
 }  // namespace
+
+bool hides_products(const Graph& graph) {
+  std::set<ValueId> products_of_elements;
+  for (const Node& node : graph.nodes) {
+    if (node.op == "dft" || node.op == "deform_conv") return true;
+    if (node.op == "mul" && graph.type(node.inputs[0]).dims != graph.type(node.inputs[1]).dims) products_of_elements.insert(node.outputs[0]);
+    if ((node.op == "reduce_sum" || node.op == "reduce_mean") && products_of_elements.count(node.inputs[0]) > 0) return true;
+    if (std::any_of(node.subgraphs.begin(), node.subgraphs.end(), [](const auto& body) { return hides_products(*body); })) return true;
+  }
+  return false;
+}
 
 std::vector<HalfError> half_errors(const Graph& graph, double product_step) {
   constexpr double usual_rounds = 64;  // of a loop

@@ -23,6 +23,10 @@ struct HalfError {
 /// graph of float32 alone. `product_step`: ε of what products round their operands to where no dtype says so (TF32: 2^-10).
 std::vector<HalfError> half_errors(const Graph& graph, double product_step = 0);
 
+/// Whether an operator that is no product of the model's lowers to one, or may be fused to one: a Fourier transform, sums of products that broadcast. Such
+/// a graph's products cannot be told apart once they are patterns, so that no policy may change them all.
+bool hides_products(const Graph& graph);
+
 /// ‖difference‖ / ‖y‖ that two correct implementations of one rounded graph may have, whose float32 parts differ by `wide` (epsilon times
 /// rounding_steps): of values that differ by it a share of wide/ε is rounded the other way, by ε, so that n roundings leave √(n·wide·ε).
 double repeated_error(const HalfError& half, double wide);

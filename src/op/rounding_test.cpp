@@ -35,6 +35,16 @@ TEST(HalfErrors, ProductsMayRoundOperandsOfFloats) {
   EXPECT_EQ(half_error("%y: f32[8,2] = mul(%x, %x) ;\"\"", 0x1p-10).rms, 0);
 }
 
+TEST(HidesProducts, SumsOfProductsThatBroadcast) {
+  const auto hides = [](const std::string& product) {
+    return hides_products(parse_graph("graph \"g\" (%x: f32[8,1,2], %z: f32[1,4,2], %v: f32[8,4,2]) -> (%y) {\n" + product +
+                                      " %y: f32[8,4] = reduce_sum(%p) axes=ints[2] keep_dims=0 ;\"\"\n}"));
+  };
+  EXPECT_TRUE(hides("%p: f32[8,4,2] = mul(%x, %z) ;\"\""));
+  EXPECT_FALSE(hides("%p: f32[8,4,2] = mul(%v, %v) ;\"\""));  // a norm
+  EXPECT_FALSE(hides("%p: f32[8,4,2] = add(%x, %z) ;\"\""));
+}
+
 TEST(HalfErrors, MovingAndWideningAddNothing) {
   const HalfError one =
       half_error(cast + "%t: bf16[2,8] = transpose(%h) permutation=ints[1, 0] ;\"\" %y: f32[2,8] = cast(%t) mode=\"saturate\" to=dtype f32 ;\"\"");

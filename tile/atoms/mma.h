@@ -8,7 +8,25 @@
 namespace tile::simt {
 
 namespace detail {
-/// The value of a word's i-th element as matrix units take it: of floats they read the upper 19 bits (tf32).
+/// A word of a fragment as the unit wants it: of floats, which it reads the upper 19 bits of, the nearest number with these (TF32); halves away from zero.
+template <class T>
+TILE_DEVICE uint32_t as_factor(uint32_t word) {
+  if constexpr (!std::is_same_v<T, float>) {
+    return word;
+  } else {
+#if defined(__CUDA_ARCH__)
+    uint32_t rounded;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(word)));
+    return rounded;
+#else
+    const uint32_t magnitude = word & 0x7fffffffu;
+    if (magnitude >= 0x7f800000u) return magnitude > 0x7f800000u ? 0x7fffe000u : word;
+    return (word + 0x1000u) & 0xffffe000u;
+#endif
+  }
+}
+
+/// The value of a word's i-th element as matrix units take it.
 template <class T>
 TILE_INLINE std::conditional_t<std::is_integral_v<T>, int32_t, float> matrix_element(uint32_t word, int i) {
   if constexpr (std::is_same_v<T, float>) {
@@ -52,12 +70,13 @@ struct Mma {
   template <class Exec, class Words>
   static TILE_DEVICE void load_a(Exec& ex, A& a, const Words& words_at) {
     ex.load_matrices(a.word, words_at(ex.lane() % 16, ex.lane() / 16 * 4));
+    for (uint32_t& word : a.word) word = detail::as_factor<Left>(word);
   }
   template <class Exec, class Words>
   static TILE_DEVICE void load_b(Exec& ex, B* b, const Words& words_at) {
     uint32_t both[4];
     ex.load_matrices(both, words_at(ex.lane() % 8 + ex.lane() / 16 * 8, ex.lane() / 8 % 2 * 4));
-    for (int i = 0; i < 4; ++i) b[i / 2].word[i % 2] = both[i];
+    for (int i = 0; i < 4; ++i) b[i / 2].word[i % 2] = detail::as_factor<Right>(both[i]);
   }
 
   // Which elements a lane holds: row (or column) and word of its i-th.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <random>
 
 #include "tile/atoms/mfma.h"
@@ -98,6 +99,26 @@ TEST(MatrixAtoms, HoldElementsWhereTheInstructionSetSays) {
     }
     EXPECT_EQ(Mma<float16>::b_column(lane, 0), g);
   }
+}
+
+TEST(MatrixAtoms, FloatsAreRoundedToTheNearestOfTheUnits) {
+  const auto rounded = [](float x) { return bit_cast<float>(detail::as_factor<float>(bit_cast<uint32_t>(x))); };
+  EXPECT_EQ(rounded(1 + 0x1p-12F), 1.0F);
+  EXPECT_EQ(rounded(1 + 0x1p-11F), 1 + 0x1p-10F);  // a half, away from zero
+  EXPECT_EQ(rounded(-1 - 0x1p-11F), -1 - 0x1p-10F);
+  EXPECT_EQ(rounded(-1 - 0x1.8p-12F), -1.0F);
+  EXPECT_EQ(rounded(0x1.fffffep127F), INFINITY);
+  EXPECT_EQ(rounded(-INFINITY), -INFINITY);
+  EXPECT_TRUE(std::isnan(bit_cast<float>(detail::as_factor<float>(0x7f800001U))));
+  // Errors point both ways: chopped, factors would shrink by 0.36 · 2^-10 in the mean.
+  std::mt19937 random(3);
+  double error = 0;
+  constexpr int count = 100000;
+  for (int i = 0; i < count; ++i) {
+    const float x = 1 + static_cast<float>(random() % (1U << 23)) * 0x1p-23F;
+    error += (static_cast<double>(rounded(x)) - static_cast<double>(x)) / static_cast<double>(x);
+  }
+  EXPECT_LT(std::abs(error / count), 0x1p-10 / 100);
 }
 
 }  // namespace

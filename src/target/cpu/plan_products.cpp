@@ -67,8 +67,12 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
   if (!nest || kernel.stages.size() > 1) return;
   std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
   if (product) product->tf32 = options.tf32;
-  if (!product || atoms_of(*product, target).empty()) return;
-  const std::optional<schedule::KernelConfig> chosen = options.choose ? options.choose(block, kernel) : std::nullopt;
+  if (!product) return;
+  const std::vector<schedule::ProductConfig::Atom> atoms = atoms_of(*product, target);
+  if (atoms.empty()) return;
+  // What was measured for float32 says nothing of a product that may have fewer bits.
+  const bool fewer_bits = std::find(atoms.begin(), atoms.end(), schedule::ProductConfig::Atom::amx_tf32) != atoms.end();
+  const std::optional<schedule::KernelConfig> chosen = options.choose && !fewer_bits ? options.choose(block, kernel) : std::nullopt;
   const auto* config = chosen ? std::get_if<schedule::ProductConfig>(&*chosen) : nullptr;
   const bool usable = config && can_compute(*product, *config, target) && (options.winograd || config->method != schedule::ProductConfig::Method::winograd);
   pack(block, kernel, *nest, *product, usable ? *config : choose_method(*product, target, options.winograd), target);

@@ -1,3 +1,5 @@
+#include <array>
+
 #include "base/error.h"
 #include "schedule/fuse_attention.h"
 #include "target/simt/kernel_emitters.h"
@@ -5,30 +7,22 @@
 namespace tilewright::simt {
 
 std::span<const std::string_view> headers(const Target& target) {
-  // The last are for machines that have warpgroups.
-  static constexpr std::string_view emulated[] = {"cast",
-                                                  "exec/emulator",
-                                                  "kernels/simt_attention",
-                                                  "kernels/simt_contract",
-                                                  "kernels/simt_mma_contract",
-                                                  "kernels/simt_scan",
-                                                  "kernels/simt_select",
-                                                  "kernels/simt_split",
-                                                  "kernels/suppress",
-                                                  "math",
-                                                  "kernels/simt_wgmma_contract"};
-  static constexpr std::string_view gpu[] = {"cast",
-                                             "exec/gpu",
-                                             "kernels/simt_attention",
-                                             "kernels/simt_contract",
-                                             "kernels/simt_mma_contract",
-                                             "kernels/simt_scan",
-                                             "kernels/simt_select",
-                                             "kernels/simt_split",
-                                             "kernels/suppress",
-                                             "math",
-                                             "kernels/simt_wgmma_contract"};
-  const std::span<const std::string_view> all = target.is_gpu() ? gpu : emulated;
+  // The last is for machines that have warpgroups.
+  static constexpr auto with = [](std::string_view exec) {
+    return std::array<std::string_view, 11>{"cast",
+                                            exec,
+                                            "kernels/simt_attention",
+                                            "kernels/simt_contract",
+                                            "kernels/simt_mma_contract",
+                                            "kernels/simt_scan",
+                                            "kernels/simt_select",
+                                            "kernels/simt_split",
+                                            "kernels/suppress",
+                                            "math",
+                                            "kernels/simt_wgmma_contract"};
+  };
+  static constexpr std::array emulated = with("exec/emulator"), gpu = with("exec/gpu");
+  const std::span<const std::string_view> all = target.is_gpu() ? std::span(gpu) : std::span(emulated);
   return target.warpgroups ? all : all.first(all.size() - 1);
 }
 
