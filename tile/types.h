@@ -209,6 +209,9 @@ TILE_INLINE float to_float(f8e8m0 value) {
 template <class T>
 inline constexpr bool is_storage_float = detail::is_small_float<T> || std::is_same_v<T, bfloat16> || std::is_same_v<T, f8e8m0>;
 
+template <class T>
+inline constexpr bool is_short_float = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
+
 /// The value that `value` stands for, as V (float, double or an integer type).
 template <class V, class T>
 TILE_INLINE V load_as(T value) {

@@ -20,6 +20,7 @@ constexpr Word<Atom> atoms[] = {{Atom::fma, "fma"},   {Atom::dot8, "dot8"},     
                                 {Atom::amx8, "amx8"}, {Atom::amx_bf16, "amx_bf16"}, {Atom::amx_f32, "amx_f32"}, {Atom::amx_tf32, "amx_tf32"}};
 constexpr Word<Split> splits[] = {{Split::automatic, "automatic"}, {Split::panels, "panels"}, {Split::rows, "rows"}};
 constexpr Word<bool> switches[] = {{true, "on"}, {false, "off"}};
+constexpr Word<bool> weights[] = {{true, "widened"}, {false, "stored"}};
 
 template <class T, size_t n>
 const char* text_of(const Word<T> (&words)[n], T value) {
@@ -61,8 +62,8 @@ std::string print(const ProductConfig& c) {
   const std::string atom = c.atom == Atom::fma ? "" : fmt::format(" atom={}", name(c.atom));
   const std::string block = fmt::format("method={}{} block={}x{}", name(c.method), atom, c.block.rows, c.block.vectors);
   if (c.method != Method::rows) return block;
-  return fmt::format("{} split={} panels={} strips={} ahead={}", block, text_of(splits, c.split), bytes_text(c.panel_bytes), bytes_text(c.strip_bytes),
-                     text_of(switches, c.ahead));
+  return fmt::format("{} split={} panels={} strips={} ahead={}{}", block, text_of(splits, c.split), bytes_text(c.panel_bytes), bytes_text(c.strip_bytes),
+                     text_of(switches, c.ahead), c.widened ? " weights=widened" : "");
 }
 
 ProductConfig parse_product_config(std::string_view text) {
@@ -80,6 +81,8 @@ ProductConfig parse_product_config(std::string_view text) {
       c.panel_bytes = bytes_of(value, word);
     } else if (key == "strips") {
       c.strip_bytes = bytes_of(value, word);
+    } else if (key == "weights") {
+      c.widened = value_of(weights, value, word);
     } else if (key == "ahead") {
       c.ahead = value_of(switches, value, word);
     } else {

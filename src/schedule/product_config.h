@@ -41,10 +41,11 @@ struct ProductConfig {
     amx_f32,   ///< products of floats by the six of their three parts: tile/atoms/amx_split.h
     amx_tf32,  ///< by the three of two parts
   } atom = Atom::fma;
+  bool widened = false;  ///< whether panels of short floats are widened a group at a time, for all strips that pass, instead of at each load
   bool operator==(const ProductConfig&) const = default;
 };
 
-/// "method=rows block=6x4 split=automatic panels=512K strips=768K ahead=on", with "atom=dot8" where it is no multiply-add
+/// "method=rows block=6x4 split=automatic panels=512K strips=768K ahead=on", with "atom=dot8" where it is no multiply-add, and "weights=widened"
 std::string print(const ProductConfig& config);
 /// The inverse. Throws invalid_input naming the word that it cannot read.
 ProductConfig parse_product_config(std::string_view text);

@@ -31,9 +31,17 @@ TEST(ProductConfig, PrintsAndParses) {
   }
 }
 
+TEST(ProductConfig, SaysThatWeightsAreWidened) {
+  ProductConfig widened{ProductConfig::Method::rows, {11, 2}, ProductConfig::Split::automatic, 512 << 10, 768 << 10};
+  EXPECT_EQ(parse_product_config(print(widened) + " weights=stored"), widened);
+  widened.widened = true;
+  EXPECT_EQ(print(widened), "method=rows block=11x2 split=automatic panels=512K strips=768K ahead=on weights=widened");
+  EXPECT_EQ(parse_product_config(print(widened)), widened);
+}
+
 TEST(ProductConfig, RefusesWhatItCannotReadByName) {
   for (const char* text : {"method=rows block=6x4 colour=red", "method=fast block=6x4", "atom=dot7 block=6x4", "block=6", "block=6xz", "block=-1x2 method=rows",
-                           "ahead=maybe block=1x1", "panels=12KK block=1x1", "panels=99999999999999999999K block=1x1", "nonsense"}) {
+                           "ahead=maybe block=1x1", "weights=wide block=1x1", "panels=12KK block=1x1", "panels=99999999999999999999K block=1x1", "nonsense"}) {
     try {
       parse_product_config(text);
       ADD_FAILURE() << text << " was taken";

@@ -14,7 +14,7 @@
 namespace tilewright {
 
 /// Grows when configurations mean something else than before, or kernels changed so much that old measurements mislead.
-inline constexpr int space_version = 2;
+inline constexpr int space_version = 3;
 
 /// What the choice depends on beside the kernel and its target.
 struct SpaceOptions {
@@ -51,7 +51,7 @@ std::optional<KernelSpace> kernel_space(const schedule::Block& block, const sche
 double expected_cycles(const schedule::Block& block, const Target& target, const SpaceOptions& options);
 
 /// The same kernel's numbers and a configuration's as a learner sees them: about the logarithms of sizes, costs and remainders.
-inline constexpr size_t feature_count = 24;
+inline constexpr size_t feature_count = 25;
 std::vector<float> features(const KernelSpace& space, size_t config, const Target& target, int threads);
 
 }  // namespace tilewright

@@ -66,7 +66,14 @@ template <class T, class B>
 TILE_INLINE vec<T> load_wide(const B* from) {
   if constexpr (std::is_same_v<B, T>) {
     return load(from);
-  } else if constexpr (std::is_same_v<B, bfloat16>) {
+#if defined(__AVX512F__)
+  } else if constexpr (std::is_same_v<T, float> && std::is_same_v<B, bfloat16>) {
+    return (vec<T>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))), 16);
+#elif defined(__AVX2__)
+  } else if constexpr (std::is_same_v<T, float> && std::is_same_v<B, bfloat16>) {
+    return (vec<T>)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))), 16);
+#endif
+  } else if constexpr (std::is_same_v<T, float> && std::is_same_v<B, bfloat16>) {
     return (vec<T>)(__builtin_convertvector(load<uint16_t, lanes<T>>(reinterpret_cast<const uint16_t*>(from)), vec<uint32_t>) << 16);
 #if defined(__AVX512F__)
   } else if constexpr (std::is_same_v<T, float> && std::is_same_v<B, uint8_t>) {
@@ -92,6 +99,50 @@ TILE_INLINE vec<T> load_wide(const B* from) {
     return load(wide);
   }
 }
+/// Rounds a vector of floats to T, to nearest even.
+template <class T>
+TILE_INLINE void store_narrow(T* to, vec<float> v) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<T, bfloat16> && vector_bytes == 64) {
+    // The instruction takes subnormals for zeros.
+    if (__builtin_expect(_mm512_fpclass_ps_mask((__m512)v, 0x20) == 0, 1)) {
+      const __m256bh narrow = _mm512_cvtneps_pbh((__m512)v);
+      __builtin_memcpy(to, &narrow, sizeof narrow);
+      return;
+    }
+  }
+#endif
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float16>) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+    return;
+  }
+#elif defined(__F16C__)
+  if constexpr (std::is_same_v<T, float16>) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+    return;
+  }
+#endif
+  float wide[lanes<float>];
+  __builtin_memcpy(wide, &v, sizeof v);
+  for (int i = 0; i < lanes<float>; ++i) to[i] = store_as<T>(wide[i]);
+}
+
+/// to[i] = the value of from[i], for `count` elements.
+template <class T>
+TILE_INLINE void widen_row(const T* from, i64 count, float* to) {
+  i64 i = 0;
+  for (; i + lanes<float> <= count; i += lanes<float>) store(to + i, load_wide<float>(from + i));
+  for (; i < count; ++i) to[i] = load_as<float>(from[i]);
+}
+/// to[i] = from[i] rounded to T, for `count` elements.
+template <class T>
+TILE_INLINE void narrow_row(const float* from, i64 count, T* to) {
+  i64 i = 0;
+  for (; i + lanes<float> <= count; i += lanes<float>) store_narrow(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = store_as<T>(from[i]);
+}
+
 /// The sum of all elements.
 template <class T, int n = lanes<T>>
 TILE_INLINE T sum(vec<T, n> v) {

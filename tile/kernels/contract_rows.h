@@ -30,6 +30,17 @@ TILE_INLINE P left_value(T value, [[maybe_unused]] int32_t zero) {
   }
 }
 
+/// to[i] = left_value(from[i]) for `count` elements.
+template <class P, class T>
+TILE_INLINE void copy_left(const T* from, i64 count, [[maybe_unused]] int32_t zero, P* to) {
+  if constexpr (std::is_same_v<P, float> && is_short_float<T>) {
+    widen_row(from, count, to);
+  } else {
+#pragma omp simd
+    for (i64 i = 0; i < count; ++i) to[i] = left_value<P>(from[i], zero);
+  }
+}
+
 /// What stands for zero where left_value() keeps the zero point, so that the panels' sums make up for it: 0 where it does not.
 template <class P, class T>
 constexpr int32_t left_zero(int32_t zero) {
@@ -55,6 +66,22 @@ struct PackedSums {
     __builtin_memcpy(sums, panel - width, sizeof sums);
 #pragma omp simd
     for (int j = 0; j < width; ++j) to[j] = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) * static_cast<uint32_t>(zero));
+  }
+};
+
+/// Panels of elements B for blocks that take floats: those of a group are widened at once, for all strips that they meet.
+template <class B, int width_, class Batch = BatchStride>
+struct WidenedPanels {
+  static constexpr int width = width_;
+
+  const B* data;
+  i64 depth;
+  Batch batch{};
+
+  const B* panel_at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * depth + k * width; }
+  /// Some panels of batch entry b from column `outer` on: so many elements, a multiple of the width.
+  static TILE_NOINLINE void widen(const B* from, i64 elements, float* to) {
+    widen_row(from, elements, to);
   }
 };
 
@@ -97,9 +124,7 @@ struct MatrixRows {
       if (row_stride == stride) return {from, nowhere, m0, rows};
     }
     for (i64 i = 0; i < rows; ++i) {
-      P* const to = scratch + i * stride;
-#pragma omp simd
-      for (i64 j = 0; j < k; ++j) to[j] = left_value<P>(from[i * row_stride + j], zero);
+      copy_left(from + i * row_stride, k, zero, scratch + i * stride);
     }
     return {scratch, nowhere, m0, rows};
   }
@@ -115,6 +140,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   using P = typename Block::sum_type;
   using B = typename Block::panel_type;
   using L = typename Block::left_type;
+  using Stored = std::remove_cvref_t<decltype(*right.panel_at(0, 0, 0))>;
+  constexpr bool widens = !std::is_same_v<Stored, B>;
   static_assert(Right::width == Block::columns, "the panels are as wide as the register block");
   constexpr i64 width = Block::columns;
   const i64 strips = left.strips(), runs = left.runs(), depth = left.depth(), steps = dot_steps(depth, Block::group);
@@ -123,14 +150,27 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
 
   const auto ceil_div = [](i64 a, i64 b) { return (a + b - 1) / b; };
   const auto most = [](i64 a, i64 b) { return a > b ? a : b; };
-  const i64 panel_bytes = runs * steps * width * static_cast<i64>(sizeof(B));
-  const RowsDivision division(batch, panels, panel_bytes, strips, team.size, blocking);
+  const auto least = [](i64 a, i64 b) { return a < b ? a : b; };
+  const i64 panel = runs * steps * width;  // lanes
+  const RowsDivision division(batch, panels, panel * static_cast<i64>(sizeof(B)), strips, team.size, blocking);
   const i64 group = division.group, groups = division.groups, units = division.units;
   const i64 unit_tasks = division.unit_tasks, strip_tasks = division.strip_tasks, tasks = division.tasks();
   // A lone strip meets each panel once. Every second call each thread begins where it ended: a loop's weights, if nothing else, lie near from that end on.
   static thread_local bool turn = false;
   const bool reverse = strips == 1 && tasks % team.size == 0 && (turn = !turn);
   const i64 share = tasks / team.size;
+  const i64 widened = widens ? ceil_div(group * panel, 16) * 16 : 0;
+  // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
+  constexpr i64 most_kept = 64;
+  const i64 slot = ceil_div(left.scratch(), 16) * 16;
+  const i64 fitting = most(blocking.strip_bytes / most(most(left.strip_bytes(), slot * static_cast<i64>(sizeof(L))), ceil_div(blocking.strip_bytes, most_kept)), 1);
+  const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(strips, strip_tasks)) : 1;
+  // Whose widened panels each worker holds.
+  const Stored** held = nullptr;
+  if constexpr (widens) {
+    held = team.scratch_as<const Stored*>(team.shared_slot(), team.size);
+    for (i64 i = 0; i < team.size; ++i) held[i] = nullptr;
+  }
 
   team.for_each(tasks, [&](i64 asked, int worker) {
     const i64 index = reverse ? asked / share * share + share - 1 - asked % share : asked;
@@ -139,17 +179,12 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     const i64 s0 = by_strip * strips / strip_tasks, s1 = (by_strip + 1) * strips / strip_tasks;
     alignas(64) P tile[Block::rows * width];
     Block block;  // may hold registers of the thread
-    // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
-    constexpr i64 most_kept = 64;
     using Rows = decltype(left.strip(0, 0, static_cast<L*>(nullptr)));
     Rows kept[most_kept];
     const bool keep = u1 - u0 > 1;
-    const i64 slot = ceil_div(left.scratch(), 16) * 16;
-    i64 near = s1 - s0;
-    if (keep)
-      near = most(blocking.strip_bytes / most(most(left.strip_bytes(), slot * static_cast<i64>(sizeof(L))), ceil_div(blocking.strip_bytes, most_kept)), 1);
-    near = ceil_div(s1 - s0, ceil_div(s1 - s0, near));
-    L* const scratch = team.scratch_as<L>(worker, keep ? near * slot : slot);
+    const i64 near = keep ? ceil_div(s1 - s0, ceil_div(s1 - s0, least(fitting, s1 - s0))) : s1 - s0;
+    L* const memory = team.scratch_as<L>(worker, widened + slots * slot);
+    L* const scratch = memory + widened;
     for (i64 i = 0; i < (keep ? near : 1); ++i) left.begin(scratch + i * slot);
     for (i64 first = s0; first < s1; first += near) {
       const i64 end = first + near < s1 ? first + near : s1;
@@ -161,25 +196,35 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
         Ahead ahead;
         if (blocking.ahead && u + 1 < u1 && end - first > 1) {
           ahead.at = reinterpret_cast<const char*>(right.panel_at((u + 1) / groups, (u + 1) % groups * panels / groups * width, 0));
-          ahead.lines = group * panel_bytes / Ahead::line_bytes;
+          ahead.lines = group * panel * static_cast<i64>(sizeof(Stored)) / Ahead::line_bytes;
           ahead.at_once = ceil_div(ahead.lines * 4, most((end - first) * (p1 - p0) * runs * steps, 1));
         }
         if (keep && kept_batch != b) {
           for (i64 s = first; s < end; ++s) kept[s - first] = left.strip(b, s, scratch + (s - first) * slot);
           kept_batch = b;
         }
+        if constexpr (widens) {
+          const Stored* const from = right.panel_at(b, p0 * width, 0);
+          if (held[worker] != from) right.widen(from, (p1 - p0) * panel, memory);
+          held[worker] = from;
+        }
         for (i64 s = first; s < end; ++s) {
           const Rows strip = keep ? kept[s - first] : left.strip(b, s, scratch);
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;
             if (runs * depth > 0) {
-              const B* const panel = right.panel_at(b, p * width, 0);
-              if constexpr (requires { right.start(panel, tile); }) {
-                alignas(64) P start[width];
-                right.start(panel, start);
-                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead, start);
+              const B* from;
+              if constexpr (widens) {
+                from = memory + (p - p0) * panel;
               } else {
-                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, panel, tile, ahead);
+                from = right.panel_at(b, p * width, 0);
+              }
+              if constexpr (requires { right.start(from, tile); }) {
+                alignas(64) P start[width];
+                right.start(from, start);
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, tile, ahead, start);
+              } else {
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, tile, ahead);
               }
             } else {
               for (P& sum : tile) sum = P{};

@@ -31,16 +31,16 @@ std::vector<T> whole_numbers(i64 count, unsigned seed) {
   return v;
 }
 
-/// Runs contract_rows() and compares with the sum over f(batch, m, k) · g(batch, n, k), each output seen once.
-template <class Block, class Left, class F, class G>
+/// Runs contract_rows() and compares with the sum over f(batch, m, k) · g(batch, n, k), each output seen once. Panels are stored as B.
+template <class Block, class B = typename Block::panel_type, class Left, class F, class G>
 void expect_product(i64 batch, i64 m, i64 n, i64 k, const Left& left, F f, G g, int threads, const RowsBlocking& blocking = {}) {
   using P = typename Block::sum_type;
-  using B = typename Block::panel_type;
   constexpr int width = Block::columns;
   const i64 panel_size = packed_size(n, k, width);
   std::vector<B> weights(static_cast<size_t>(batch * panel_size));
   for (i64 b = 0; b < batch; ++b) pack(weights.data() + b * panel_size, n, k, width, [&](i64 o, i64 kk) { return number<B>(static_cast<int>(g(b, o, kk))); });
-  const Packed<B, width> right{weights.data(), k, BatchStride{panel_size}};
+  using Panels = std::conditional_t<std::is_same_v<B, typename Block::panel_type>, Packed<B, width>, WidenedPanels<B, width>>;
+  const Panels right{weights.data(), k, BatchStride{panel_size}};
   testing::TestTeam team(threads);
   std::vector<P> out(static_cast<size_t>(batch * m * n), P{77});
   std::vector<std::atomic<int>> seen(out.size());
@@ -69,7 +69,8 @@ void expect_product(i64 batch, i64 m, i64 n, i64 k, const Left& left, F f, G g, 
   }
 }
 
-template <class T, class P, int rows, int vectors, i64 stride, class B = P>
+/// Blocks take panels of B, which are stored as Stored.
+template <class T, class P, int rows, int vectors, i64 stride, class B = P, class Stored = B>
 void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, unsigned seed) {
   for (i64 batch : {1, 3}) {
     const i64 apart = row_stride < 0 ? -row_stride : row_stride, size = m * apart + k, first = row_stride < 0 ? (m - 1) * apart : 0;
@@ -79,10 +80,10 @@ void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, unsigned seed) {
     auto f = [&](i64 i, i64 o, i64 kk) { return load_as<P>(a[static_cast<size_t>(i * size + first + o * row_stride + kk)]); };
     auto g = [&](i64 i, i64 o, i64 kk) { return b[static_cast<size_t>((i * n + o) * k + kk)]; };
     for (int threads : {1, 3}) {
-      expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads);
-      expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads, {.panel_bytes = 256});
+      expect_product<RowBlocks<P, rows, vectors, stride, B>, Stored>(batch, m, n, k, left, f, g, threads);
+      expect_product<RowBlocks<P, rows, vectors, stride, B>, Stored>(batch, m, n, k, left, f, g, threads, {.panel_bytes = 256});
       for (const auto split : {RowsBlocking::Split::panels, RowsBlocking::Split::rows})
-        expect_product<RowBlocks<P, rows, vectors, stride, B>>(batch, m, n, k, left, f, g, threads,
+        expect_product<RowBlocks<P, rows, vectors, stride, B>, Stored>(batch, m, n, k, left, f, g, threads,
                                                                {.panel_bytes = 256, .strip_bytes = 1 << 10, .split = split, .ahead = threads == 1});
     }
   }
@@ -118,9 +119,17 @@ TEST(ContractRows, PanelsOfShortFloats) {
   check_matrix<bfloat16, float, 4, 2, 70, bfloat16>(13, 50, 70, 70, 3);
 }
 
+TEST(ContractRows, PanelsOfShortFloatsWidenedForAllStrips) {
+  check_matrix<float, float, 4, 2, 70, float, float16>(13, 50, 70, 70, 1);
+  check_matrix<bfloat16, float, 4, 2, 70, float, bfloat16>(37, 100, 70, 70, 3);
+  check_matrix<bfloat16, float, 6, 1, 17, float, bfloat16>(11, 19, 17, 3, 5);
+  check_matrix<float, float, 2, 2, 300, float, bfloat16>(61, 33, 300, 300, 7);
+}
+
 TEST(ContractRows, NothingToAddGivesZeros) {
   check_matrix<float, float, 4, 2, 4>(6, 40, 0, 4, 1);
   check_matrix<float, float, 4, 2, 4>(0, 40, 4, 4, 1);
+  check_matrix<float, float, 4, 2, 4, float, bfloat16>(6, 40, 0, 4, 1);
 }
 
 struct Axis {

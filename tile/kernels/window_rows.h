@@ -161,17 +161,9 @@ struct WindowRows {
       }
       clear(to, low * spot());
       if (channel_stride == 1 && pitch[last] == channels && spot() == channels) {
-        const T* const start = from + low * channels;
-        P* const here = to + low * channels;
-#pragma omp simd
-        for (i64 i = 0; i < (high - low) * channels; ++i) here[i] = left_value<P>(start[i], zero);
+        copy_left(from + low * channels, (high - low) * channels, zero, to + low * channels);
       } else if (channel_stride == 1) {
-        for (i64 i = low; i < high; ++i) {
-          const T* const start = from + i * pitch[last];
-          P* const here = to + i * spot();
-#pragma omp simd
-          for (i64 c = 0; c < channels; ++c) here[c] = left_value<P>(start[c], zero);
-        }
+        for (i64 i = low; i < high; ++i) copy_left(from + i * pitch[last], channels, zero, to + i * spot());
       } else if (weaves && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= detail::woven_lanes<P>) {
         // A picture's planes.
         if constexpr (weaves) detail::weave<3>(from + low, channel_stride, high - low, to + low * 3);

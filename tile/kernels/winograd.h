@@ -37,7 +37,7 @@ void winograd_filter(const T (&g)[3][3], double (&u)[4][4]) {
 
 namespace detail {
 
-template <class Block, class Epilogue>
+template <class Block, class X, class Epilogue>
 class Winograd {
   using P = typename Block::sum_type;
   using V = vec<P>;
@@ -46,7 +46,7 @@ class Winograd {
   static constexpr i64 near_bytes = 1 << 19, cache_bytes = 3 << 19;  ///< a task's transformed tiles: so many, or enough strips to share
 
  public:
-  Winograd(const WinogradShape& shape, const P* x, const P* filters, const Epilogue& epilogue) : s_(shape), x_(x), filters_(filters), epilogue_(epilogue) {
+  Winograd(const WinogradShape& shape, const X* x, const P* filters, const Epilogue& epilogue) : s_(shape), x_(x), filters_(filters), epilogue_(epilogue) {
     across_ = (s_.output[1] + 1) / 2;
     tiles_ = (s_.output[0] + 1) / 2 * across_;
     strips_ = (tiles_ - 1) / strip_tiles + 1;
@@ -114,7 +114,7 @@ class Winograd {
   TILE_NOINLINE void transform(i64 image, i64 tile, P* to) const {
     const i64 y0 = tile / across_ * 2 - s_.pad[0], x0 = tile % across_ * 2 - s_.pad[1];
     const i64 line = s_.input[1] * s_.channels;
-    const P* const from = x_ + image * s_.input[0] * line + y0 * line + x0 * s_.channels;
+    const X* const from = x_ + image * s_.input[0] * line + y0 * line + x0 * s_.channels;
     const i64 step = strip_tiles * s_.channels;
     const bool inside = y0 >= 0 && x0 >= 0 && y0 + 4 <= s_.input[0] && x0 + 4 <= s_.input[1];
     const auto all = [&](auto&& element) {
@@ -135,10 +135,10 @@ class Winograd {
         }
       }
     };
-    if (inside) return all([&](int i, int j, i64 c) { return load(from + i * line + j * s_.channels + c); });
+    if (inside) return all([&](int i, int j, i64 c) { return load_wide<P>(from + i * line + j * s_.channels + c); });
     all([&](int i, int j, i64 c) {
       const bool valid = y0 + i >= 0 && y0 + i < s_.input[0] && x0 + j >= 0 && x0 + j < s_.input[1];
-      return valid ? load(from + i * line + j * s_.channels + c) : V{};
+      return valid ? load_wide<P>(from + i * line + j * s_.channels + c) : V{};
     });
   }
 
@@ -177,7 +177,7 @@ class Winograd {
   }
 
   const WinogradShape s_;
-  const P* x_;
+  const X* x_;
   const P* filters_;
   const Epilogue& epilogue_;
   i64 across_, tiles_, strips_, panels_, strip_size_;
@@ -186,13 +186,13 @@ class Winograd {
 }  // namespace detail
 
 /// out[image, (y, x), f] = Σ w[f, dy, dx, c] · x[image, y + dy - pad, x + dx - pad, c], zero outside the input. x is [images,
-/// height, width, channels]; `filters` holds winograd_filter()s as [panel, 16 points, channels, Block::columns], the last panel
+/// height, width, channels], of floats as the sums are or shorter ones; `filters` holds winograd_filter()s as [panel, 16 points, channels, Block::columns], the last panel
 /// padded. Block: RowBlocks whose stride is `channels`. Sums go to contract_rows()' kind of epilogue:
 ///   epilogue(image, first position (flattened), first filter, rows = positions, columns = filters, const P* sums, ld)
-template <class Block, class Epilogue>
-void winograd(const WinogradShape& shape, const typename Block::sum_type* x, const typename Block::sum_type* filters, const Epilogue& epilogue, Team& team) {
+template <class Block, class X, class Epilogue>
+void winograd(const WinogradShape& shape, const X* x, const typename Block::sum_type* filters, const Epilogue& epilogue, Team& team) {
   if (shape.images <= 0 || shape.filters <= 0 || shape.output[0] <= 0 || shape.output[1] <= 0) return;
-  detail::Winograd<Block, Epilogue>(shape, x, filters, epilogue).run(team);
+  detail::Winograd<Block, X, Epilogue>(shape, x, filters, epilogue).run(team);
 }
 
 }  // namespace tile

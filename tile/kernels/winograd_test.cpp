@@ -12,14 +12,15 @@ namespace tile {
 namespace {
 
 /// Even weights and small whole inputs: halves of filters are whole, so all sums are exact in float.
-template <int rows, int vectors, i64 channels>
+template <int rows, int vectors, i64 channels, class X = float>
 void check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads) {
   using Block = RowBlocks<float, rows, vectors, channels>;
   WinogradShape s{images, channels, filters, {height, width}, {height + 2 * pad - 2, width + 2 * pad - 2}, {pad, pad}};
   std::mt19937 random(static_cast<unsigned>(height * 31 + width));
   std::uniform_int_distribution<int> in(-8, 8);
-  std::vector<float> x(static_cast<size_t>(images * height * width * channels)), w(static_cast<size_t>(filters * 9 * channels));
-  for (float& v : x) v = static_cast<float>(in(random));
+  std::vector<X> x(static_cast<size_t>(images * height * width * channels));
+  std::vector<float> w(static_cast<size_t>(filters * 9 * channels));
+  for (X& v : x) v = store_as<X>(static_cast<float>(in(random)));
   for (float& v : w) v = static_cast<float>(in(random)*4);
   const i64 panels = (filters + Block::columns - 1) / Block::columns;
   std::vector<float> packed(static_cast<size_t>(panels * 16 * channels * Block::columns));
@@ -58,7 +59,7 @@ void check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads)
           const i64 y = m / s.output[1] + i / 3 - pad, xx = m % s.output[1] + i % 3 - pad;
           if (y < 0 || y >= height || xx < 0 || xx >= width) continue;
           for (i64 c = 0; c < channels; ++c)
-            expected += static_cast<double>(x[static_cast<size_t>(((image * height + y) * width + xx) * channels + c)]) *
+            expected += load_as<double>(x[static_cast<size_t>(((image * height + y) * width + xx) * channels + c)]) *
                         static_cast<double>(w[static_cast<size_t>((f * 9 + i) * channels + c)]);
         }
         ASSERT_EQ(seen[at], 1) << image << " " << m << " " << f;
@@ -76,6 +77,11 @@ TEST(Winograd, EqualsTheConvolution) {
   check<4, 1, 16>(1, 8, 3, 3, 0, 1);
   check<4, 1, 16>(1, 8, 1, 1, 1, 1);
   check<4, 2, 16>(1, 20, 5, 5, 2, 2);
+}
+
+TEST(Winograd, TakesInputsOfShortFloats) {
+  check<4, 2, 32, bfloat16>(2, 40, 7, 9, 1, 3);
+  check<6, 1, 16, float16>(1, 5, 13, 6, 0, 1);
 }
 
 }  // namespace

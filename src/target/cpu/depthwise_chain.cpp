@@ -7,10 +7,13 @@
 namespace tilewright::cpu {
 namespace {
 
+/// What lines may be handed on as floats for. They are not rounded on the way then, which errs less.
+bool is_float_at_most(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16; }
+
 /// Whether batch entries, rows and columns of the first result lie one behind the other, from the tensor's first element on.
 bool stores_densely(const ContractShape& shape) {
   const Address& store = shape.nest.stores.at(0);
-  if (shape.nest.stores.size() != 1 || store.dtype != DType::f32 || shape.sum != DType::f32 || !store.guards.empty()) return false;
+  if (shape.nest.stores.size() != 1 || !is_float_at_most(store.dtype) || shape.sum != DType::f32 || !store.guards.empty()) return false;
   const auto by_column = even_over(store.offset, shape.n);
   if (!by_column || !(by_column->slope == Dim(1))) return false;
   const auto by_row = even_over(by_column->at_zero, shape.m);
@@ -93,7 +96,7 @@ class Finder {
 
  private:
   static bool is_of_floats(const ContractShape& shape) {
-    return shape.sum == DType::f32 && shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype == DType::f32;
+    return shape.sum == DType::f32 && is_float_at_most(shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype);
   }
   static bool is_sized(const ContractShape& shape, const Dim& lines, const Dim& line) {
     return !shape.m.loops.empty() && shape.batch.extent() == lines && shape.m.extent() == line;

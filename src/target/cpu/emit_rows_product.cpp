@@ -82,7 +82,7 @@ class RowsEmitter : ProductText {
                           text(shape_.n.extent())));
     out_.line(fmt::format("    .input = {}, .output = {}, .pad = {}}};", pair([](const auto& x) { return x.input; }),
                           pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; })));
-    epilogue(shape_.batch, shape_.m);
+    epilogue(shape_.batch, shape_.m, config_.block.vectors * lanes_of(product_, kernel_.target));
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, {}, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", config_.block.rows,
                           config_.block.vectors, text(windows.channels), tail(winograd_tiles(windows)), pointer(address.tensor, constant_part(windows.start)),
@@ -103,6 +103,11 @@ class RowsEmitter : ProductText {
       out_.line(fmt::format("const auto right_batch = [](i64 batch) {{ return batch % {} * {}; }};", text(dims[0]), group));
     std::string data = kernel_.pointers.at(planned_.packed);
     if (config_.atom != Atom::fma) data = fmt::format("reinterpret_cast<const {}*>({})", lane_type(), data);
+    if (config_.widened) {
+      out_.line(fmt::format("const tile::WidenedPanels<{}, {}, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", lane_type(),
+                            text(width), data, text(dims[2])));
+      return;
+    }
     if (!product_.integers) {
       out_.line(fmt::format("const tile::Packed<{}, {}, false, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", lane_type(),
                             text(width), data, text(dims[2])));
@@ -116,7 +121,8 @@ class RowsEmitter : ProductText {
 
   std::string blocks() const {
     const std::string block =
-        fmt::format("{}, {}, {}, {}, {}", value_type(shape_.sum), config_.block.rows, config_.block.vectors, product_.step(config_.atom), lane_type());
+        fmt::format("{}, {}, {}, {}, {}", value_type(shape_.sum), config_.block.rows, config_.block.vectors, product_.step(config_.atom),
+                    config_.widened ? value_type(shape_.sum) : lane_type());
     if (!schedule::on_tiles(config_.atom)) return fmt::format("tile::RowBlocks<{}, {}>", block, tail(product_.line()));
     const int64_t depth = shape_.k.extent().constant() / product_.runs(config_.atom);
     if (const int64_t parts = schedule::parts_of(config_.atom); parts > 1)

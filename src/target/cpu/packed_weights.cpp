@@ -27,14 +27,15 @@ std::vector<int64_t> offsets_over(const std::vector<Loop>& loops, const Dim& off
 }
 
 /// Transformed filters; k runs over three rows, three columns, channels.
-Tensor transformed_filters(const float* from, const std::vector<int64_t>& by_n, const std::vector<int64_t>& by_k, int64_t width) {
+Tensor transformed_filters(const Tensor& weights, int64_t start, const std::vector<int64_t>& by_n, const std::vector<int64_t>& by_k, int64_t width) {
   const auto n = static_cast<int64_t>(by_n.size()), channels = static_cast<int64_t>(by_k.size()) / 9, panels = ceil_div(n, width);
   Tensor packed(DType::f32, {1, panels, 16 * channels, width});
   auto* const to = static_cast<float*>(packed.mutable_data());
   for (int64_t f = 0; f < n; ++f)
     for (int64_t c = 0; c < channels; ++c) {
       float taps[3][3];
-      for (int64_t i = 0; i < 9; ++i) taps[i / 3][i % 3] = from[by_n[static_cast<size_t>(f)] + by_k[static_cast<size_t>(i * channels + c)]];
+      for (int64_t i = 0; i < 9; ++i)
+        taps[i / 3][i % 3] = static_cast<float>(weights.float_at(start + by_n[static_cast<size_t>(f)] + by_k[static_cast<size_t>(i * channels + c)]));
       double points[4][4];
       tile::winograd_filter(taps, points);
       for (int64_t q = 0; q < 16; ++q) to[((f / width * 16 + q) * channels + c) * width + f % width] = static_cast<float>(points[q / 4][q % 4]);
@@ -105,7 +106,7 @@ Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const 
 
 }  // namespace
 
-Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target) {
+Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target, bool as_sums) {
   using Method = schedule::ProductConfig::Method;
   const ContractShape& shape = product.shape;
   const Address& address = shape.nest.loads[static_cast<size_t>(shape.right.access)];
@@ -120,7 +121,7 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const s
                              by_k = offsets_over(k_loops, address.offset);
   const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size());
   const int64_t width = config.method == Method::depthwise ? n : config.block.vectors * lanes_of(product, target);
-  if (config.method == Method::winograd) return transformed_filters(weights.as<float>() + start.constant(), by_n, by_k, width);
+  if (config.method == Method::winograd) return transformed_filters(weights, start.constant(), by_n, by_k, width);
   if (config.atom != schedule::ProductConfig::Atom::fma) return grouped_weights(product, weights, {start.constant(), by_group, by_n, by_k}, config.atom, width);
   const int64_t panels = ceil_div(n, width);
   if (product.integers) {  // one filter a channel, whose few sums are exact in f32
@@ -129,6 +130,11 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const s
       packed.set_float(i, weights.float_at(start.constant() + by_k[static_cast<size_t>(i / n)] + by_n[static_cast<size_t>(i % n)]) -
                               static_cast<double>(product.integers->weights_zero));
     return packed;
+  }
+  if ((as_sums || config.method == Method::depthwise) && weights.dtype() != shape.sum) {
+    Tensor wide(shape.sum, weights.dims());
+    for (int64_t i = 0; i < weights.element_count(); ++i) wide.set_float(i, weights.float_at(i));
+    return packed_weights(product, wide, config, target);
   }
   Tensor packed(weights.dtype(), {static_cast<int64_t>(by_group.size()), panels, k, width});
   const auto write = [&]<class T>(T* to, const T* from) {

@@ -26,12 +26,12 @@ bool is_used(const schedule::Block& block, TensorId id) {
   return false;
 }
 
-/// Packs the weights of one of the kernel's stages for the configuration.
+/// Packs the weights of one of the kernel's stages for the configuration; `as_sums`: as floats, if they are shorter ones.
 void pack(schedule::Block& block, schedule::Kernel& kernel, const pattern::Nest& nest, const RowsProduct& product, const schedule::ProductConfig& config,
-          const Target& target) {
+          const Target& target, bool as_sums = false) {
   const TensorId weights = nest.accesses[static_cast<size_t>(product.shape.right.access)].tensor;
   const pattern::TensorInfo& info = block.program.tensor(weights);
-  Tensor panels = packed_weights(product, *info.constant, config, target);
+  Tensor panels = packed_weights(product, *info.constant, config, target, as_sums);
   Dims dims(panels.dims().begin(), panels.dims().end());
   const Type type{panels.dtype(), dims};
   const TensorId id = block.program.add_tensor(type, info.name + " in panels", std::make_shared<const Tensor>(std::move(panels)));
@@ -55,9 +55,12 @@ void plan_chain(schedule::Block& block, schedule::Kernel& kernel, const Target& 
   const std::optional<DepthwiseChain> chain = find_depthwise_chain(stages, block.program);
   ensure(chain.has_value(), "convolutions were chained because the target takes them");
   const std::vector<const RowsProduct*> products = chain->products();
-  // Kernels of chains multiply floats as they are.
-  for (size_t i = 0; i < stages.size(); ++i)
-    pack(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false, schedule::ProductConfig::Atom::fma), target);
+  // Kernels of chains multiply floats as they are, a few lines at a time: too few to widen weights for, which are small.
+  for (size_t i = 0; i < stages.size(); ++i) {
+    schedule::ProductConfig config = choose_method(*products[i], target, false, schedule::ProductConfig::Atom::fma);
+    config.widened = false;
+    pack(block, kernel, *stages[i], *products[i], config, target, true);
+  }
 }
 
 void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, const PlanOptions& options) {

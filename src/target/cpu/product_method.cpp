@@ -26,6 +26,15 @@ Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, co
   return best;
 }
 
+/// From so many rows on, panels of narrow weights are better widened for all of them: that takes as long as some four strips lose by widening at each load.
+constexpr int64_t widening_pays = 96;
+
+/// Rows of an entry of the batch that pass its panels.
+int64_t passing_rows(const RowsProduct& product) {
+  const Dim rows = product.shape.m.extent();
+  return rows.as_constant().value_or(usual_line * usual_line);
+}
+
 /// Lanes of k that a tile takes at most, and its rows and columns.
 constexpr int64_t tile_side = 16;
 
@@ -74,8 +83,12 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
     split = k;
     if (product.windows) split = ceil_div(k, product.windows->axes.back().kernel.constant()) * product.windows->axes.back().stride.constant();
   }
-  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split};
+  const DType weights = product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype;
+  const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.integers && weights != product.shape.sum;
+  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split, narrow};
 }
+
+double widen_cycles(const schedule::ProductBlock& block, const Sum& sum) { return 4.4 * static_cast<double>(block.vectors * sum.steps); }
 
 double split_cycles(int64_t line, const Sum& sum) { return 0.75 * static_cast<double>(line * sum.split); }
 
@@ -85,7 +98,9 @@ double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum&
   const auto cycles_of = [&](int64_t rows) {
     if (rows > 0 && schedule::on_tiles(sum.atom)) return tile_cycles(block, rows, sum);
     const auto r = static_cast<double>(rows), v = static_cast<double>(block.vectors);
-    return rows == 0 ? 0 : k * std::max({r * v / 2, (r + v) / 2, v * 2.0}) + 2 * r * v + 30;
+    // Widening a vector of weights takes two operations of the units that multiply.
+    const double widening = sum.narrow ? v : 0;
+    return rows == 0 ? 0 : k * std::max({r * v / 2 + widening, (r + v) / 2, v * 2.0}) + 2 * r * v + 30;
   };
   return static_cast<double>(line / block.rows) * cycles_of(block.rows) + cycles_of(line % block.rows);
 }
@@ -94,8 +109,6 @@ bool suits_winograd(const RowsProduct& product, const Target& target) {
   if (!product.windows || product.depthwise || product.weight_groups > 0 || product.shape.sum != DType::f32) return false;
   const WindowRowsShape& windows = *product.windows;
   const ContractShape& shape = product.shape;
-  for (const Factor* factor : {&shape.left, &shape.right})
-    if (shape.nest.loads[static_cast<size_t>(factor->access)].dtype != DType::f32) return false;
   const int64_t lanes = lanes_of(product, target);
   if (windows.axes.size() != 2 || !(windows.channel_stride == Dim(1)) || !windows.channels.is_constant() || windows.channels.constant() % lanes != 0)
     return false;
@@ -133,11 +146,15 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
   const int64_t line = product.line() > 0 ? product.line() : usual_line, lanes = lanes_of(product, target);
   const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
   Choice rows;
-  std::optional<schedule::ProductConfig::Atom> atom;
-  for (const schedule::ProductConfig::Atom one : named ? std::vector{*named} : atoms_of(product, target)) {
-    const Choice choice = cheapest_block(line, n, sum_of(product, k, one, target), lanes, target);
-    if (!atom || choice.cycles < rows.cycles * 0.999) rows = choice, atom = one;
+  schedule::ProductConfig config;
+  for (const schedule::ProductConfig::Atom atom : named ? std::vector{*named} : atoms_of(product, target)) {
+    Sum sum = sum_of(product, k, atom, target);
+    const bool widened = sum.narrow && passing_rows(product) >= widening_pays;
+    if (widened) sum.narrow = false;
+    const Choice choice = cheapest_block(line, n, sum, lanes, target);
+    if (rows.block.rows == 0 || choice.cycles < rows.cycles * 0.999) rows = choice, config.atom = atom, config.widened = widened;
   }
+  config.block = rows.block;
   if (allow_winograd && suits_winograd(product, target)) {
     const WindowRowsShape& windows = *product.windows;
     const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4, channels = windows.channels.constant();
@@ -145,7 +162,7 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     const double lines = static_cast<double>(windows.axes[0].output.as_constant().value_or(usual_line));
     if (winograd_cycles(block, tiles, channels, n, lanes) < 0.9 * rows.cycles * lines) return {.method = Method::winograd, .block = block};
   }
-  return with_defaults({.method = Method::rows, .block = rows.block, .atom = *atom}, target);
+  return with_defaults(config, target);
 }
 
 }  // namespace tilewright::cpu

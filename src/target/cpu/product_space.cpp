@@ -70,12 +70,15 @@ struct Division {
 
   Division(const Sizes& s, const ProductConfig& config, int threads)
       : panels(ceil_div(s.n, config.block.vectors * s.lanes)),
-        panel_bytes(ceil_div(s.k, schedule::group_of(config.atom)) * schedule::group_of(config.atom) * config.block.vectors * s.lanes *
-                    s.panel_element.at(config.atom)),
+        panel_bytes(panel_elements(s, config) * s.panel_element.at(config.atom)),
         strips(s.lines * ceil_div(s.line, config.block.rows)),
         strip_bytes(config.block.rows * s.channels * s.left_element),
-        shares(s.batch, panels, panel_bytes, strips, threads, blocking_of(config)) {}
+        shares(s.batch, panels, config.widened ? panel_elements(s, config) * int64_t{sizeof(float)} : panel_bytes, strips, threads, blocking_of(config)) {}
 
+  static int64_t panel_elements(const Sizes& s, const ProductConfig& config) {
+    const int64_t group = schedule::group_of(config.atom);
+    return ceil_div(s.k, group) * group * config.block.vectors * s.lanes;
+  }
   int64_t weight_bytes() const { return panels * panel_bytes; }
   /// Strips that stay near while groups of panels pass.
   int64_t near(const ProductConfig& config) const {
@@ -98,8 +101,11 @@ struct Division {
 double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const Division d(s, config, threads);
   const auto t = static_cast<double>(threads);
-  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, s.sums.at(config.atom)) +
-                         static_cast<double>(s.batch * s.lines) * split_cycles(s.line, s.sums.at(config.atom));
+  Sum sum = s.sums.at(config.atom);
+  if (config.widened) sum.narrow = false;
+  const double widening = config.widened ? static_cast<double>(s.batch * d.panels * (d.shares.by_units ? 1 : threads)) * widen_cycles(config.block, sum) : 0;
+  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, sum) + widening +
+                         static_cast<double>(s.batch * s.lines) * split_cycles(s.line, sum);
   // Panels come from the shared cache: to every thread where strips are shared out, each panel to one where panels are.
   const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / shared_cache_bytes;
   const double share = compute / t * d.uneven(s.batch, threads);
@@ -159,8 +165,12 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
   for (const ProductConfig::Atom atom : atoms_of(product, target))
     for (const ProductBlock block : register_blocks(target, atom)) {
       if (block.rows > s.line) continue;
-      const std::vector<ProductConfig> some = blockings(s, {.method = Method::rows, .block = block, .atom = atom}, target, options.threads);
-      all.insert(all.end(), some.begin(), some.end());
+      for (const bool widened : {false, true}) {
+        if (widened && !s.sums.at(atom).narrow) continue;
+        const std::vector<ProductConfig> some =
+            blockings(s, {.method = Method::rows, .block = block, .atom = atom, .widened = widened}, target, options.threads);
+        all.insert(all.end(), some.begin(), some.end());
+      }
     }
   if (!options.winograd || !suits_winograd(product, target)) return all;
   for (const ProductBlock block : register_blocks(target))
@@ -193,6 +203,7 @@ bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, c
   const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
   if (std::find(atoms.begin(), atoms.end(), config.atom) == atoms.end()) return false;
   if (config.method == Method::winograd && config.atom != ProductConfig::Atom::fma) return false;
+  if (config.widened && (config.method != Method::rows || !sum_of(product, 1, config.atom, target).narrow)) return false;
   const std::vector<ProductBlock> blocks = register_blocks(target, config.atom);
   if (std::find(blocks.begin(), blocks.end(), config.block) == blocks.end()) return false;
   return config.method == Method::rows ? config.panel_bytes > 0 && config.strip_bytes > 0 : suits_winograd(product, target);

@@ -176,29 +176,42 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   std::vector<size_t> stores;
   for (size_t i = 0; i < after.stores.size(); ++i) stores.push_back(i);
   body.write_pointers(column_symbol, stores);
-  const auto narrow = [](size_t i) { return fmt::format("narrow{}", i); };
-  const auto is_byte = [&](size_t i) { return most_columns > 0 && size_of(after.stores[i].dtype) == 1 && is_integer(after.stores[i].dtype); };
+  // Vectors of what short elements are computed from are whole.
+  const auto wide = [](size_t i) { return fmt::format("wide{}", i); };
+  const auto is_short_float = [&](size_t i) {
+    const DType dtype = after.stores[i].dtype;
+    return (dtype == DType::bf16 || dtype == DType::f16) && value_type(after.nodes[static_cast<size_t>(after.stored_values[i])].dtype) == value_type(DType::f32);
+  };
+  const auto is_short = [&](size_t i) {
+    const DType dtype = after.stores[i].dtype;
+    return most_columns > 0 && (is_short_float(i) || (size_of(dtype) == 1 && is_integer(dtype)));
+  };
   for (const size_t i : stores)
-    if (is_byte(i)) out_.line(fmt::format("alignas(64) int32_t {}[{}];", narrow(i), most_columns));
+    if (is_short(i)) out_.line(fmt::format("alignas(64) {} {}[{}];", is_short_float(i) ? "float" : "int32_t", wide(i), most_columns));
   out_.pragma("#pragma omp simd");
   out_.open("for (i64 column = 0; column < columns; ++column)");
   body.enter(column_symbol, "column");
   body.write_known();
-  std::vector<std::string> bytes;
+  std::vector<std::pair<size_t, std::string>> narrowed;
   for (const size_t i : stores) {
     const std::string element = body.stored_element(i);
-    if (!is_byte(i) || !element.ends_with("[column]")) {
+    const std::string at_column = "[column]";
+    if (!is_short(i) || !element.ends_with(at_column)) {
       body.write_store(i);
       continue;
     }
-    out_.line(fmt::format("{}[column] = {};", narrow(i), body.stored_text(i)));
-    bytes.push_back(fmt::format("{} = static_cast<{}>({}[column]);", element, storage_type(after.stores[i].dtype), narrow(i)));
+    out_.line(fmt::format("{}[column] = {};", wide(i), is_short_float(i) ? body.computed_text(i) : body.stored_text(i)));
+    narrowed.emplace_back(i, element.substr(0, element.size() - at_column.size()));
   }
   out_.close();
-  for (const std::string& line : bytes) {
+  for (const auto& [i, to] : narrowed) {
+    if (is_short_float(i)) {
+      out_.line(fmt::format("tile::narrow_row({}, columns, {});", wide(i), to));
+      continue;
+    }
     out_.pragma("#pragma omp simd");
     out_.open("for (i64 column = 0; column < columns; ++column)");
-    out_.line(line);
+    out_.line(fmt::format("{}[column] = static_cast<{}>({}[column]);", to, storage_type(after.stores[i].dtype), wide(i)));
     out_.close();
   }
   out_.close();

@@ -35,7 +35,7 @@ class ProductText {
   std::string zero_point(const Factor& factor, const std::string& side);
   /// `const auto epilogue = …`: finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The
   /// arguments' names are those of contract(); `row_group` is what the row index runs over. `most_columns`: of a call,
-  /// where that is known (0: it is not); bytes are then narrowed in a loop of their own, so that vectors of what they are computed from are whole.
+  /// where that is known (0: it is not); bytes and short floats are then narrowed by themselves, so that vectors of what they are computed from are whole.
   void epilogue(const LoopGroup& batch, const LoopGroup& row_group, int64_t most_columns = 0);
   /// `const auto scores = …`: the same, but the first output goes to the caller's rows, as floats: to[row * to_ld + column].
   void scores(const LoopGroup& batch, const LoopGroup& row_group);

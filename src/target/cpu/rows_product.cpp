@@ -336,7 +336,7 @@ bool find_depthwise(RowsProduct& product, const pattern::Nest& nest, const patte
     // Sums of a few products are exact in f32, whose multiply-adds are faster.
     if (shape.k.extent().constant() * 255 * 255 > int64_t{1} << 24) return false;
     shape.sum = DType::f32;
-  } else if (weights.dtype != shape.sum) {
+  } else if (!holds(shape.sum, weights.dtype)) {
     return false;
   }
   shape.n.loops = {*channel};

@@ -73,7 +73,8 @@ bool can_compute(const RowsProduct& product, const schedule::ProductConfig& conf
 
 /// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · channels, width]. Those of atoms of
 /// several k have steps instead of k and the elements of a step's lanes in a row; integers begin with a row of sums, see tile::PackedSums.
-Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target);
+/// `as_sums`: floats become what their sums are, as those of one filter a channel always do.
+Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target, bool as_sums = false);
 
 /// Elements that sums are computed in, a vector.
 inline int64_t lanes_of(const RowsProduct& product, const Target& target) { return target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum)); }

@@ -92,7 +92,8 @@ std::vector<float> tile_features(const KernelSpace& space, const TileConfig& c, 
           log2_of(floats(blocks) / floats(count)),
           floats(c.group),
           log2_of(ceil_div(shape["k"], c.depth)),
-          log2_of(c.unit == TileConfig::Unit::fma ? c.tile.count() / c.each.count() : c.warps.count() * target.warp_size)};
+          log2_of(c.unit == TileConfig::Unit::fma ? c.tile.count() / c.each.count() : c.warps.count() * target.warp_size),
+          0};  // products of CPUs have one more
 }
 
 void plan_products(schedule::Block& block, const Target& target, const PlanOptions& options) {

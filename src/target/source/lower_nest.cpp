@@ -204,6 +204,13 @@ class LoopShaper {
   bool ordered_ = false;  ///< the order of the reduced coordinates matters
 };
 
+/// What is stored as `dtype`: a value that is rounded to that on its way needs no rounding of its own.
+ExprId without_rounding(const pattern::Nest& nest, ExprId value, DType dtype) {
+  const ExprNode& node = nest.nodes[static_cast<size_t>(value)];
+  const bool rounds = (dtype == DType::bf16 || dtype == DType::f16) && node.dtype == dtype && (node.op == ExprOp::cast || node.op == ExprOp::cast_unsaturated);
+  return rounds && nest.nodes[static_cast<size_t>(node.args[0])].dtype == DType::f32 ? node.args[0] : value;
+}
+
 }  // namespace
 
 LoweredNest lower_nest(const pattern::Nest& nest, const pattern::Program& program, const RowContext& row, Merging merging) {
@@ -231,7 +238,7 @@ LoweredNest lower_nest(const pattern::Nest& nest, const pattern::Program& progra
     place.map = store.map;
     lowered.stores.push_back(lower_access(place, 0, kept_point, program, lowered.bounds));
     within_row(lowered.stores.back());
-    lowered.stored_values.push_back(store.value);
+    lowered.stored_values.push_back(without_rounding(nest, store.value, lowered.stores.back().dtype));
   }
   LoopShaper(lowered).run(merging);
   lowered.find_symbols();

@@ -278,6 +278,8 @@ std::string NestBody::stored_text(size_t i) {
   return stored(nest_.stores[i].dtype, result.text, result.exact);
 }
 
+std::string NestBody::computed_text(size_t i) { return converted(value(nest_.stored_values[i]), DType::f32); }
+
 void NestBody::write_store(size_t i) {
   const std::string text = stored_text(i);
   out_.line(fmt::format("{} = {};", stored_element(i), text));

@@ -46,6 +46,8 @@ class NestBody {
   /// The element that output `i` goes to, and what is stored there.
   std::string stored_element(size_t i);
   std::string stored_text(size_t i);
+  /// The same of floats, before it is rounded to the output's elements.
+  std::string computed_text(size_t i);
   /// Writes the store of output `i`.
   void write_store(size_t i);
 
