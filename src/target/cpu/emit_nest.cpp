@@ -14,6 +14,8 @@ using schedule::affine_in;
 
 /// Elements whose sums stay in registers or the first level cache while reduced loops run around them.
 constexpr int64_t lane_count = 64;
+/// Elements of a table that holds what the innermost loop reads unevenly, and times that the loop has to run for it.
+constexpr int64_t table_limit = 4096, table_uses = 8;
 /// Vector operations worth a task of its own.
 constexpr int64_t task_cost = 1 << 15;
 const char* const block_symbol = "tilewright..block";
@@ -26,8 +28,8 @@ bool may_reduce_nothing(const LoweredNest& nest) {
 
 class NestEmitter {
  public:
-  NestEmitter(const KernelText& kernel, LoweredNest nest, Names names, const std::map<TensorId, std::string>& pointers, Writer& out)
-      : kernel_(kernel), nest_(std::move(nest)), out_(out), names_(std::move(names)), pointers_(pointers), reads_nothing_safely_(may_reduce_nothing(nest_)) {
+  NestEmitter(const KernelText& kernel, LoweredNest nest, Names names, std::map<TensorId, std::string> pointers, Writer& out)
+      : kernel_(kernel), nest_(std::move(nest)), out_(out), names_(std::move(names)), pointers_(std::move(pointers)), reads_nothing_safely_(may_reduce_nothing(nest_)) {
     for (const Reduction& reduction : nest_.reductions) reduced_roots_.push_back(reduction.value);
     for (const Loop& loop : nest_.loops) (loop.reduced ? reduced_ : kept_).push_back(loop);
     body_.emplace(nest_, names_, pointers_, out_);
@@ -197,7 +199,39 @@ class NestEmitter {
         out_.line("return;");
   }
 
+  /// What the innermost loop of a map reads unevenly and each time the same, as a group's numbers for each of its channels: laid out evenly, once.
+  void write_tables() {
+    if (mode_ != Mode::map || outer_.empty() || inner_.size() != 1) return;
+    const Loop& loop = inner_[0];
+    const std::optional<int64_t> extent = loop.extent.as_constant();
+    Dim runs = 1;
+    for (const Loop& outer : outer_) runs *= outer.extent;
+    if (!extent || *extent < 2 || *extent > table_limit || runs.as_constant().value_or(table_uses) < table_uses) return;
+    const std::vector<bool> needed = closure(nest_, nest_.stored_values);
+    std::map<std::string, TensorId> tables;  // by what they hold
+    for (size_t id = 0; id < needed.size(); ++id) {
+      if (!needed[id] || nest_.nodes[id].op != ExprOp::load) continue;
+      Address& address = nest_.loads[static_cast<size_t>(nest_.nodes[id].integer)];
+      const bool alone = nest_.symbols[id] == std::set<std::string>{loop.symbol} && address.guards.empty() && address.indirect.empty();
+      if (!alone || affine_in(address.offset, loop.symbol)) continue;
+      Names names = names_;
+      names[loop.symbol] = name_of(loop);
+      const std::string element = fmt::format("{}[{}]", pointers_.at(address.tensor), print_index(address.offset, names, nest_.bounds));
+      const auto [table, fresh] = tables.emplace(element, -2 - static_cast<TensorId>(tables.size()));
+      if (fresh) {
+        const std::string name = fmt::format("table{}", tables.size());
+        out_.line(fmt::format("{} {}[{}];", storage_type(address.dtype), name, *extent));
+        out_.line(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0}) {2}[{0}] = {3};", name_of(loop), *extent, name, element));
+        pointers_[table->second] = name;
+      }
+      address.tensor = table->second;
+      address.offset = Dim::symbol(loop.symbol);
+    }
+    if (!tables.empty()) body_.emplace(nest_, names_, pointers_, out_);
+  }
+
   void start() {
+    write_tables();
     body_->want(mode_ == Mode::map ? nest_.stored_values : reduced_roots_);
     body_->write_known(reads_nothing_safely_);
   }
@@ -411,7 +445,7 @@ class NestEmitter {
   LoweredNest nest_;
   Writer& out_;
   Names names_;
-  const std::map<TensorId, std::string>& pointers_;
+  std::map<TensorId, std::string> pointers_;
   std::optional<NestBody> body_;
   std::vector<Loop> kept_, reduced_, outer_, inner_;
   std::vector<ExprId> reduced_roots_;
