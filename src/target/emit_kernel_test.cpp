@@ -222,6 +222,76 @@ TEST_P(EmitKernel, EveryCast) {
   check(cases, baseline);
 }
 
+/// Values between -1 and 1, in no order.
+Tensor scattered(DType dtype, const std::vector<int64_t>& dims) {
+  Tensor t(dtype, dims);
+  for (int64_t i = 0; i < t.element_count(); ++i) {
+    const int64_t at = i * 7919 % 2003;
+    is_float(dtype) ? t.set_float(i, static_cast<double>(at) / 1001 - 1) : t.set_int(i, at - 1000);
+  }
+  return t;
+}
+
+/// One nest over `space` that reads `inputs` and gives a tensor of the coordinates that are kept.
+Case reducing(const std::string& name, const Dims& space, int reduced_rank, const std::vector<Tensor>& inputs, DType result,
+              const std::function<pattern::Expr(NestBuilder&, const std::vector<int>&)>& value) {
+  Case one{name, {}, inputs};
+  std::vector<int> ids;
+  for (const Tensor& input : inputs) {
+    ids.push_back(one.program.add_tensor({input.dtype(), Dims(input.dims().begin(), input.dims().end())}, "x" + std::to_string(ids.size())));
+    one.program.inputs.push_back(ids.back());
+  }
+  NestBuilder n(space, reduced_rank);
+  const pattern::Expr y = value(n, ids);
+  const int id = one.program.add_tensor({result, n.kept()}, "y");
+  n.store(id, y);
+  one.program.patterns.push_back(n.finish(name));
+  one.program.outputs.push_back(id);
+  return one;
+}
+
+TEST_P(EmitKernel, FewResultsOfMuch) {
+  using pattern::ReduceOp;
+  std::vector<Case> cases;
+  for (const auto& [op, what] : {std::pair{ReduceOp::sum, "sum"}, {ReduceOp::max, "max"}, {ReduceOp::min, "min"}}) {
+    for (const DType dtype : {DType::f32, DType::f64, DType::i64}) {
+      const auto reduced = [&, op = op](NestBuilder& n, const std::vector<int>& x) {
+        const int64_t scale = op == ReduceOp::sum && is_float(dtype) ? 1000 : 1;
+        const pattern::Expr all = n.reduce(op, n.load(x[0], dtype, Map::identity(std::span<const Dim>(n.space()))), dtype);
+        return scale == 1 ? all : all / n.constant(dtype, static_cast<double>(scale));
+      };
+      cases.push_back(reducing(fmt::format("{} of all, {}", what, name(dtype)), {300, 1001}, 2, {scattered(dtype, {300, 1001})}, dtype, reduced));
+      cases.push_back(reducing(fmt::format("{} of rows, {}", what, name(dtype)), {3, 90001}, 1, {scattered(dtype, {3, 90001})}, dtype, reduced));
+    }
+    cases.push_back(reducing(fmt::format("{} of columns", what), {130, 1700}, 1, {scattered(DType::f16, {1700, 130})}, DType::f32,
+                             [op = op](NestBuilder& n, const std::vector<int>& x) {
+                               const std::vector<int> turned = {1, 0};
+                               const Map map = Map::identity({Dim(1700), Dim(130)}).transposed(std::span<const int>(turned));
+                               return n.reduce(op, n.cast(n.load(x[0], DType::f16, map), DType::f32), DType::f32) / 1000.0;
+                             }));
+  }
+  // Squares of channels' distance from their group's number, channels side by side: addresses have digits of the summed index.
+  const Dims image = {1, 24, 26, 96}, space = {1, 32, 3 * 24 * 26};
+  const std::vector<int> channels_first = {0, 3, 1, 2};
+  const Map groups = Map::identity(std::span<const Dim>(image)).transposed(std::span<const int>(channels_first)).reshaped(std::span<const Dim>(space));
+  cases.push_back(reducing("groups of channels", space, 1, {scattered(DType::f32, {1, 24, 26, 96}), scattered(DType::f32, {1, 32})}, DType::f32,
+                           [&](NestBuilder& n, const std::vector<int>& x) {
+                             const pattern::Expr from = n.load(x[1], DType::f32, Map::identity({Dim(1), Dim(32)}).inserted(2, space[2]));
+                             const pattern::Expr distance = n.load(x[0], DType::f32, groups) - from;
+                             return n.reduce(ReduceOp::sum, distance * distance, DType::f32) / 1000.0;
+                           }));
+  check(cases, baseline);
+}
+
+TEST_P(EmitKernel, NumbersOfGroupsForEachChannel) {
+  const Dims space = {2, 40, 96};
+  const auto value = [&](NestBuilder& n, const std::vector<int>& x) {
+    const pattern::Expr of_group = n.load(x[1], DType::f32, Map::identity({Dim(32)}).inserted(1, 3).reshaped({Dim(96)}).inserted(0, 40).inserted(0, 2));
+    return n.load(x[0], DType::f32, Map::identity(std::span<const Dim>(space))) * of_group;
+  };
+  check({reducing("groups", space, 0, {scattered(DType::f32, {2, 40, 96}), scattered(DType::f32, {32})}, DType::f32, value)}, baseline);
+}
+
 struct Conv {
   std::string name;
   int64_t batch = 1, groups = 1, in = 3, out = 4;  ///< channels a group

@@ -80,9 +80,7 @@ struct WidenedPanels {
 
   const B* panel_at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * depth + k * width; }
   /// Some panels of batch entry b from column `outer` on: so many elements, a multiple of the width.
-  static TILE_NOINLINE void widen(const B* from, i64 elements, float* to) {
-    widen_row(from, elements, to);
-  }
+  static TILE_NOINLINE void widen(const B* from, i64 elements, float* to) { widen_row(from, elements, to); }
 };
 
 /// Rows that are ready for a register block: element (i, run r, k) lies at base[offsets[r] + i · stride + k].
@@ -163,7 +161,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
   constexpr i64 most_kept = 64;
   const i64 slot = ceil_div(left.scratch(), 16) * 16;
-  const i64 fitting = most(blocking.strip_bytes / most(most(left.strip_bytes(), slot * static_cast<i64>(sizeof(L))), ceil_div(blocking.strip_bytes, most_kept)), 1);
+  const i64 fitting =
+      most(blocking.strip_bytes / most(most(left.strip_bytes(), slot * static_cast<i64>(sizeof(L))), ceil_div(blocking.strip_bytes, most_kept)), 1);
   const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(strips, strip_tasks)) : 1;
   // Whose widened panels each worker holds.
   const Stored** held = nullptr;

@@ -84,7 +84,7 @@ void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, unsigned seed) {
       expect_product<RowBlocks<P, rows, vectors, stride, B>, Stored>(batch, m, n, k, left, f, g, threads, {.panel_bytes = 256});
       for (const auto split : {RowsBlocking::Split::panels, RowsBlocking::Split::rows})
         expect_product<RowBlocks<P, rows, vectors, stride, B>, Stored>(batch, m, n, k, left, f, g, threads,
-                                                               {.panel_bytes = 256, .strip_bytes = 1 << 10, .split = split, .ahead = threads == 1});
+                                                                       {.panel_bytes = 256, .strip_bytes = 1 << 10, .split = split, .ahead = threads == 1});
     }
   }
 }

@@ -34,7 +34,7 @@ template <class S, int n, class X>
 TILE_INLINE vec<S, n> load_values(const X* from) {
   if constexpr (std::is_same_v<S, X> || (std::is_integral_v<X> && sizeof(X) == sizeof(S))) {
     return load<S, n>(reinterpret_cast<const S*>(from));
-  } else if constexpr ((is_byte<X> || is_short_float<X>) && std::is_same_v<S, float> && n == lanes<float>) {
+  } else if constexpr ((is_byte<X> || is_short_float<X>)&&std::is_same_v<S, float> && n == lanes<float>) {
     return load_wide<float>(from);
   } else {
     alignas(sizeof(S) * n) S values[n];

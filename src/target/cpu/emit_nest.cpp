@@ -16,6 +16,10 @@ using schedule::affine_in;
 constexpr int64_t lane_count = 64;
 /// Elements of a table that holds what the innermost loop reads unevenly, and times that the loop has to run for it.
 constexpr int64_t table_limit = 4096, table_uses = 8;
+/// Results that are computed by pieces, at most, and these pieces: as many whatever the team, so that rounding is.
+constexpr int64_t results_by_pieces = 512, most_pieces = 64;
+/// Results that are enough for all threads to have some.
+constexpr int64_t enough_results = 64;
 /// Vector operations worth a task of its own.
 constexpr int64_t task_cost = 1 << 15;
 const char* const block_symbol = "tilewright..block";
@@ -29,7 +33,12 @@ bool may_reduce_nothing(const LoweredNest& nest) {
 class NestEmitter {
  public:
   NestEmitter(const KernelText& kernel, LoweredNest nest, Names names, std::map<TensorId, std::string> pointers, Writer& out)
-      : kernel_(kernel), nest_(std::move(nest)), out_(out), names_(std::move(names)), pointers_(std::move(pointers)), reads_nothing_safely_(may_reduce_nothing(nest_)) {
+      : kernel_(kernel),
+        nest_(std::move(nest)),
+        out_(out),
+        names_(std::move(names)),
+        pointers_(std::move(pointers)),
+        reads_nothing_safely_(may_reduce_nothing(nest_)) {
     for (const Reduction& reduction : nest_.reductions) reduced_roots_.push_back(reduction.value);
     for (const Loop& loop : nest_.loops) (loop.reduced ? reduced_ : kept_).push_back(loop);
     body_.emplace(nest_, names_, pointers_, out_);
@@ -37,6 +46,7 @@ class NestEmitter {
 
   /// The whole kernel, shared out to the team.
   void emit_parallel() {
+    if (reduces_by_pieces()) return by_pieces();
     plan();
     return_if_empty();
     const std::optional<int64_t> work = total_cost().as_constant();
@@ -188,6 +198,115 @@ class NestEmitter {
     lane_.symbol = lane_symbol;
     lane_name_ = "lane";
     body_.emplace(nest_, names_, pointers_, out_);
+  }
+
+  /// Whether few results are each the sum of so much that threads had better share that out.
+  bool reduces_by_pieces() const {
+    if (nest_.reductions.empty() || reduced_.empty()) return false;
+    const std::optional<int64_t> results = kept_size().as_constant(), pieces = reduced_[0].extent.as_constant(), work = total_cost().as_constant();
+    if (!results || *results < 1 || !pieces || *pieces < 4 || !work || *work < 4 * task_cost) return false;
+    const bool any_arg = std::any_of(nest_.reductions.begin(), nest_.reductions.end(), [](const Reduction& r) { return is_arg(r.op); });
+    const bool all_wide = std::none_of(nest_.reductions.begin(), nest_.reductions.end(), [](const Reduction& r) { return size_of(r.dtype) < 4; });
+    return !any_arg && all_wide && *results < (along_kept() ? results_by_pieces : enough_results);
+  }
+  Dim kept_size() const {
+    Dim results = 1;
+    for (const Loop& loop : kept_) results *= loop.extent;
+    return results;
+  }
+  /// Whether neighbouring results are made of neighbouring elements.
+  bool along_kept() const {
+    if (kept_.empty()) return false;
+    const std::vector<bool> needed = closure(nest_, reduced_roots_);
+    for (size_t id = 0; id < nest_.nodes.size(); ++id) {
+      if (!needed[id] || nest_.nodes[id].op != ExprOp::load) continue;
+      const Dim& offset = nest_.loads[static_cast<size_t>(nest_.nodes[id].integer)].offset;
+      if (std::none_of(reduced_.begin(), reduced_.end(), [&](const Loop& loop) { return schedule::mentions(offset, loop.symbol); })) continue;
+      const auto affine = affine_in(offset, kept_.back().symbol);
+      if (affine && affine->slope == Dim(1)) return true;
+    }
+    return false;
+  }
+
+  /// The outermost reduced loop in pieces, each with results of its own; then these are combined in order.
+  void by_pieces() {
+    mode_ = Mode::reduce_inner;
+    const Loop outer = reduced_.front();
+    const int64_t results = kept_size().constant(), work = total_cost().constant();
+    const int64_t pieces = std::min({outer.extent.constant(), most_pieces, std::max<int64_t>(work / task_cost, 2)});
+    const auto of_piece = [&](size_t r) { return fmt::format("results{}", r); };
+    out_.line(fmt::format("constexpr i64 pieces = {}, results = {};", pieces, results));
+    int64_t bytes = 0;
+    for (const Reduction& reduction : nest_.reductions) {
+      const int64_t size = pieces * results * static_cast<int64_t>(size_of(reduction.dtype));
+      bytes += (size + 63) / 64 * 64;
+    }
+    out_.line(fmt::format("char* const memory = a.team.scratch_as<char>(a.team.shared_slot(), {});", bytes));
+    bytes = 0;
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
+      const Reduction& reduction = nest_.reductions[r];
+      const std::string type = value_type(reduction.dtype);
+      out_.line(fmt::format("{0}* const all{1} = reinterpret_cast<{0}*>(memory + {2});", type, r, bytes));
+      bytes += (pieces * results * static_cast<int64_t>(size_of(reduction.dtype)) + 63) / 64 * 64;
+    }
+    out_.open("a.team.for_each(pieces, [&](i64 piece, int)");
+    kernel_.declare_sizes(out_);
+    kernel_.declare_tensors(out_);
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
+      out_.line(fmt::format("{}* const {} = all{} + piece * results;", value_type(nest_.reductions[r].dtype), of_piece(r), r));
+      out_.line(fmt::format("for (i64 i = 0; i < results; ++i) {}[i] = {};", of_piece(r), start_value(nest_.reductions[r])));
+    }
+    body_->want(reduced_roots_);
+    body_->write_known();
+    const std::string extent = text(outer.extent), begin = fmt::format("piece * {} / pieces", extent), end = fmt::format("(piece + 1) * {} / pieces", extent);
+    // Inside of the pieces' loop: the other reduced ones, the results, and one of all these as vectors.
+    const bool lanes = along_kept(), alone = !lanes && reduced_.size() == 1;
+    if (!alone) open_loop(outer, begin, end);
+    std::vector<Loop> around(reduced_.begin() + 1, reduced_.end());
+    if (!lanes && !alone) around.pop_back();
+    around.insert(around.end(), kept_.begin(), kept_.end());
+    if (lanes) around.pop_back();
+    for (const Loop& loop : around) open_loop(loop, "0", text(loop.extent));
+    std::string at = "0";
+    for (const Loop& loop : kept_) at = at == "0" ? name_of(loop) : fmt::format("({}) * {} + {}", at, text(loop.extent), name_of(loop));
+    const Loop& innermost = lanes ? kept_.back() : reduced_.back();
+    if (!lanes)
+      for (size_t r = 0; r < nest_.reductions.size(); ++r)
+        out_.line(fmt::format("{} sum{} = {};", value_type(nest_.reductions[r].dtype), r, start_value(nest_.reductions[r])));
+    body_->write_pointers(innermost.symbol, {});
+    const std::string pragma = vectorisable() ? "#pragma omp simd" + (lanes ? "" : clauses()) : "";
+    vector_loop(innermost.symbol, name_of(innermost), alone ? begin : "0", alone ? end : text(innermost.extent), pragma, false, [&] {
+      body_->write_known();
+      for (size_t r = 0; r < nest_.reductions.size(); ++r)
+        write_combine(nest_, r, lanes ? fmt::format("{}[{}]", of_piece(r), at) : fmt::format("sum{}", r), "", *body_);
+    });
+    for (size_t r = 0; !lanes && r < nest_.reductions.size(); ++r)
+      out_.line(
+          fmt::format("{0}[{1}] = {2};", of_piece(r), at, combined(nest_.reductions[r], fmt::format("{}[{}]", of_piece(r), at), fmt::format("sum{}", r))));
+    for (size_t i = 0; i < around.size() + (alone ? 0 : 1); ++i) {
+      body_->leave();
+      out_.close();
+    }
+    out_.close(");");
+    out_.open("for (i64 piece = 1; piece < pieces; ++piece)");
+    for (size_t r = 0; r < nest_.reductions.size(); ++r)
+      out_.line(fmt::format("for (i64 i = 0; i < results; ++i) all{0}[i] = {1};", r,
+                            combined(nest_.reductions[r], fmt::format("all{}[i]", r), fmt::format("all{}[piece * results + i]", r))));
+    out_.close();
+    kernel_.declare_tensors(out_);
+    body_.emplace(nest_, names_, pointers_, out_);
+    body_->want(nest_.stored_values);
+    std::set<std::string> symbols;
+    for (const Loop& loop : kept_) symbols.insert(loop.symbol);
+    for (size_t r = 0; r < nest_.reductions.size(); ++r)
+      body_->set_reduced(static_cast<int>(r), finished(nest_.reductions[r], fmt::format("all{}[{}]", r, at)), symbols);
+    body_->write_known();
+    for (const Loop& loop : kept_) open_loop(loop, "0", text(loop.extent));
+    write_stores();
+    for (size_t i = 0; i < kept_.size(); ++i) {
+      body_->leave();
+      out_.close();
+    }
   }
 
   /// Nothing to do when a kept extent is 0; inside the loops reads are then safe to hoist.

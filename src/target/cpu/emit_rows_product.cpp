@@ -120,9 +120,8 @@ class RowsEmitter : ProductText {
   }
 
   std::string blocks() const {
-    const std::string block =
-        fmt::format("{}, {}, {}, {}, {}", value_type(shape_.sum), config_.block.rows, config_.block.vectors, product_.step(config_.atom),
-                    config_.widened ? value_type(shape_.sum) : lane_type());
+    const std::string block = fmt::format("{}, {}, {}, {}, {}", value_type(shape_.sum), config_.block.rows, config_.block.vectors, product_.step(config_.atom),
+                                          config_.widened ? value_type(shape_.sum) : lane_type());
     if (!schedule::on_tiles(config_.atom)) return fmt::format("tile::RowBlocks<{}, {}>", block, tail(product_.line()));
     const int64_t depth = shape_.k.extent().constant() / product_.runs(config_.atom);
     if (const int64_t parts = schedule::parts_of(config_.atom); parts > 1)

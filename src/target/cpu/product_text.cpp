@@ -180,7 +180,8 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   const auto wide = [](size_t i) { return fmt::format("wide{}", i); };
   const auto is_short_float = [&](size_t i) {
     const DType dtype = after.stores[i].dtype;
-    return (dtype == DType::bf16 || dtype == DType::f16) && value_type(after.nodes[static_cast<size_t>(after.stored_values[i])].dtype) == value_type(DType::f32);
+    return (dtype == DType::bf16 || dtype == DType::f16) &&
+           value_type(after.nodes[static_cast<size_t>(after.stored_values[i])].dtype) == value_type(DType::f32);
   };
   const auto is_short = [&](size_t i) {
     const DType dtype = after.stores[i].dtype;

@@ -1,6 +1,7 @@
 #include "target/source/lower_nest.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/error.h"
 #include "target/source/print_expr.h"
@@ -118,6 +119,7 @@ class LoopShaper {
 
   void run(Merging merging) {
     drop_unit_loops();
+    split();
     sort();
     while (merging == Merging::merge && merge_some()) {
     }
@@ -130,6 +132,60 @@ class LoopShaper {
       nest_.substitute(loop.symbol, 0);
       return true;
     });
+  }
+
+  /// Cuts reduced loops in two where that makes addresses even, which a change of layout may have left with digits of a loop's index.
+  void split() {
+    if (ordered_ || !used_coordinates_.empty()) return;
+    int next = static_cast<int>(nest_.coordinates.size());
+    for (size_t i = 0; i < nest_.loops.size(); ++i) {
+      const Loop loop = nest_.loops[i];
+      const std::optional<int64_t> extent = loop.extent.as_constant();
+      if (!loop.reduced || !extent) continue;
+      std::set<int64_t> steps;
+      for (const size_t load : used_loads_) collect_steps(nest_.loads[load].offset, loop.symbol, steps);
+      for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+        if (*step <= 1 || *step >= *extent || *extent % *step != 0) continue;
+        LoweredNest cut = nest_;
+        const std::string outer = schedule::coordinate_symbol(next), inner = schedule::coordinate_symbol(next + 1);
+        cut.bounds.of[outer] = {Dim(0), Dim(*extent / *step - 1)};
+        cut.bounds.of[inner] = {Dim(0), Dim(*step - 1)};
+        cut.substitute(loop.symbol, Dim::symbol(outer) * *step + Dim::symbol(inner));
+        for (Address& load : cut.loads) load.offset = simplify(load.offset, cut.bounds);
+        if (digits(cut) >= digits(nest_)) continue;
+        cut.loops[i] = {inner, *step, true};
+        cut.loops.insert(cut.loops.begin() + static_cast<std::ptrdiff_t>(i), {outer, *extent / *step, true});
+        nest_ = std::move(cut);
+        next += 2;
+        --i;  // the outer one may be cut again
+        break;
+      }
+    }
+  }
+
+  /// Divisors of quotients and remainders of what mentions `symbol`.
+  static void collect_steps(const Dim& e, const std::string& symbol, std::set<int64_t>& steps) {
+    for (const Dim::Term& term : e.terms())
+      for (const auto& atom : term.atoms) {
+        if (atom->kind != Dim::AtomKind::floor_div && atom->kind != Dim::AtomKind::mod) continue;
+        if (!mentions(atom->a, symbol)) continue;
+        if (const auto step = atom->b.as_constant()) steps.insert(*step);
+        collect_steps(atom->a, symbol, steps);
+      }
+  }
+
+  /// Quotients and remainders in what the used loads read.
+  int digits(const LoweredNest& nest) const {
+    const std::function<int(const Dim&)> count = [&](const Dim& e) {
+      int all = 0;
+      for (const Dim::Term& term : e.terms())
+        for (const auto& atom : term.atoms)
+          if (atom->kind != Dim::AtomKind::symbol) all += 1 + count(atom->a);
+      return all;
+    };
+    int all = 0;
+    for (const size_t load : used_loads_) all += count(nest.loads[load].offset);
+    return all;
   }
 
   /// Descending distance in memory of what is written; of what is read for reduced loops.
