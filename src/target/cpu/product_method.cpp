@@ -112,7 +112,8 @@ bool suits_winograd(const RowsProduct& product, const Target& target) {
   const int64_t lanes = lanes_of(product, target);
   if (windows.axes.size() != 2 || !(windows.channel_stride == Dim(1)) || !windows.channels.is_constant() || windows.channels.constant() % lanes != 0)
     return false;
-  Dim below = windows.channels;
+  Dim below = windows.axes[1].pitch;
+  if (!below.is_constant() || below.constant() < windows.channels.constant()) return false;
   for (size_t i = 2; i-- > 0; below *= windows.axes[i].input) {
     const WindowRowsShape::Axis& axis = windows.axes[i];
     if (!(axis.kernel == Dim(3)) || !(axis.stride == Dim(1)) || !(axis.dilation == Dim(1)) || !(axis.pitch == below)) return false;
