@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "target/cpu/kernel_emitters.h"
 #include "target/cpu/product_cost.h"
 
 namespace tilewright::cpu {
@@ -103,6 +104,13 @@ double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum&
     return rows == 0 ? 0 : k * std::max({r * v / 2 + widening, (r + v) / 2, v * 2.0}) + 2 * r * v + 30;
   };
   return static_cast<double>(line / block.rows) * cycles_of(block.rows) + cycles_of(line % block.rows);
+}
+
+double product_cycles(const ProductSize& size, const Target& target) {
+  const int64_t rows = size.rows > 0 ? size.rows : usual_line * usual_line, lanes = target.vector_bytes / static_cast<int64_t>(sizeof(float));
+  // Elements of windows are copied or transformed, those of lines are read as they lie.
+  const int64_t prepared = size.windows ? (size.operand > 0 ? size.operand : rows * size.terms) : 0;
+  return cheapest_block(rows, size.columns, Sum::of(size.terms), lanes, target).cycles + static_cast<double>(prepared) + start_cycles;
 }
 
 bool suits_winograd(const RowsProduct& product, const Target& target) {
