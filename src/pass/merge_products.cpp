@@ -319,7 +319,7 @@ class Merger {
   /// The narrowest members and as many others as gain by joining them; fewer than two: none do.
   std::vector<Member> worthwhile(std::vector<Member> members) {
     if (members.size() < 2) {
-      if (!members.empty()) note(members, "what follows the others is not alike");
+      if (!members.empty()) note(members, "no other may join it");
       return {};
     }
     if (!cost_) return members;
