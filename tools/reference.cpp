@@ -30,7 +30,7 @@ std::optional<std::string> first_wrong_pass(const Prepared& model, const Compile
   };
   if (!difference_of(model.optimised)) return std::nullopt;
   Graph graph = clone(model.imported);
-  for (const GraphPass& pass : graph_passes(options.precision)) {
+  for (const GraphPass& pass : graph_passes(pass_options(options))) {
     if (options.disabled_passes.count(std::string(pass.name))) continue;
     pass.run(graph);
     if (const auto difference = difference_of(graph)) return fmt::format("pass {}: {}", pass.name, difference->second);

@@ -12,6 +12,7 @@
 #include "op/rounding.h"
 #include "pass/editor.h"
 #include "pattern/interpreter.h"
+#include "pass/merge_products.h"
 #include "schedule/fuse_attention.h"
 
 namespace tilewright {
@@ -168,6 +169,24 @@ TEST_P(AttentionOn, TakesWhatExportersWrite) {
 
 TEST(FuseAttention, LeavesOtherChainsAlone) {
   for (const Form& form : refused()) EXPECT_EQ(attention_kernels(scheduled(form)), 0) << form.name;
+}
+
+/// Queries, keys and values of one input, with a scale that values do not have: slices of one product.
+TEST(FuseAttention, ReadsSlicesOfOneProduct) {
+  Graph graph;
+  Builder b(graph);
+  const ValueId x = b.input("x", {DType::f32, {1, 24, 32}});
+  const auto heads_of = [&](const std::vector<int64_t>& order) {
+    Tensor weights(DType::f32, {32, 32});
+    for (int64_t i = 0; i < weights.element_count(); ++i) weights.set_float(i, static_cast<double>((i * 7 + order[2]) % 13) / 16 - 0.4);
+    return b.transpose(b.reshape(b.matmul(x, b.constant(weights)), {1, 24, 2, 16}), order);
+  };
+  const ValueId scores = b.matmul(b.mul(heads_of({0, 2, 1, 3}), 0.5), b.mul(heads_of({0, 2, 3, 1}), 0.5));
+  b.output(b.matmul(b.softmax(scores, 3), heads_of({0, 2, 1, 3})));
+  merge_products(graph, {}, nullptr);
+  const schedule::Block block = schedule_model(lower(graph), {});
+  EXPECT_EQ(std::count_if(block.kernels.begin(), block.kernels.end(), schedule::is_attention), 1) << schedule::print(block);
+  EXPECT_EQ(block.kernels.size(), 2u) << schedule::print(block);
 }
 
 TEST(FuseAttention, CanBeSwitchedOff) {

@@ -68,6 +68,18 @@ std::string summary(const Prepared& model, const CompileOptions& options) {
   return text;
 }
 
+/// Which products became one, and why others did not.
+std::string explain(const MergeReport& merges) {
+  std::string text;
+  for (const MergeReport::Group& group : merges.groups)
+    text += group.refusal.empty() ? fmt::format("one product: {}\n", group.sources) : fmt::format("merge_products: {}: {}\n", group.sources, group.refusal);
+  return text;
+}
+
+std::string explain(const Prepared& model) {
+  return explain(model.merges) + (model.block ? schedule::explain(*model.block) : "nothing more to explain before 'schedule'\n");
+}
+
 }  // namespace
 
 schedule::Block schedule_model(pattern::Program program, const CompileOptions& options,
@@ -92,6 +104,11 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .chains_depthwise = enabled("fuse_depthwise") ? chains_depthwise(kind) : nullptr,
                              .after = std::move(after),
                              .row_bytes = target ? target->shared_bytes : 0});
+}
+
+PassOptions pass_options(const CompileOptions& options) {
+  const Target* const target = options.target == "native" ? native_target() : &find_target(options.target);
+  return {.precision = options.precision, .product_cost = target ? product_cost(*target) : nullptr};
 }
 
 Prepared prepare(const std::filesystem::path& path, const CompileOptions& given) {
@@ -121,7 +138,10 @@ Prepared prepare(const std::filesystem::path& path, const CompileOptions& given)
 
   Stopwatch optimise_watch;
   model.optimised = clone(model.imported);
-  for (const GraphPass& pass : graph_passes(options.precision, &model.precision)) pipeline.run_pass(std::string(pass.name), pass.run, model.optimised);
+  PassOptions passes = pass_options(options);
+  passes.precision_report = &model.precision;
+  passes.merge_report = &model.merges;
+  for (const GraphPass& pass : graph_passes(passes)) pipeline.run_pass(std::string(pass.name), pass.run, model.optimised);
   pipeline.reached("optimise");
   if (pipeline.stopped()) return model;
   report(options, "optimise", fmt::format("{} → {} core operators", model.imported_nodes, model.optimised.nodes.size()), optimise_watch);
@@ -151,7 +171,7 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
                      .tf32 = options.precision.policy == Policy::tf32 && options.precision.rules.empty() && !hides_products(model.optimised)};
     if (model.tuned) plan.choose = [&](const schedule::Block& block, const schedule::Kernel& kernel) { return model.tuned->choose(block, kernel); };
     plan_kernels(*model.block, target, plan);
-    if (options.explain) result.explanation += schedule::explain(*model.block);
+    if (options.explain) result.explanation += explain(model);
     if (model.tuned) model.tuned->add_to(result);
     result.imported_nodes += model.imported_nodes;
     result.optimised_nodes += static_cast<int>(model.optimised.nodes.size());
@@ -185,10 +205,9 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
 CompileReport compile(const std::filesystem::path& model, const std::filesystem::path& output, const CompileOptions& options) {
   std::vector<Prepared> prepared;
   prepared.push_back(prepare(model, options));
-  if (!prepared[0].block) return {};
-  if (options.stop_after == "schedule") {
+  if (!prepared[0].block || options.stop_after == "schedule") {
     CompileReport report;
-    if (options.explain) report.explanation = schedule::explain(*prepared[0].block);
+    if (options.explain) report.explanation = explain(prepared[0]);
     return report;
   }
   prepared[0].imported = {};  // no longer needed; keeps the peak of a compile low

@@ -9,7 +9,7 @@
 
 #include "graph/graph.h"
 #include "import/onnx/import.h"
-#include "pass/precision.h"
+#include "pass/pass.h"
 #include "schedule/schedule.h"
 #include "target/toolchain.h"
 #include "target/target.h"
@@ -58,11 +58,15 @@ struct Prepared {
   std::string source_hash;
   Graph imported, optimised;
   PrecisionReport precision;
+  MergeReport merges;
   std::shared_ptr<schedule::Block> block;  ///< null when stopped before
   int imported_nodes = 0;
   std::set<std::string> disabled_passes;      ///< the options', and those that this model was measured to be faster without
   std::shared_ptr<class TunedChoices> tuned;  ///< null: rules alone
 };
+
+/// What the graph's passes are told of the options; without reports.
+PassOptions pass_options(const CompileOptions& options);
 
 /// Import, passes, lowering and scheduling; no code yet.
 Prepared prepare(const std::filesystem::path& path, const CompileOptions& options);

@@ -75,7 +75,7 @@ std::string difference(const std::vector<Tensor>& actual, const std::vector<Tens
 void check_lowered(Graph graph, const std::vector<Tensor>& inputs, const std::optional<std::vector<Tensor>>& expected, const std::filesystem::path& path) {
   const double steps = rounding_steps(graph);
   const std::vector<Type> interface = interface_of(graph);
-  for (const GraphPass& pass : graph_passes({Policy::bf16, {}})) pass.run(graph);
+  for (const GraphPass& pass : graph_passes({.precision = {Policy::bf16, {}}})) pass.run(graph);
   EXPECT_NO_THROW(verify_interface(graph, interface)) << path << " under bf16";
   EXPECT_EQ(fault_of(graph), "") << path << " under bf16";
   if (!expected) return;

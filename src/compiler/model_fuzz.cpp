@@ -21,7 +21,7 @@ void compile_to_schedule(std::span<const std::byte> bytes) {
   options.limits.total_tensor_bytes = int64_t{1} << 26;
   Graph graph = onnx::import_onnx(bytes, {}, options);
   verify(graph);
-  for (const GraphPass& pass : graph_passes({bytes.size() % 2 == 0 ? Policy::fp32 : Policy::fp16, {}})) {
+  for (const GraphPass& pass : graph_passes({.precision = {bytes.size() % 2 == 0 ? Policy::fp32 : Policy::fp16, {}}})) {
     pass.run(graph);
     verify(graph);
   }

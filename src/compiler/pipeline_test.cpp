@@ -52,6 +52,17 @@ TEST(Passes, HaveDistinctNamesAndASummary) {
   }
 }
 
+TEST(Stages, BeforeTheScheduleThereAreNoKernelsToExplain) {
+  CompileOptions options;
+  options.explain = true;
+  for (const char* stage : {"import", "optimise", "lower"}) {
+    options.stop_after = stage;
+    EXPECT_THAT(compile(digits(), "", options).explanation, HasSubstr("nothing more to explain before 'schedule'")) << stage;
+  }
+  options.stop_after = "schedule";
+  EXPECT_THAT(compile(digits(), "", options).explanation, testing::Not(HasSubstr("nothing more")));
+}
+
 TEST(Stages, UnknownNamesAreRefusedWithTheListOfThose) {
   CompileOptions options;
   options.stop_after = "later";

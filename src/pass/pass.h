@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "pass/merge_products.h"
 #include "pass/precision.h"
 
 namespace tilewright {
@@ -16,7 +17,15 @@ struct GraphPass {
   std::function<void(Graph&)> run;
 };
 
-/// All graph passes in the order they run; the order's reasons stand in each pass' header. `report`, where there is one, must outlive them.
-std::vector<GraphPass> graph_passes(const Precision& precision = {}, PrecisionReport* report = nullptr);
+/// What passes ask of a target, and whom they tell what they did. Reports, where there are any, must outlive the passes.
+struct PassOptions {
+  Precision precision = {};
+  ProductCost product_cost = {};  ///< empty: products are merged wherever they can be
+  PrecisionReport* precision_report = nullptr;
+  MergeReport* merge_report = nullptr;
+};
+
+/// All graph passes in the order they run; the order's reasons stand in each pass' header.
+std::vector<GraphPass> graph_passes(const PassOptions& options = {});
 
 }  // namespace tilewright

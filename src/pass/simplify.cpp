@@ -64,12 +64,51 @@ bool is_identity(const std::vector<int64_t>& permutation) {
   return true;
 }
 
+/// A slice of one axis that takes each element of a range.
+struct Range {
+  ValueId of = no_value;
+  Dim start, end;
+};
+
+std::optional<Range> range_along(Editor& editor, ValueId id, size_t axis) {
+  const Node* node = editor.producer(id);
+  if (node == nullptr || node->op != "slice") return std::nullopt;
+  const ValueId source = editor.resolve(node->inputs[0]);
+  const Dims& dims = editor.graph().type(source).dims;
+  const auto& starts = std::get<Dims>(node->attributes.at("starts"));
+  const auto& counts = std::get<Dims>(node->attributes.at("counts"));
+  const auto& steps = std::get<std::vector<int64_t>>(node->attributes.at("steps"));
+  for (size_t d = 0; d < dims.size(); ++d)
+    if (steps[d] != 1 || (d != axis && !(starts[d] == Dim(0) && counts[d] == dims[d]))) return std::nullopt;
+  return Range{source, starts[axis], starts[axis] + counts[axis]};
+}
+
+/// [… x[a:b] x[b:c] …] = [… x[a:c] …]
+Result concatenations(Editor& editor, const Node& node) {
+  if (node.inputs.size() == 1) return same_type(editor, node, node.inputs[0]);
+  const auto axis = static_cast<size_t>(std::get<int64_t>(node.attributes.at("axis")));
+  std::vector<ValueId> operands;
+  std::optional<Range> last;
+  for (const ValueId id : node.inputs) {
+    const std::optional<Range> range = range_along(editor, id, axis);
+    if (last && range && last->of == range->of && last->end == range->start) {
+      last->end = range->end;
+      Builder& b = editor.builder();
+      const bool whole = last->start == Dim(0) && last->end == b.dims(last->of)[axis];
+      operands.back() = whole ? last->of : b.slice(last->of, static_cast<int>(axis), last->start, last->end - last->start);
+      continue;
+    }
+    operands.push_back(id);
+    last = range;
+  }
+  if (operands.size() == node.inputs.size()) return std::nullopt;
+  if (operands.size() == 1) return same_type(editor, node, operands[0]);
+  return same_type(editor, node, editor.builder().concat(operands, static_cast<int>(axis)));
+}
+
 Result movements(Editor& editor, const Node& node) {
   const ValueId x = node.inputs[0];
-  if (node.op == "concat") {
-    if (node.inputs.size() == 1) return same_type(editor, node, x);
-    return std::nullopt;
-  }
+  if (node.op == "concat") return concatenations(editor, node);
   if (node.op == "transpose") {
     const auto& permutation = std::get<std::vector<int64_t>>(node.attributes.at("permutation"));
     if (is_identity(permutation)) return same_type(editor, node, x);

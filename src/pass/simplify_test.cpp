@@ -129,6 +129,38 @@ TEST(Simplify, ReshapesAndBroadcastsJoin) {
               from_x("f32[1,N]", R"(%y: f32[3,2,N] = broadcast(%x) dims=dims["3", "2", "N"] ;"")"));
 }
 
+/// %y: slices of %x along axis 1, [start, end), concatenated.
+std::string slices_of_x(const std::vector<std::pair<int, int>>& ranges, int rows = 2) {
+  std::string text, operands;
+  int columns = 0;
+  for (const auto& [start, end] : ranges) {
+    const std::string name = "%s" + std::to_string(start) + "_" + std::to_string(end);
+    text += fmt::format("{}: f32[{},{}] = slice(%x) counts=dims[\"{}\", \"{}\"] starts=dims[\"0\", \"{}\"] steps=ints[1, 1] ;\"\" ", name, rows, end - start,
+                        rows, end - start, start);
+    operands += (operands.empty() ? "" : ", ") + name;
+    columns += end - start;
+  }
+  return from_x("f32[2,6]", text + fmt::format("%y: f32[{},{}] = concat({}) axis=1 ;\"\"", rows, columns, operands));
+}
+
+TEST(Simplify, NeighbouringSlicesAreConcatenatedAsOne) {
+  expect_pass(pass, slices_of_x({{4, 6}, {2, 3}, {0, 1}, {1, 4}}), slices_of_x({{4, 6}, {2, 3}, {0, 4}}));
+  // All of it is what they were slices of.
+  expect_pass(pass, from_x("f32[N,6]", R"(%a: f32[N,2] = slice(%x) counts=dims["N", "2"] starts=dims["0", "0"] steps=ints[1, 1] ;""
+    %b: f32[N,4] = slice(%x) counts=dims["N", "4"] starts=dims["0", "2"] steps=ints[1, 1] ;"" %n: f32[N,2] = neg(%a) ;""
+    %y: f32[N,8] = concat(%a, %b, %n) axis=1 ;"")"),
+              from_x("f32[N,6]", R"(%a: f32[N,2] = slice(%x) counts=dims["N", "2"] starts=dims["0", "0"] steps=ints[1, 1] ;"" %n: f32[N,2] = neg(%a) ;""
+    %y: f32[N,8] = concat(%x, %n) axis=1 ;"")"));
+}
+
+TEST(Simplify, OtherSlicesAreConcatenatedOneByOne) {
+  expect_unchanged(pass, slices_of_x({{0, 2}, {3, 6}}));     // a gap
+  expect_unchanged(pass, slices_of_x({{3, 6}, {0, 3}}));     // turned round
+  expect_unchanged(pass, slices_of_x({{0, 3}, {3, 6}}, 1));  // of some rows
+  expect_unchanged(pass, from_x("f32[2,6]", R"(%a: f32[2,2] = slice(%x) counts=dims["2", "2"] starts=dims["0", "0"] steps=ints[1, 2] ;""
+    %b: f32[2,2] = slice(%x) counts=dims["2", "2"] starts=dims["0", "2"] steps=ints[1, 1] ;"" %y: f32[2,4] = concat(%a, %b) axis=1 ;"")"));
+}
+
 TEST(Simplify, CastsDoNotJoin) {
   expect_unchanged(pass, from_x("f32[2]", R"(%a: i8[2] = cast(%x) mode="saturate" to=dtype i8 ;"" %y: f32[2] = cast(%a) mode="saturate" to=dtype f32 ;"")"));
 }

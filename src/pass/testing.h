@@ -20,7 +20,7 @@
 namespace tilewright::pass_testing {
 
 inline void run_pass(std::string_view name, Graph& graph, const Precision& precision = {}) {
-  for (const GraphPass& pass : graph_passes(precision))
+  for (const GraphPass& pass : graph_passes({.precision = precision}))
     if (pass.name == name) return pass.run(graph);
   fail(ErrorKind::internal, "there is no pass '{}'", name);
 }

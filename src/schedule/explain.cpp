@@ -112,8 +112,11 @@ class Explainer {
   std::map<std::string, std::string> reasons(TensorId id, const Kernel& from, const Kernel& to) const {
     const Pattern &writer = stage_that(from, id, pattern::writes), &reader = stage_that(to, id, pattern::reads);
     std::map<std::string, std::string> all;
+    std::set<TensorId> written;
+    for (const Pattern& stage : to.stages)
+      for (const TensorId tensor : pattern::writes(stage)) written.insert(tensor);
     for (const TensorId tensor : {id, base(id)})
-      for (const auto& [pass, why] : block_.refusals.of(tensor))
+      for (const auto& [pass, why] : block_.refusals.of(tensor, written))
         if (concerns(pass, writer, reader)) all[pass] = why;
     if (placement(base(id)).storage == Storage::output) all["model"] = "it is a result";
     if (!all.empty()) return all;

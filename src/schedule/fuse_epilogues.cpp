@@ -121,7 +121,7 @@ class EpilogueFusion {
       if (!map || map->reduced_rank > 0 || !map->reductions.empty()) continue;
       const auto refuse = [&](const char* why) {
         for (const Access& access : map->accesses)
-          if (refusals_ && results.count(access.tensor)) refusals_->note(access.tensor, "fuse_epilogues", why);
+          if (refusals_ && results.count(access.tensor)) refusals_->note(access.tensor, "fuse_epilogues", why, program_.patterns[at(m)]);
       };
       const bool late = movable_down(r, m, readers_of_all), early = !late && movable_up(r, m, uses);
       if (!late && !early) {

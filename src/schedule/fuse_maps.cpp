@@ -519,8 +519,8 @@ void fuse_backwards(Program& program, bool among_maps, bool of_bytes, Refusals* 
     producer->follows_reduction = !producer->movement && follows_reduction(*producer->nest, program, uses);
     std::vector<std::optional<Pattern>> fused;
     bool all = true;
-    const auto note = [&](const char* why) {
-      if (refusals && !among_maps) refusals->note(producer->tensor, "fuse_maps", why);
+    const auto note = [&](const Pattern& reader, const char* why) {
+      if (refusals && !among_maps) refusals->note(producer->tensor, "fuse_maps", why, reader);
     };
     const bool to_floats = producer->widens_bytes && is_float(producer->nest->nodes[at(producer->value)].dtype);
     for (const int reader : readers) {
@@ -532,7 +532,7 @@ void fuse_backwards(Program& program, bool among_maps, bool of_bytes, Refusals* 
       const char* why = "a product of floats reads it, made from bytes";
       fused.push_back(to_floats && other_product ? std::nullopt : with_inlined(pattern, inlined, readers.size() == 1, why));
       all = all && fused.back().has_value();
-      if (!fused.back()) note(why);
+      if (!fused.back()) note(pattern, why);
     }
     // A view costs nothing when it stays; anything else goes only if it disappears.
     if (!all && !(producer->movement && !producer->gathers)) continue;

@@ -102,7 +102,7 @@ class RowGrouping {
   /// Of what pattern `i` reads of the group.
   void note_read(int i, const char* why) {
     for (const TensorId id : pattern::reads(program_.patterns[at(i)]))
-      if (refusals_ && written_by_member(id)) refusals_->note(id, "fuse_rows", why);
+      if (refusals_ && written_by_member(id)) refusals_->note(id, "fuse_rows", why, program_.patterns[at(i)]);
   }
 
   /// A map before the first reduction that only the group reads becomes a stage of it.

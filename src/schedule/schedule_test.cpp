@@ -377,6 +377,21 @@ TEST(Explain, KnowsWhichReaderAndWhichPass) {
   EXPECT_TRUE(tells(both, "of kernel_0 from memory") && tells(both, "of kernel_1 from memory")) << both;
 }
 
+TEST(Explain, TellsEachReaderItsOwnReason) {
+  Writer w;
+  const int e = w.map("exp", {w.input({16, 16})}, [](NestBuilder& n, auto& v) { return n.unary(pattern::ExprOp::exp, v[0]); });
+  const int product = w.matmul(e, w.input({16, 4}));
+  NestBuilder n({Dim(8), Dim(16), Dim(16)});
+  const int repeated = w.store(n, n.load(e, DType::f32, w.whole(e).inserted(0, 8)), "repeat");
+  w.program.outputs = {product, repeated};
+  const std::string text = explain(w.schedule());
+  const size_t second = text.find("kernel_2");
+  ASSERT_NE(second, std::string::npos) << text;
+  const std::string of_product = text.substr(0, second), of_map = text.substr(second);
+  EXPECT_TRUE(tells(of_product, "fuse_maps: a product reads it") && !tells(of_product, "several times")) << text;
+  EXPECT_TRUE(tells(of_map, "fuse_maps: its arithmetic would be done several times") && !tells(of_map, "a product reads it")) << text;
+}
+
 TEST(Explain, SaysNothingOfWhatWasFused) {
   Writer w;
   const int x = w.input({16, 16});

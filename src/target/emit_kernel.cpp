@@ -57,6 +57,12 @@ schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == T
 
 schedule::ChainsDepthwise chains_depthwise(TargetKind kind) { return kind == TargetKind::cpu ? schedule::ChainsDepthwise(cpu::chains_depthwise) : nullptr; }
 
+ProductCost product_cost(const Target& target) {
+  if (target.kind == TargetKind::cpu) return [&target](const ProductSize& size) { return cpu::product_cycles(size, target); };
+  // Streams run products of one operand beside each other.
+  return [](const ProductSize& size) { return static_cast<double>(size.columns); };
+}
+
 std::string emit_kernel(const schedule::Block& block, const schedule::Kernel& kernel, const Target& target) {
   ensure(!kernel.stages.empty(), "a kernel has stages");
   const source::KernelText text(block, kernel, target);

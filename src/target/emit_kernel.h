@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "pass/merge_products.h"
 #include "schedule/schedule.h"
 #include "target/target.h"
 
@@ -25,6 +26,9 @@ void plan_kernels(schedule::Block& block, const Target& target, const PlanOption
 schedule::StreamsAttention streams_attention(TargetKind kind);
 /// Which depthwise convolutions machines of this kind compute together with their neighbours: what schedule::Options asks.
 schedule::ChainsDepthwise chains_depthwise(TargetKind kind);
+
+/// What products take on the target, as far as is known before anything is fused: what PassOptions asks.
+ProductCost product_cost(const Target& target);
 
 /// The C++ text of one function `void <kernel.name>(const tile::Args& a)` that runs the kernel's stages: `a.tensor[i]` is
 /// kernel.tensors[i], `a.size[i]` is kernel.sizes[i]. Kernels that do the same to tensors of the same shapes have the same

@@ -24,6 +24,7 @@ struct WinogradShape {
   i64 images, channels, filters;  ///< channels: a multiple of a vector's elements
   i64 input[2], output[2];        ///< height, width
   i64 pad[2];                     ///< before the first element
+  i64 pitch;                      ///< elements of x from one position to the next; lines and images follow without gaps
 };
 
 /// GgGᵀ of a filter's 3 × 3 taps, as 4 × 4 values. For the compiler and for tests.
@@ -113,8 +114,8 @@ class Winograd {
   /// BᵀdB of one tile, all channels: point q of it begins at to + q · strip_tiles · channels.
   TILE_NOINLINE void transform(i64 image, i64 tile, P* to) const {
     const i64 y0 = tile / across_ * 2 - s_.pad[0], x0 = tile % across_ * 2 - s_.pad[1];
-    const i64 line = s_.input[1] * s_.channels;
-    const X* const from = x_ + image * s_.input[0] * line + y0 * line + x0 * s_.channels;
+    const i64 line = s_.input[1] * s_.pitch;
+    const X* const from = x_ + image * s_.input[0] * line + y0 * line + x0 * s_.pitch;
     const i64 step = strip_tiles * s_.channels;
     const bool inside = y0 >= 0 && x0 >= 0 && y0 + 4 <= s_.input[0] && x0 + 4 <= s_.input[1];
     const auto all = [&](auto&& element) {
@@ -135,10 +136,10 @@ class Winograd {
         }
       }
     };
-    if (inside) return all([&](int i, int j, i64 c) { return load_wide<P>(from + i * line + j * s_.channels + c); });
+    if (inside) return all([&](int i, int j, i64 c) { return load_wide<P>(from + i * line + j * s_.pitch + c); });
     all([&](int i, int j, i64 c) {
       const bool valid = y0 + i >= 0 && y0 + i < s_.input[0] && x0 + j >= 0 && x0 + j < s_.input[1];
-      return valid ? load_wide<P>(from + i * line + j * s_.channels + c) : V{};
+      return valid ? load_wide<P>(from + i * line + j * s_.pitch + c) : V{};
     });
   }
 
@@ -186,8 +187,8 @@ class Winograd {
 }  // namespace detail
 
 /// out[image, (y, x), f] = Σ w[f, dy, dx, c] · x[image, y + dy - pad, x + dx - pad, c], zero outside the input. x is [images,
-/// height, width, channels], of floats as the sums are or shorter ones; `filters` holds winograd_filter()s as [panel, 16 points, channels, Block::columns], the
-/// last panel padded. Block: RowBlocks whose stride is `channels`. Sums go to contract_rows()' kind of epilogue:
+/// height, width, pitch], of floats as the sums are or shorter ones, of which the first `channels` are read; `filters` holds winograd_filter()s as [panel, 16
+/// points, channels, Block::columns], the last panel padded. Block: RowBlocks whose stride is `channels`. Sums go to contract_rows()' kind of epilogue:
 ///   epilogue(image, first position (flattened), first filter, rows = positions, columns = filters, const P* sums, ld)
 template <class Block, class X, class Epilogue>
 void winograd(const WinogradShape& shape, const X* x, const typename Block::sum_type* filters, const Epilogue& epilogue, Team& team) {

@@ -13,12 +13,12 @@ namespace {
 
 /// Even weights and small whole inputs: halves of filters are whole, so all sums are exact in float.
 template <int rows, int vectors, i64 channels, class X = float>
-void check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads) {
+void check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads, i64 pitch = channels) {
   using Block = RowBlocks<float, rows, vectors, channels>;
-  WinogradShape s{images, channels, filters, {height, width}, {height + 2 * pad - 2, width + 2 * pad - 2}, {pad, pad}};
+  WinogradShape s{images, channels, filters, {height, width}, {height + 2 * pad - 2, width + 2 * pad - 2}, {pad, pad}, pitch};
   std::mt19937 random(static_cast<unsigned>(height * 31 + width));
   std::uniform_int_distribution<int> in(-8, 8);
-  std::vector<X> x(static_cast<size_t>(images * height * width * channels));
+  std::vector<X> x(static_cast<size_t>(images * height * width * pitch));
   std::vector<float> w(static_cast<size_t>(filters * 9 * channels));
   for (X& v : x) v = store_as<X>(static_cast<float>(in(random)));
   for (float& v : w) v = static_cast<float>(in(random)*4);
@@ -59,7 +59,7 @@ void check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads)
           const i64 y = m / s.output[1] + i / 3 - pad, xx = m % s.output[1] + i % 3 - pad;
           if (y < 0 || y >= height || xx < 0 || xx >= width) continue;
           for (i64 c = 0; c < channels; ++c)
-            expected += load_as<double>(x[static_cast<size_t>(((image * height + y) * width + xx) * channels + c)]) *
+            expected += load_as<double>(x[static_cast<size_t>(((image * height + y) * width + xx) * pitch + c)]) *
                         static_cast<double>(w[static_cast<size_t>((f * 9 + i) * channels + c)]);
         }
         ASSERT_EQ(seen[at], 1) << image << " " << m << " " << f;
@@ -77,6 +77,11 @@ TEST(Winograd, EqualsTheConvolution) {
   check<4, 1, 16>(1, 8, 3, 3, 0, 1);
   check<4, 1, 16>(1, 8, 1, 1, 1, 1);
   check<4, 2, 16>(1, 20, 5, 5, 2, 2);
+}
+
+TEST(Winograd, ReadsSomeOfTheChannels) {
+  check<4, 2, 16>(2, 40, 7, 9, 1, 3, 24);
+  check<6, 1, 32>(1, 5, 13, 6, 0, 1, 80);
 }
 
 TEST(Winograd, TakesInputsOfShortFloats) {

@@ -80,8 +80,8 @@ class RowsEmitter : ProductText {
     const auto pair = [&](auto&& field) { return fmt::format("{{{}, {}}}", text(field(windows.axes[0])), text(field(windows.axes[1]))); };
     out_.line(fmt::format("const tile::WinogradShape shape{{.images = {}, .channels = {}, .filters = {},", text(shape_.batch.extent()), text(windows.channels),
                           text(shape_.n.extent())));
-    out_.line(fmt::format("    .input = {}, .output = {}, .pad = {}}};", pair([](const auto& x) { return x.input; }),
-                          pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; })));
+    out_.line(fmt::format("    .input = {}, .output = {}, .pad = {}, .pitch = {}}};", pair([](const auto& x) { return x.input; }),
+                          pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; }), text(windows.axes[1].pitch)));
     epilogue(shape_.batch, shape_.m, config_.block.vectors * lanes_of(product_, kernel_.target));
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, {}, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", config_.block.rows,

@@ -18,6 +18,9 @@ void plan_products(schedule::Block& block, const Target& target, const PlanOptio
 /// What can be chosen for a product with weights; `form` and `cold` are left open.
 std::optional<KernelSpace> product_space(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options);
 
+/// A core's cycles that a product of floats with weights takes.
+double product_cycles(const ProductSize& size, const Target& target);
+
 /// Whether emit_attention() takes these stages: schedule::Options::streams_attention of CPUs.
 bool streams_attention(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "target/cpu/kernel_emitters.h"
 #include "target/cpu/product_cost.h"
 
 namespace tilewright::cpu {
@@ -105,6 +106,13 @@ double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum&
   return static_cast<double>(line / block.rows) * cycles_of(block.rows) + cycles_of(line % block.rows);
 }
 
+double product_cycles(const ProductSize& size, const Target& target) {
+  const int64_t rows = size.rows > 0 ? size.rows : usual_line * usual_line, lanes = target.vector_bytes / static_cast<int64_t>(sizeof(float));
+  // Elements of windows are copied or transformed, those of lines are read as they lie.
+  const int64_t prepared = size.windows ? (size.operand > 0 ? size.operand : rows * size.terms) : 0;
+  return cheapest_block(rows, size.columns, Sum::of(size.terms), lanes, target).cycles + static_cast<double>(prepared) + start_cycles;
+}
+
 bool suits_winograd(const RowsProduct& product, const Target& target) {
   if (!product.windows || product.depthwise || product.weight_groups > 0 || product.shape.sum != DType::f32) return false;
   const WindowRowsShape& windows = *product.windows;
@@ -112,7 +120,8 @@ bool suits_winograd(const RowsProduct& product, const Target& target) {
   const int64_t lanes = lanes_of(product, target);
   if (windows.axes.size() != 2 || !(windows.channel_stride == Dim(1)) || !windows.channels.is_constant() || windows.channels.constant() % lanes != 0)
     return false;
-  Dim below = windows.channels;
+  Dim below = windows.axes[1].pitch;
+  if (!below.is_constant() || below.constant() < windows.channels.constant()) return false;
   for (size_t i = 2; i-- > 0; below *= windows.axes[i].input) {
     const WindowRowsShape::Axis& axis = windows.axes[i];
     if (!(axis.kernel == Dim(3)) || !(axis.stride == Dim(1)) || !(axis.dilation == Dim(1)) || !(axis.pitch == below)) return false;
