@@ -186,8 +186,8 @@ class Winograd {
 }  // namespace detail
 
 /// out[image, (y, x), f] = Σ w[f, dy, dx, c] · x[image, y + dy - pad, x + dx - pad, c], zero outside the input. x is [images,
-/// height, width, channels], of floats as the sums are or shorter ones; `filters` holds winograd_filter()s as [panel, 16 points, channels, Block::columns], the last panel
-/// padded. Block: RowBlocks whose stride is `channels`. Sums go to contract_rows()' kind of epilogue:
+/// height, width, channels], of floats as the sums are or shorter ones; `filters` holds winograd_filter()s as [panel, 16 points, channels, Block::columns], the
+/// last panel padded. Block: RowBlocks whose stride is `channels`. Sums go to contract_rows()' kind of epilogue:
 ///   epilogue(image, first position (flattened), first filter, rows = positions, columns = filters, const P* sums, ld)
 template <class Block, class X, class Epilogue>
 void winograd(const WinogradShape& shape, const X* x, const typename Block::sum_type* filters, const Epilogue& epilogue, Team& team) {

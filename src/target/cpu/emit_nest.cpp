@@ -29,7 +29,12 @@ bool may_reduce_nothing(const LoweredNest& nest) {
 class NestEmitter {
  public:
   NestEmitter(const KernelText& kernel, LoweredNest nest, Names names, std::map<TensorId, std::string> pointers, Writer& out)
-      : kernel_(kernel), nest_(std::move(nest)), out_(out), names_(std::move(names)), pointers_(std::move(pointers)), reads_nothing_safely_(may_reduce_nothing(nest_)) {
+      : kernel_(kernel),
+        nest_(std::move(nest)),
+        out_(out),
+        names_(std::move(names)),
+        pointers_(std::move(pointers)),
+        reads_nothing_safely_(may_reduce_nothing(nest_)) {
     for (const Reduction& reduction : nest_.reductions) reduced_roots_.push_back(reduction.value);
     for (const Loop& loop : nest_.loops) (loop.reduced ? reduced_ : kept_).push_back(loop);
     body_.emplace(nest_, names_, pointers_, out_);
