@@ -64,20 +64,41 @@ TILE_INLINE ExpReduced reduce_exp(float x) {
 TILE_INLINE float at_most(float x, float high) { return x > high ? high : x; }
 TILE_INLINE float at_least(float x, float low) { return x < low ? low : x; }
 
-TILE_INLINE float exp(float x) {  // 1.0 ulp
+/// e^r for such an r.
+template <class V>
+TILE_INLINE V exp_of_remainder(V r) {
+  return 1.0f + r * (1.0f + r * (4.999999404e-01f + r * (1.666652113e-01f + r * (4.166826978e-02f + r * (8.368679322e-03f + r * 1.382043702e-03f)))));
+}
+
+TILE_INLINE float exp(float x) {  // 0.9 ulp
   // What vanishes (a masked score, say) takes the way of 0: results below the normal numbers cost a hundred cycles each.
   const bool vanishes = x < -104.0f;
   const ExpReduced e = reduce_exp(vanishes ? 0.0f : at_most(x, 89.0f));
-  const float result = scale(1.0f + (e.remainder + e.tail), e.power);
+  const float result = scale(exp_of_remainder(e.remainder), e.power);
   return vanishes ? 0.0f : result;
 }
 
+/// x rounded to an integer n, and 2^n, for -127 < n < 128; a power of anything for others. U: the bits of V, a float or a vector of floats.
+template <class V>
+struct RoundedPower {
+  V value, power;
+};
+template <class U = uint32_t, class V>
+TILE_INLINE RoundedPower<V> round_power(V x) {
+  // As round_small(), with the bias of the exponent in the shift: the low bits are those of 2^n, and what lies above them leaves.
+  constexpr float shift = 12582912.0f + 127.0f;
+  const V shifted = x + shift;
+  return {shifted - shift, bit_cast<V>(bit_cast<U>(shifted) << 23)};
+}
+
 /// e^x for x ≤ 0 and NaN; results below the normal numbers are zero.
-TILE_INLINE float exp_to_one(float x) {  // 1.0 ulp
-  const bool vanishes = x < -87.33654f;
-  const ExpReduced e = reduce_exp(vanishes ? 0.0f : x);
-  const float result = (1.0f + (e.remainder + e.tail)) * bit_cast<float>((e.power + 127) << 23);
-  return vanishes ? 0.0f : result;
+template <class U = uint32_t, class V>
+TILE_INLINE V exp_to_one(V x) {  // 0.9 ulp
+  const RoundedPower<V> n = round_power<U>(x * 1.44269504f);
+  V r = x - n.value * 0.693145752f;
+  r = r - n.value * 1.42860677e-6f;
+  const V result = exp_of_remainder(r) * n.power;
+  return x < -87.33654f ? V{} : result;
 }
 
 TILE_INLINE float expm1(float x) {  // 2.4 ulp
@@ -159,18 +180,15 @@ TILE_INLINE float tanh(float x) {  // 2.6 ulp
   return __builtin_copysignf(m / (m + 2.0f), x);
 }
 
-TILE_INLINE float erf(float x) {  // 1.2 ulp
+TILE_INLINE float erf(float x) {  // 2.5 ulp
+  // 1 - 2^y with y = log2(erfc(|x|)), a polynomial; beyond 3.92 the result is one.
   const float magnitude = at_most(__builtin_fabsf(x), 3.95f);
-  const float s = magnitude * magnitude;
-  const float small =
-      polynomial(s, 1.283791657e-01f, -3.761262582e-01f, 1.128358515e-01f, -2.685381193e-02f, 5.188327676e-03f, -8.010193525e-04f, 7.853860990e-05f);
-  // log(erfc(x)) as a polynomial from 1 on; beyond 3.92 the result is one.
-  const float log_rest = polynomial(magnitude, 1.884683689e-04f, -1.129580314e+00f, -6.332163934e-01f, -1.084221026e-01f, 2.521034138e-02f, -4.205285274e-03f,
-                                    4.414727429e-04f, -2.169762091e-05f);
-  const ExpReduced e = reduce_exp(log_rest);
-  const float power = bit_cast<float>((e.power + 127) << 23);
-  const float large = 1.0f - (power + (e.remainder + e.tail) * power);
-  return __builtin_copysignf(magnitude < 1.0f ? magnitude + magnitude * small : large, x);
+  const float y = magnitude * polynomial(magnitude, -1.627907038e+00f, -9.184474349e-01f, -1.482795030e-01f, 2.764359862e-02f, 2.053492644e-04f,
+                                         -2.374234609e-03f, 8.935045335e-04f, -1.634941727e-04f, 1.256921769e-05f);
+  const RoundedPower<float> n = round_power(y);
+  const float r = y - n.value;
+  const float rest = r * polynomial(r, 6.931471825e-01f, 2.402264923e-01f, 5.550367385e-02f, 9.618306533e-03f, 1.338740811e-03f, 1.538412034e-04f);
+  return __builtin_copysignf((1.0f - n.power) - n.power * rest, x);
 }
 
 /// sin(x + quarters · π/2). The reduction runs in double: good for |x| < 2^48; beyond, the result is some value in [-1, 1].

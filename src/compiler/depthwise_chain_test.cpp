@@ -106,7 +106,7 @@ std::vector<Form> whole() {
       {.name = "stem", .height = 46, .width = 43, .in = 3, .channels = 32, .stem = true},
       {.name = "stem, batch of two", .batch = 2, .height = 63, .width = 75, .in = 3, .channels = 24, .stride = 2, .stem = true},
       {.name = "stem, named sizes", .batch = Dim::symbol("batch"), .height = Dim::symbol("height"), .width = Dim::symbol("width"), .in = 3, .stem = true},
-      {.name = "half precision", .dtype = DType::f16, .residual = true},
+      {.name = "half precision", .residual = true, .dtype = DType::f16},
       {.name = "many lines", .height = 150, .width = 14, .in = 24, .channels = 160, .out = 24, .residual = true},
   };
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <set>
 
 #include "schedule/fuse.h"
 #include "schedule/linear.h"
@@ -58,6 +59,20 @@ std::optional<int> only_axis(const Moves& moves, const std::vector<int>& wanted,
     found = static_cast<int>(axis);
   }
   return found;
+}
+
+/// Where coordinate `d` is split over several axes and moves them alone: the one whose index it counts in steps of one.
+std::optional<int> finest_axis(const Map& map, const Dims& space, int d) {
+  const Moves moves = moves_of(map, space);
+  const LoweredMap lowered = lower_map(map, coordinates_of(space), space_bounds(space));
+  std::map<std::string, Dim> first, second;
+  for (size_t i = 0; i < space.size(); ++i) first[coordinate_symbol(static_cast<int>(i))] = 0;
+  second = first;
+  second[coordinate_symbol(d)] = 1;
+  for (size_t axis = 0; axis < moves.size(); ++axis)
+    if (moves[axis] == std::vector{d} && lowered.coordinates[axis].substitute(second) - lowered.coordinates[axis].substitute(first) == Dim(1))
+      return static_cast<int>(axis);
+  return std::nullopt;
 }
 
 /// Tensors that want the same layout, as a forest of parents, and what each tree gains from each axis being last.
@@ -126,6 +141,7 @@ class Layouts {
     if (pattern::classify(nest) == NestKind::contract) operands = look_at_product(nest, together[0]);
     for (size_t i = 0; i < nest.accesses.size(); ++i)
       if (std::count(operands.begin(), operands.end(), i) == 0) together.push_back({nest.accesses[i].tensor, moves_of(nest.accesses[i].map, nest.space)});
+    std::erase_if(together, [&](const Use& use) { return apart_.count(use.tensor) > 0; });
     tie(together);
   }
 
@@ -168,7 +184,31 @@ class Layouts {
     const double gain = elements(nest.space) * product_gain;
     for (const Use* use : {&operand, &result})
       if (const std::optional<int> axis = only_axis(use->moves, with_weights, others); axis && free_[at(use->tensor)]) vote(use->tensor, *axis, gain);
+    // Columns split into heads, which products of activations alone read: the elements of a head want to stay together. Such products read any
+    // layout as well, so what else they read and give is not tied to it.
+    if (!free_[at(result.tensor)] || !only_activations_read(result.tensor)) return accesses;
+    const Dims kept_space(nest.space.begin(), nest.space.end() - nest.reduced_rank);
+    for (const int d : with_weights) {
+      if (std::count(result.moves.begin(), result.moves.end(), std::vector{d}) < 2) continue;
+      const std::optional<int> axis = finest_axis(nest.outputs[0].map, kept_space, d);
+      if (!axis) continue;
+      vote(result.tensor, *axis, gain);
+      apart_.insert(result.tensor);
+    }
     return accesses;
+  }
+
+  /// Whether all readers are products of two tensors that only a run knows.
+  bool only_activations_read(TensorId id) const {
+    return std::all_of(uses_.readers_of(id).begin(), uses_.readers_of(id).end(), [&](int reader) {
+      const auto* nest = std::get_if<Nest>(&program_.patterns[at(reader)]);
+      if (!nest || pattern::classify(*nest) != NestKind::contract) return false;
+      const ExprNode& product = nest->nodes[at(nest->reductions[0].value)];
+      return product.op == ExprOp::mul && std::all_of(product.args.begin(), product.args.end(), [&](ExprId arg) {
+               const ExprNode& load = nest->nodes[at(arg)];
+               return load.op == ExprOp::load && !program_.tensor(nest->accesses[at(static_cast<int>(load.integer))].tensor).constant;
+             });
+    });
   }
 
   /// Tensors of one element-by-element nest: neighbours in one should be neighbours in all.
@@ -206,6 +246,7 @@ class Layouts {
   std::vector<bool> free_;
   std::vector<int> parent_;
   std::vector<std::map<int, double>> gain_;  ///< by root
+  std::set<TensorId> apart_;                 ///< tied to no other
 };
 
 }  // namespace

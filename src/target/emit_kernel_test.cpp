@@ -497,5 +497,72 @@ TEST(EmitContract, ProductsOfManyMatricesAreNoConvolution) {
   EXPECT_NE(text.find("tile::contract<"), std::string::npos) << text;
 }
 
+constexpr int64_t split_rows = 88;  // strips of 11, with two vectors of columns
+
+/// out[heads, m, d] = x[m, k] · weights[k, heads · d], selected to zero where a row or a column is not wanted.
+Case split_columns(const Dim& heads, const Dim& depth) {
+  const Dim m = split_rows, k = 20, n = heads * depth;
+  Case one;
+  Program& p = one.program;
+  const int x = p.add_tensor({DType::f32, {m, k}}, "x"), row = p.add_tensor({DType::boolean, {m}}, "row"),
+            column = p.add_tensor({DType::boolean, {n}}, "column");
+  p.inputs = {x, row, column};
+  Tensor values(DType::f32, {k.constant(), n.constant()});
+  for (int64_t i = 0; i < values.element_count(); ++i) values.set_float(i, static_cast<double>(i * 37 % 11 - 5));
+  const int weights = p.add_tensor({DType::f32, {k, n}}, "weights", std::make_shared<Tensor>(values));
+  p.outputs = {p.add_tensor({DType::f32, {heads, m, depth}}, "out")};
+  const auto whole = [&](int id) { return Map::identity(std::span<const Dim>(p.tensor(id).type.dims)); };
+  NestBuilder nest({m, n, k}, 1);
+  const auto sum = nest.reduce(
+      pattern::ReduceOp::sum,
+      nest.load(x, DType::f32, whole(x).inserted(1, n)) * nest.load(weights, DType::f32, whole(weights).transposed({1, 0}).inserted(0, m)), DType::f32);
+  const auto wanted = nest.binary(ExprOp::logical_and, nest.load(row, DType::boolean, whole(row).inserted(1, n).inserted(2, k)),
+                                  nest.load(column, DType::boolean, whole(column).inserted(0, m).inserted(2, k)));
+  nest.store(p.outputs[0], whole(p.outputs[0]).transposed({1, 0, 2}).reshaped(std::initializer_list<Dim>{m, n}),
+             nest.select(wanted, sum, nest.constant(DType::f32, 0)));
+  p.patterns.push_back(nest.finish("split columns"));
+  return one;
+}
+
+TEST(EmitContract, PanelsOfSplitColumnsAreStoredSideBySide) {
+  struct Expected {
+    int64_t heads, depth;
+    bool side_by_side;
+  };
+  for (const Expected& expected : {Expected{3, 64, true}, Expected{24, 8, false}}) {
+    const Case one = split_columns(expected.heads, expected.depth);
+    schedule::Block block = schedule::schedule(one.program, {});
+    const Target& target = find_target("cpu:x86-64-v4");
+    plan_kernels(block, target);
+    const std::string text = emit_kernel(block, block.kernels.at(0), target);
+    ASSERT_NE(text.find("tile::contract_rows<"), std::string::npos) << text;
+    EXPECT_EQ(text.find("q0[column] = ") != std::string::npos, expected.side_by_side) << text;
+  }
+}
+
+TEST(EmitContract, WhatARowDecidesIsACondition) {
+  const Case one = split_columns(3, 64);
+  schedule::Block block = schedule::schedule(one.program, {});
+  const Target& target = find_target("cpu:x86-64-v4");
+  plan_kernels(block, target);
+  const std::string text = emit_kernel(block, block.kernels.at(0), target);
+  EXPECT_TRUE(std::regex_search(text, std::regex(R"(const bool v\d+ = v\d+ \? v\d+ : false;)"))) << text;
+}
+
+TEST_P(EmitKernel, SplitColumns) {
+  std::vector<Case> cases;
+  for (const auto& [heads, depth] : {std::pair<int64_t, int64_t>{3, 64}, {24, 8}, {2, 48}, {5, 7}}) {
+    Case one = split_columns(heads, depth);
+    one.name = fmt::format("{} heads of {}", heads, depth);
+    Tensor x(DType::f32, {split_rows, 20}), row(DType::boolean, {split_rows}), column(DType::boolean, {heads * depth});
+    for (int64_t i = 0; i < x.element_count(); ++i) x.set_float(i, static_cast<double>(i * 7 % 5 - 2));
+    for (int64_t i = 0; i < row.element_count(); ++i) row.set_int(i, i % 4 != 1);
+    for (int64_t i = 0; i < column.element_count(); ++i) column.set_int(i, i % 3 != 1);
+    one.inputs = {x, row, column};
+    cases.push_back(std::move(one));
+  }
+  check(cases);
+}
+
 }  // namespace
 }  // namespace tilewright

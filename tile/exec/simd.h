@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "tile/types.h"
 
@@ -143,6 +144,54 @@ TILE_INLINE void narrow_row(const float* from, i64 count, T* to) {
   for (; i < count; ++i) to[i] = store_as<T>(from[i]);
 }
 
+/// The larger ones, element by element; those of `b` where either is NaN.
+template <class V>
+TILE_INLINE V larger(V a, V b) {
+  return a > b ? a : b;
+}
+
+namespace detail {
+/// Lanes of `a` and `b` in turn: of their lower halves, or of their upper ones.
+template <bool upper, class V, size_t... i>
+TILE_INLINE V interleave(V a, V b, std::index_sequence<i...>) {
+  constexpr size_t n = sizeof...(i), from = upper ? n / 2 : 0;
+  return __builtin_shufflevector(a, b, static_cast<int>(from + i / 2 + i % 2 * n)...);
+}
+}  // namespace detail
+
+/// Lane j of rows[i] and lane i of rows[j] change places.
+template <class T>
+TILE_INLINE void transpose(vec<T> (&rows)[lanes<T>]) {
+  constexpr int n = lanes<T>;
+  constexpr std::make_index_sequence<n> all;
+  TILE_UNROLL
+  for (int round = 1; round < n; round *= 2) {
+    vec<T> next[n];
+    TILE_UNROLL
+    for (int i = 0; i < n / 2; ++i) {
+      next[2 * i] = detail::interleave<false>(rows[i], rows[i + n / 2], all);
+      next[2 * i + 1] = detail::interleave<true>(rows[i], rows[i + n / 2], all);
+    }
+    TILE_UNROLL
+    for (int i = 0; i < n; ++i) rows[i] = next[i];
+  }
+}
+
+/// Lane i is what `op`, which takes two vectors, makes of all lanes of rows[i]: as many rows as lanes.
+template <class T, class Op>
+TILE_INLINE vec<T> fold_rows(const vec<T>* rows, Op op) {
+  constexpr int n = lanes<T>;
+  constexpr std::make_index_sequence<n> all;
+  vec<T> v[n];
+  TILE_UNROLL
+  for (int i = 0; i < n; ++i) v[i] = rows[i];
+  TILE_UNROLL
+  for (int half = n / 2; half > 0; half /= 2) {
+    TILE_UNROLL
+    for (int i = 0; i < half; ++i) v[i] = op(detail::interleave<false>(v[i], v[i + half], all), detail::interleave<true>(v[i], v[i + half], all));
+  }
+  return v[0];
+}
 /// The sum of all elements.
 template <class T, int n = lanes<T>>
 TILE_INLINE T sum(vec<T, n> v) {

@@ -49,5 +49,38 @@ TEST(Simd, RowsOfShortFloatsAreRoundedAsElementsAre) {
   expect_rows_like_elements<float16>();
 }
 
+constexpr int n = lanes<float>;
+
+/// rows[i][j] = 100 i + j.
+void number(vec<float> (&rows)[n]) {
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n; ++j) rows[i][j] = static_cast<float>(100 * i + j);
+}
+
+TEST(Simd, TransposeExchangesRowsAndLanes) {
+  vec<float> rows[n];
+  number(rows);
+  transpose<float>(rows);
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n; ++j) EXPECT_EQ(rows[i][j], static_cast<float>(100 * j + i)) << i << ", " << j;
+}
+
+TEST(Simd, FoldRowsGivesALaneARow) {
+  vec<float> rows[n];
+  number(rows);
+  const vec<float> sums = fold_rows<float>(rows, [](auto a, auto b) { return a + b; });
+  const vec<float> most = fold_rows<float>(rows, [](auto a, auto b) { return larger(a, b); });
+  for (int i = 0; i < n; ++i) {
+    EXPECT_EQ(sums[i], static_cast<float>(n * (100 * i) + n * (n - 1) / 2)) << i;
+    EXPECT_EQ(most[i], static_cast<float>(100 * i + n - 1)) << i;
+  }
+}
+
+TEST(Simd, LargerGivesTheSecondWhereEitherIsNotANumber) {
+  const vec<float> nan = broadcast<float>(__builtin_nanf("")), one = broadcast<float>(1);
+  EXPECT_EQ(larger(nan, one)[0], 1.0f);
+  EXPECT_NE(larger(one, nan)[0], larger(one, nan)[0]);
+}
+
 }  // namespace
 }  // namespace tile

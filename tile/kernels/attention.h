@@ -56,31 +56,81 @@ struct AttentionBlocks {
 
 namespace detail {
 
-/// What a row knows of the scores that it has seen.
-struct RowTotals {
-  float largest = -infinity;
-  float sum = 0;  ///< of e^(score - largest)
-
-  /// Turns `count` scores into powers and takes them in; returns what earlier powers are to be multiplied by.
-  TILE_NOINLINE float add(float* row, i64 count) {
-    float top = largest;
-#pragma omp simd reduction(max : top)
-    for (i64 j = 0; j < count; ++j) top = row[j] > top ? row[j] : top;
-    // Nothing but -∞ so far: the powers are zeros until something larger comes.
-    const float base = top == -infinity ? 0.0f : top;
-    float here = 0;
-#pragma omp simd reduction(+ : here)
-    for (i64 j = 0; j < count; ++j) {
-      row[j] = exp_to_one(row[j] - base);
-      here += row[j];
-    }
-    const float scale = exp_to_one(largest - base);
-    sum = sum * scale + here;
-    largest = top;
-    return scale;
+/// What up to `rows` rows know of the scores that they have seen.
+template <i64 rows>
+class RowTotals {
+ public:
+  /// Before any score.
+  void begin() {
+    for (i64 i = 0; i < room; ++i) largest_[i] = -infinity, sum_[i] = 0;
   }
-  /// The sum that softmax divides by: not a number where all scores are -∞.
-  float total() const { return largest == -infinity ? quiet_nan : sum; }
+
+  /// Turns `count` scores of each of the first `used` rows into powers, and takes them in; they are followed by zeros up to whole vectors.
+  /// scale[i], with room for whole vectors: what earlier powers of row i are to be multiplied by.
+  TILE_NOINLINE void add(float* scores, i64 stride, i64 used, i64 count, float* scale) {
+    V part[room] = {};
+    float base[room];
+    for (i64 i = 0; i < used; ++i) part[i] = largest_in(scores + i * stride, count);
+    for (i64 i = 0; i < used; i += width) {
+      const V before = load(largest_ + i);
+      const V top = larger(fold_rows<float>(part + i, [](V a, V b) { return larger(a, b); }), before);
+      // Nothing but -∞ so far: the powers are zeros until something larger comes.
+      const V subtracted = top == -infinity ? V{} : top;
+      store(largest_ + i, top);
+      store(base + i, subtracted);
+      store(scale + i, powers(before - subtracted));
+    }
+    for (i64 i = 0; i < used; ++i) part[i] = to_powers(scores + i * stride, count, base[i]);
+    for (i64 i = 0; i < used; i += width) {
+      const V here = fold_rows<float>(part + i, [](V a, V b) { return a + b; });
+      store(sum_ + i, load(sum_ + i) * load(scale + i) + here);
+    }
+  }
+  /// The sum of e^(score - largest) that softmax divides by: not a number where all scores are -∞.
+  float total(i64 i) const { return largest_[i] == -infinity ? quiet_nan : sum_[i]; }
+
+ private:
+  using V = vec<float>;
+  static constexpr i64 width = lanes<float>, room = (rows + width - 1) / width * width;
+
+  static TILE_INLINE V powers(V x) { return exp_to_one<vec<uint32_t>>(x); }
+  /// The vector at `row`, its lanes from `count` on replaced by -∞.
+  static TILE_INLINE V load_first(const float* row, i64 count) {
+    vec<int32_t> lane;
+    TILE_UNROLL
+    for (int i = 0; i < width; ++i) lane[i] = i;
+    return lane < static_cast<int32_t>(count) ? load(row) : broadcast<float>(-infinity);
+  }
+  static TILE_INLINE V largest_in(const float* row, i64 count) {
+    constexpr i64 chains = 4;
+    V top[chains];
+    TILE_UNROLL
+    for (V& t : top) t = broadcast<float>(-infinity);
+    for (; count >= chains * width; count -= chains * width, row += chains * width) {
+      TILE_UNROLL
+      for (i64 c = 0; c < chains; ++c) top[c] = larger(load(row + c * width), top[c]);
+    }
+    for (; count >= width; count -= width, row += width) top[0] = larger(load(row), top[0]);
+    if (count > 0) top[1] = larger(load_first(row, count), top[1]);
+    return larger(larger(top[0], top[1]), larger(top[2], top[3]));
+  }
+  /// Turns a row's scores into powers; returns their sums, a lane each.
+  static TILE_INLINE V to_powers(float* row, i64 count, float subtracted) {
+    V sum{};
+    for (; count >= width; count -= width, row += width) {
+      const V p = powers(load(row) - subtracted);
+      store(row, p);
+      sum += p;
+    }
+    if (count > 0) {
+      const V p = powers(load_first(row, count) - subtracted);
+      store(row, p);
+      sum += p;
+    }
+    return sum;
+  }
+
+  alignas(64) float largest_[room], sum_[room];
 };
 
 template <class Blocks, class Query, class Key, class Value, class Scores, class Weight, class Epilogue>
@@ -88,6 +138,7 @@ class StreamedAttention {
   static constexpr i64 head = Blocks::head, value_head = Blocks::value_head, strip = Blocks::strip, stride = Blocks::stride;
   static constexpr i64 key_columns = Blocks::key_columns, value_columns = Blocks::value_columns;
   static constexpr i64 value_rows = Blocks::value_rows;
+  static constexpr i64 totals_size = static_cast<i64>(sizeof(RowTotals<strip>) / sizeof(float));
   static constexpr i64 sums_of_strip = strip * value_columns * Blocks::value_panels;
   /// Keys, at most, whose values stay in the first level cache while the rows of a strip pass.
   static constexpr i64 chain = 128;
@@ -118,7 +169,7 @@ class StreamedAttention {
  private:
   struct Memory {
     float *keys, *values, *queries, *scores, *sums;
-    RowTotals* totals;
+    RowTotals<strip>* totals;
   };
 
   void task(i64 batch, i64 first, i64 end, int worker) const {
@@ -126,8 +177,8 @@ class StreamedAttention {
     const i64 kept_strips = several ? ceil_div(end - first, strip) : 1;
     Memory m{};
     constexpr i64 key_size = Blocks::key_panels * key_columns * head, value_size = Blocks::value_panels * value_columns * Blocks::block_keys;
-    float* at = team_.scratch_as<float>(
-        worker, key_size + align(value_size) + align(strip * head) + strip * stride + kept_strips * (sums_of_strip + align(2 * strip)) + 16);
+    float* at =
+        team_.scratch_as<float>(worker, key_size + align(value_size) + align(strip * head) + strip * stride + kept_strips * (sums_of_strip + totals_size) + 16);
     const auto take = [&](i64 count) {
       float* const here = at;
       at += align(count);
@@ -138,7 +189,7 @@ class StreamedAttention {
     m.queries = take(strip * head);
     m.scores = take(strip * stride);
     m.sums = take(kept_strips * sums_of_strip);
-    m.totals = reinterpret_cast<RowTotals*>(take(kept_strips * 2 * strip));
+    m.totals = reinterpret_cast<RowTotals<strip>*>(take(kept_strips * totals_size));
     for (i64 key0 = 0; key0 < extents_.keys; key0 += block_) {
       const i64 count = least(block_, extents_.keys - key0);
       pack_keys(m.keys, batch, key0, count);
@@ -148,10 +199,10 @@ class StreamedAttention {
       }
       Memory here = m;
       for (i64 row0 = first; row0 < end; row0 += strip) {
-        one_strip(here, batch, row0, least(strip, end - row0), key0, count);
+        one_strip(here, batch, row0, least(strip, end - row0), least(strip, end - row0 - strip), key0, count);
         if (!several) continue;
         here.sums += sums_of_strip;
-        here.totals += strip;
+        ++here.totals;
       }
     }
   }
@@ -168,27 +219,25 @@ class StreamedAttention {
     }
   }
 
-  /// `rows` rows from `row0` on meet the `count` keys of one block.
-  void one_strip(const Memory& m, i64 batch, i64 row0, i64 rows, i64 key0, i64 count) const {
-    for (i64 i = 0; i < rows; ++i) query_.template pack<1>(m.queries + i * head, batch, row0 + i, 1, 0, head);
-    for (i64 i = rows * head; i < strip * head; ++i) m.queries[i] = 0;
+  /// `rows` rows from `row0` on meet the `count` keys of one block; `next` rows of the strip after them come nearer meanwhile.
+  void one_strip(const Memory& m, i64 batch, i64 row0, i64 rows, i64 next, i64 key0, i64 count) const {
+    const float* const queries = queries_of(m, batch, row0, rows);
     for (i64 n = 0; n < count; n += key_columns) {
       const float* const panel = m.keys + n * head;
+      for (i64 i = n / key_columns; i < next; i += ceil_div(count, key_columns)) query_.template fetch_line<head>(batch, row0 + strip + i);
       if (Blocks::last_vectors != Blocks::key_vectors && n / key_columns == Blocks::key_panels - 1) {
-        score<Blocks::last_vectors>(m, panel, batch, row0, rows, key0, n, count - n);
+        score<Blocks::last_vectors>(m, queries, panel, batch, row0, rows, key0, n, count - n);
       } else if (count - n < key_columns) {
-        score<Blocks::key_vectors>(m, panel, batch, row0, rows, key0, n, count - n);
+        score<Blocks::key_vectors>(m, queries, panel, batch, row0, rows, key0, n, count - n);
       } else {
-        score<Blocks::key_vectors>(m, panel, batch, row0, rows, key0, n, std::integral_constant<i64, key_columns>{});
+        score<Blocks::key_vectors>(m, queries, panel, batch, row0, rows, key0, n, std::integral_constant<i64, key_columns>{});
       }
     }
 
-    alignas(64) float scale[strip];
+    alignas(64) float scale[ceil_div(strip, lanes<float>) * lanes<float>];
     const i64 filled = ceil_div(rows, value_rows) * value_rows;
-    for (i64 i = 0; i < rows; ++i) {
-      if (key0 == 0) m.totals[i] = RowTotals{};
-      scale[i] = m.totals[i].add(m.scores + i * stride, count);
-    }
+    if (key0 == 0) m.totals->begin();
+    m.totals->add(m.scores, stride, rows, count, scale);
     for (i64 i = rows; i < filled; ++i) {
       scale[i] = 0;
       for (i64 j = 0; j < count; ++j) m.scores[i * stride + j] = 0;
@@ -207,22 +256,32 @@ class StreamedAttention {
       }
     }
     if (key0 + count < extents_.keys) return;
-    for (i64 i = 0; i < rows; ++i) finish(m, i, weight_(batch, row0 + i, m.totals[i].total()) == 0);
+    for (i64 i = 0; i < rows; ++i) finish(m, i, weight_(batch, row0 + i, m.totals->total(i)) == 0);
     for (i64 p = 0; p < Blocks::value_panels; ++p)
       for (i64 i = 0; i < rows; i += value_rows)
         epilogue_(batch, row0 + i, p * value_columns, least(value_rows, rows - i), least(value_columns, value_head - p * value_columns),
                   static_cast<const float*>(sums_at(m.sums, p, i)), std::integral_constant<i64, value_columns>{});
   }
 
+  /// The rows' queries, one behind the other and zeros up to a whole register block: where they lie, or a copy.
+  const float* queries_of(const Memory& m, i64 batch, i64 row0, i64 rows) const {
+    if constexpr (std::is_same_v<typename Query::value_type, float>) {
+      if (query_.k_stride == 1 && query_.outer_stride == head && rows % Blocks::key_rows == 0) return query_.at(batch, row0, 0);
+    }
+    for (i64 i = 0; i < rows; ++i) query_.template copy_line<head>(m.queries + i * head, batch, row0 + i);
+    for (i64 i = rows * head; i < strip * head; ++i) m.queries[i] = 0;
+    return m.queries;
+  }
+
   /// Products of the strip's rows with one panel of keys, as the model scores them.
   template <int vectors, class Columns>
-  void score(const Memory& m, const float* panel, i64 batch, i64 row0, i64 rows, i64 key0, i64 n, Columns columns) const {
+  void score(const Memory& m, const float* queries, const float* panel, i64 batch, i64 row0, i64 rows, i64 key0, i64 n, Columns columns) const {
     static constexpr i64 nowhere[1] = {0};
     constexpr i64 block_rows = Blocks::key_rows, width = vectors * lanes<float>;
     alignas(64) float tile[block_rows * width];
     Ahead ahead;
     for (i64 i = 0; i < rows; i += block_rows) {
-      RowBlock<float, block_rows, vectors, head>::multiply(1, head, m.queries + i * head, nowhere, panel, tile, ahead);
+      RowBlock<float, block_rows, vectors, head>::multiply(1, head, queries + i * head, nowhere, panel, tile, ahead);
       scores_(batch, row0 + i, key0 + n, least(block_rows, rows - i), columns, static_cast<const float*>(tile), std::integral_constant<i64, width>{},
               m.scores + i * stride + n, stride);
     }
@@ -231,13 +290,17 @@ class StreamedAttention {
   /// The sums of a strip: register blocks of one panel after another.
   static float* sums_at(float* sums, i64 p, i64 row) { return sums + (p * strip + row) * value_columns; }
 
-  /// Sums become the row's results. They are divided once, at the end: a product with 1 / total would round twice.
+  /// Sums become the row's results: quotients by way of 1 / total, which lies between 0 and 1, and what that leaves over.
   static void finish(const Memory& m, i64 i, bool zero) {
-    const float total = m.totals[i].total();
+    const float total = m.totals->total(i), inverse = 1.0f / total;
     for (i64 p = 0; p < Blocks::value_panels; ++p) {
       float* const row = sums_at(m.sums, p, i);
 #pragma omp simd
-      for (i64 j = 0; j < value_columns; ++j) row[j] = zero ? 0.0f : row[j] / total;
+      for (i64 j = 0; j < value_columns; ++j) {
+        const float near = row[j] * inverse;
+        const float quotient = __builtin_fabsf(near) < infinity ? near + __builtin_fmaf(-near, total, row[j]) * inverse : near;
+        row[j] = zero ? 0.0f : quotient;
+      }
     }
   }
 
@@ -274,9 +337,11 @@ bool attend_few(const AttentionExtents& extents, const Query& query, const Key& 
   const i64 rows = extents.rows, keys = extents.keys;
   constexpr i64 head = Blocks::head, value_head = Blocks::value_head;
   team.for_each(extents.batch, [&](i64 batch, int worker) {
-    float* const queries = team.scratch_as<float>(worker, rows * (head + keys));
-    float* const powers = queries + rows * head;
-    for (i64 i = 0; i < rows; ++i) query.template pack<1>(queries + i * head, batch, i, 1, 0, head);
+    const i64 stride = ceil_div(keys, lanes<float>) * lanes<float>;
+    float* const queries = team.scratch_as<float>(worker, rows * (head + keys + stride));
+    float* const weights = queries + rows * head;
+    float* const powers = weights + rows * keys;
+    for (i64 i = 0; i < rows; ++i) query.template copy_line<head>(queries + i * head, batch, i);
     // Columns of one row, or lines for all: products come as the epilogue of a matrix product would take them.
     const auto product = [&](i64 first_row, const float* left, i64 depth, i64 count, bool lines, const auto& right, const auto& done) {
       const auto shifted = [&](i64, i64, i64 n0, i64 many, i64 columns, const float* sums, i64 ld) { done(first_row, n0, many, columns, sums, ld); };
@@ -284,19 +349,21 @@ bool attend_few(const AttentionExtents& extents, const Query& query, const Key& 
       stream_columns<1, float>(batch, 1, 0, count, depth, left, right, shifted);
     };
     const auto keep = [&](i64 row, i64 n0, i64 many, i64 columns, const float* sums, i64 ld) {
-      scores(batch, row, n0, many, columns, sums, ld, powers + row * keys + n0, keys);
+      scores(batch, row, n0, many, columns, sums, ld, powers + row * stride + n0, stride);
     };
     for (i64 i = 0; i < (key_lines ? 1 : rows); ++i) product(i, queries + i * head, head, keys, key_lines, key, keep);
+    RowTotals<few_queries> totals;
+    alignas(64) float unused[ceil_div(few_queries, lanes<float>) * lanes<float>];
+    totals.begin();
+    totals.add(powers, stride, rows, keys, unused);
     for (i64 i = 0; i < rows; ++i) {
-      RowTotals totals;
-      totals.add(powers + i * keys, keys);
-      const float total = totals.total();
+      const float total = totals.total(i);
       const bool zero = weight(batch, i, total) == 0;
 #pragma omp simd
-      for (i64 j = 0; j < keys; ++j) powers[i * keys + j] = zero ? 0.0f : powers[i * keys + j] / total;
+      for (i64 j = 0; j < keys; ++j) weights[i * keys + j] = zero ? 0.0f : powers[i * stride + j] / total;
     }
     const auto give = [&](i64 row, i64 n0, i64 many, i64 columns, const float* sums, i64 ld) { epilogue(batch, row, n0, many, columns, sums, ld); };
-    for (i64 i = 0; i < (value_columns ? rows : 1); ++i) product(i, powers + i * keys, keys, value_head, !value_columns, value, give);
+    for (i64 i = 0; i < (value_columns ? rows : 1); ++i) product(i, weights + i * keys, keys, value_head, !value_columns, value, give);
   });
   return true;
 }

@@ -20,6 +20,7 @@ struct Layout {
   i64 outer_stride, k_stride;
 };
 Layout by_rows(i64, i64 k) { return {k + 3, 1}; }
+Layout one_behind_another(i64, i64 k) { return {k, 1}; }
 Layout by_columns(i64 outer, i64) { return {1, outer + 5}; }
 Layout scattered(i64, i64 k) { return {2 * k + 1, 2}; }
 
@@ -51,9 +52,10 @@ float no_bias(i64, i64, i64) { return 0; }
 /// Softmax in double precision, as its formula reads, and how far attention() may be off: rounding of scores of d products, of the power,
 /// and of a sum of `keys` values.
 template <class Blocks, class T = float>
-void expect_attention(const Sizes& s, Layout (*keys_lie)(i64, i64), Layout (*values_lie)(i64, i64), Bias bias, int threads, bool nan_is_zero = false) {
+void expect_attention(const Sizes& s, Layout (*keys_lie)(i64, i64), Layout (*values_lie)(i64, i64), Bias bias, int threads, bool nan_is_zero = false,
+                      Layout (*queries_lie)(i64, i64) = by_rows) {
   constexpr i64 head = Blocks::head, width = Blocks::value_head;
-  const Matrices<T> query(s.batch, s.rows, head, by_rows(s.rows, head), 1), key(s.batch, s.keys, head, keys_lie(s.keys, head), 2),
+  const Matrices<T> query(s.batch, s.rows, head, queries_lie(s.rows, head), 1), key(s.batch, s.keys, head, keys_lie(s.keys, head), 2),
       value(s.batch, width, s.keys, values_lie(width, s.keys), 3);
   testing::TestTeam team(threads);
   std::vector<float> out(static_cast<size_t>(s.batch * s.rows * width), 77.0f);
@@ -130,6 +132,11 @@ TEST(Attention, SeveralBlocksOfKeys) {
   expect_all<AttentionBlocks<64, 64, 523, 128>>({2, 50, 523}, no_bias);
   expect_all<AttentionBlocks<8, 20, 0, 64>>({1, 29, 200}, [](i64, i64, i64 key) { return static_cast<float>(key) * 0.5f; });   // ever larger scores
   expect_all<AttentionBlocks<8, 20, 0, 64>>({1, 29, 200}, [](i64, i64, i64 key) { return static_cast<float>(key) * -0.5f; });  // ever smaller ones
+}
+
+TEST(Attention, QueriesOneBehindAnotherAreReadInPlace) {
+  for (const i64 rows : {48, 67}) expect_attention<AttentionBlocks<64, 64, 197>>({2, rows, 197}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
+  expect_attention<AttentionBlocks<40, 40, 0, 64>, float16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
 }
 
 TEST(Attention, LongStretchesOfQueriesAreCut) { expect_attention<AttentionBlocks<16, 16, 0, 64>>({1, 1009, 131}, by_rows, by_columns, no_bias, 3); }

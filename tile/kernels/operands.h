@@ -62,12 +62,34 @@ struct Dense {
 
   const T* at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * outer_stride + k * k_stride; }
 
+  /// The first `depth` elements of an outer index.
+  template <i64 depth, class P>
+  TILE_INLINE void copy_line(P* to, i64 b, i64 outer) const {
+    if (k_stride != 1) return pack<1>(to, b, outer, 1, 0, depth);
+    const T* const from = at(b, outer, 0);
+    i64 k = 0;
+    if constexpr (std::is_same_v<T, P>) {  // vectors, lest the compiler see a block of bytes and move it as one
+      for (; depth - k >= lanes<P>; k += lanes<P>) store(to + k, load(from + k));
+    }
+    for (; k < depth; ++k) to[k] = detail::panel_value<P>(from[k], zero);
+  }
+  /// Those elements come nearer, where they lie side by side: copy_line() will want them.
+  template <i64 depth>
+  TILE_INLINE void fetch_line(i64 b, i64 outer) const {
+    if (k_stride != 1) return;
+    const char* const from = reinterpret_cast<const char*>(at(b, outer, 0));
+    for (i64 byte = 0; byte < depth * static_cast<i64>(sizeof(T)); byte += 64) __builtin_prefetch(from + byte);
+  }
+
   template <int width, class P>
   TILE_NOINLINE void pack(P* panel, i64 b, i64 outer0, i64 count, i64 k0, i64 depth) const {
     const T* from = at(b, outer0, k0);
     if (outer_stride == 1) {
       if (count == width) {
         for (i64 k = 0; k < depth; ++k, panel += width, from += k_stride) {
+          // Rows far apart come from as many pages, where machines do not look ahead themselves.
+          for (i64 byte = 0; byte < width * static_cast<i64>(sizeof(T)); byte += 64)
+            __builtin_prefetch(reinterpret_cast<const char*>(from + 16 * k_stride) + byte);
 #pragma omp simd
           for (int i = 0; i < width; ++i) panel[i] = detail::panel_value<P>(from[i], zero);
         }
@@ -80,11 +102,18 @@ struct Dense {
       return;
     }
     // Sixteen k of one outer index share a cache line where k_stride is 1; their rows of the panel stay in L1 meanwhile.
-    constexpr i64 strip = 16;
     for (i64 k = 0; k < depth; k += strip) {
       const i64 here = depth - k < strip ? depth - k : strip;
       P* to = panel + k * width;
-      for (i64 i = 0; i < count; ++i) {
+      i64 i = 0;
+      if constexpr (std::is_same_v<T, P> && std::is_same_v<P, float>) {
+        constexpr int at_once = width < lanes<P> ? width : lanes<P>;
+        if constexpr (2 * at_once >= lanes<P>) {
+          if (k_stride == 1 && here == strip)
+            for (; count - i >= at_once; i += at_once) turn<width, at_once>(from + i * outer_stride + k, to + i);
+        }
+      }
+      for (; i < count; ++i) {
         const T* line = from + i * outer_stride + k * k_stride;
         if (here == strip) {
           TILE_UNROLL
@@ -94,6 +123,21 @@ struct Dense {
         }
       }
       for (i64 s = 0; s < here; ++s) detail::zero_rest<width>(to + s * width, count);
+    }
+  }
+
+ private:
+  /// Sixteen k of `count` outer indices, at most as many as a vector has lanes, by way of registers.
+  static constexpr i64 strip = 16;
+  template <int width, int count>
+  TILE_INLINE void turn(const float* from, float* to) const {
+    for (i64 s = 0; s < strip; s += lanes<float>) {
+      vec<float> rows[lanes<float>] = {};
+      TILE_UNROLL
+      for (int i = 0; i < count; ++i) rows[i] = load(from + i * outer_stride + s);
+      transpose<float>(rows);
+      TILE_UNROLL
+      for (int i = 0; i < lanes<float>; ++i) __builtin_memcpy(to + (s + i) * width, &rows[i], count * sizeof(float));
     }
   }
 };

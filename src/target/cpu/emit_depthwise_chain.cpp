@@ -30,7 +30,7 @@ class LinesText : ProductText {
   }
 
   void after() {
-    results("projected", shape_.batch, shape_.m, Destination::tensors, block_.vectors * lanes_of(product_, kernel_.target));
+    results("projected", shape_.batch, shape_.m, Destination::tensors, {.most = block_.vectors * lanes_of(product_, kernel_.target)});
     out_.open("const auto after = [&](i64 line, i64 lines, const float* from, tile::Team& team)");
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
@@ -99,7 +99,7 @@ class FilterText : ProductText {
 
   void emit() {
     const bool hands_on = chain_.after.has_value();
-    results("filtered", shape_.batch, shape_.m, hands_on ? Destination::rows : Destination::tensors, 2 * lanes_of(chain_.middle, kernel_.target));
+    results("filtered", shape_.batch, shape_.m, hands_on ? Destination::rows : Destination::tensors, {.most = 2 * lanes_of(chain_.middle, kernel_.target)});
     const DType input = chain_.before ? DType::f32 : shape_.nest.loads[static_cast<size_t>(shape_.left.access)].dtype;
     out_.open(fmt::format("const auto middle = [&](const tile::DepthwiseRowsShape& band, const {}* from, i64 line, float* to, tile::Team& team)",
                           storage_type(input)));

@@ -25,7 +25,8 @@ class RowsEmitter : ProductText {
     const int64_t in_parts = schedule::parts_of(config_.atom);
     if (in_parts > 1)
       out_.line(fmt::format("const tile::SplitStrips<std::remove_const_t<decltype(left)>, {}, {}> parts{{left}};", product_.step(config_.atom), in_parts));
-    epilogue(shape_.batch, shape_.m, config_.block.vectors * lanes_of(product_, kernel_.target));
+    const int64_t panel = config_.block.vectors * lanes_of(product_, kernel_.target);
+    epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel});
     using Split = schedule::ProductConfig::Split;
     const char* const split = config_.split == Split::automatic ? ""
                               : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
@@ -69,7 +70,7 @@ class RowsEmitter : ProductText {
                           list([](const auto& x) { return x.kernel; }), list([](const auto& x) { return x.stride; }),
                           list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; })));
     const std::string zero = zero_point(shape_.left, "left");
-    epilogue(shape_.batch, shape_.m, 2 * lanes_of(product_, kernel_.target));
+    epilogue(shape_.batch, shape_.m, {.most = 2 * lanes_of(product_, kernel_.target)});
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     out_.line(fmt::format("tile::depthwise_rows<{}, {}>(shape, {}, {}, epilogue, a.team{});", value_type(shape_.sum), config_.block.rows,
                           pointer(address.tensor, constant_part(windows.start)), kernel_.pointers.at(planned_.packed), zero.empty() ? "" : ", " + zero));
@@ -82,7 +83,7 @@ class RowsEmitter : ProductText {
                           text(shape_.n.extent())));
     out_.line(fmt::format("    .input = {}, .output = {}, .pad = {}, .pitch = {}}};", pair([](const auto& x) { return x.input; }),
                           pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; }), text(windows.axes[1].pitch)));
-    epilogue(shape_.batch, shape_.m, config_.block.vectors * lanes_of(product_, kernel_.target));
+    epilogue(shape_.batch, shape_.m, {.most = config_.block.vectors * lanes_of(product_, kernel_.target)});
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, {}, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", config_.block.rows,
                           config_.block.vectors, text(windows.channels), tail(winograd_tiles(windows)), pointer(address.tensor, constant_part(windows.start)),

@@ -120,21 +120,22 @@ void ProductText::window_fields(const WindowRowsShape& windows, const std::strin
                         list([](const auto& x) { return x.dilation; }), list([](const auto& x) { return x.pad; }), end));
 }
 
-void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group, int64_t most_columns) {
-  results("epilogue", batch, row_group, Destination::tensors, most_columns);
+void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group, const EpilogueColumns& columns) {
+  results("epilogue", batch, row_group, Destination::tensors, columns);
 }
 
 void ProductText::scores(const LoopGroup& batch, const LoopGroup& row_group) { results("scores", batch, row_group, Destination::rows); }
 
-void ProductText::results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, int64_t most_columns) {
+void ProductText::results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination,
+                          const EpilogueColumns& columns) {
   const bool to_rows = destination == Destination::rows;
   LoweredNest after = shape_.nest;
   const TensorId first_output = after.stores.at(0).tensor;
   if (to_rows) after.stores = {Address{first_output, DType::f32, Dim::symbol(row_symbol) * Dim::symbol(row_step_symbol), {}, {}, -1}};
-  const Dim column = Dim::symbol(first_column_symbol) + Dim::symbol(column_symbol);
-  after.bounds.of[first_column_symbol] = after.bounds.of[shape_.n.symbol];
-  after.bounds.of[column_symbol] = {Dim(0), Dim(1 << 16)};
-  const auto along = [&](Dim& e) { e = flattened(e, shape_.n, shape_.nest.bounds).substitute({{shape_.n.symbol, column}}); };
+  const Dim column = Dim::symbol(first_column_symbol) * columns.multiple + Dim::symbol(column_symbol);
+  after.bounds.of[first_column_symbol] = {Dim(0), (shape_.n.extent() - 1) / columns.multiple};
+  after.bounds.of[column_symbol] = {Dim(0), columns.most > 0 ? columns.most - 1 : 1 << 16};
+  const auto along = [&](Dim& e) { e = simplify(flattened(e, shape_.n, shape_.nest.bounds).substitute({{shape_.n.symbol, column}}), after.bounds); };
   const std::vector<bool> needed = closure(after, after.stored_values);
   std::set<int64_t> moved;
   for (size_t id = 0; id < needed.size(); ++id) {
@@ -155,7 +156,7 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   kernel_.declare_tensors(out_);
   const std::map<TensorId, std::string> rows_of_scores = {{first_output, "to"}};
   NestBody body(after, kernel_.sizes, kernel_.pointers, out_, "", to_rows ? rows_of_scores : std::map<TensorId, std::string>{});
-  body.name(first_column_symbol, "column0");
+  body.name(first_column_symbol, columns.multiple > 1 ? fmt::format("(column0 / {})", columns.multiple) : "column0");
   body.name(row_step_symbol, "to_ld");
   body.want(after.stored_values);
   digits(batch, "batch", body);
@@ -185,10 +186,10 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   };
   const auto is_short = [&](size_t i) {
     const DType dtype = after.stores[i].dtype;
-    return most_columns > 0 && (is_short_float(i) || (size_of(dtype) == 1 && is_integer(dtype)));
+    return columns.most > 0 && (is_short_float(i) || (size_of(dtype) == 1 && is_integer(dtype)));
   };
   for (const size_t i : stores)
-    if (is_short(i)) out_.line(fmt::format("alignas(64) {} {}[{}];", is_short_float(i) ? "float" : "int32_t", wide(i), most_columns));
+    if (is_short(i)) out_.line(fmt::format("alignas(64) {} {}[{}];", is_short_float(i) ? "float" : "int32_t", wide(i), columns.most));
   out_.pragma("#pragma omp simd");
   out_.open("for (i64 column = 0; column < columns; ++column)");
   body.enter(column_symbol, "column");

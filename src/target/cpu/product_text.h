@@ -9,6 +9,11 @@ namespace tilewright::cpu {
 
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
 
+/// What is known of the columns that a call of an epilogue gets: how many at most (0: not known), and what their first one is a multiple of.
+struct EpilogueColumns {
+  int64_t most = 0, multiple = 1;
+};
+
 /// What all calls of product kernels are written from: addresses over groups of loops, and the epilogue.
 class ProductText {
  public:
@@ -34,14 +39,14 @@ class ProductText {
   /// What is subtracted from the factor's elements, as an int32_t; empty: nothing. Names of what it is computed from begin with `side`.
   std::string zero_point(const Factor& factor, const std::string& side);
   /// `const auto epilogue = …`: finished sums of a few rows and columns to what is stored: rows one by one, columns as vectors. The
-  /// arguments' names are those of contract(); `row_group` is what the row index runs over. `most_columns`: of a call,
-  /// where that is known (0: it is not); bytes and short floats are then narrowed by themselves, so that vectors of what they are computed from are whole.
-  void epilogue(const LoopGroup& batch, const LoopGroup& row_group, int64_t most_columns = 0);
+  /// arguments' names are those of contract(); `row_group` is what the row index runs over. Where `columns` are limited, bytes and short floats
+  /// are narrowed by themselves, so that vectors of what they are computed from are whole.
+  void epilogue(const LoopGroup& batch, const LoopGroup& row_group, const EpilogueColumns& columns = {});
   /// `const auto scores = …`: the same, but the first output goes to the caller's rows, as floats: to[row * to_ld + column].
   void scores(const LoopGroup& batch, const LoopGroup& row_group);
 
   enum class Destination { tensors, rows };
-  void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, int64_t most_columns = 0);
+  void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, const EpilogueColumns& columns = {});
 
   const KernelText& kernel_;
   const pattern::Nest& source_;

@@ -83,6 +83,16 @@ Operand NestBody::value(ExprId id) const {
   return found->second;
 }
 
+std::optional<Operand> NestBody::by_condition(const ExprNode& node, const std::vector<Operand>& args) const {
+  const bool both = node.op == ExprOp::logical_and || node.op == ExprOp::bit_and;
+  if (node.dtype != DType::boolean || !(both || node.op == ExprOp::logical_or || node.op == ExprOp::bit_or)) return std::nullopt;
+  const std::vector<ExprId>& here = scopes_.back().values;
+  const auto settled = [&](size_t i) { return std::find(here.begin(), here.end(), node.args[i]) == here.end(); };
+  if (settled(0) == settled(1)) return std::nullopt;
+  const Operand &fixed = args[settled(0) ? 0 : 1], &other = args[settled(0) ? 1 : 0];
+  return Operand{fmt::format("{} ? {} : {}", fixed.text, both ? other.text : "true", both ? "false" : other.text), DType::boolean, true};
+}
+
 void NestBody::write_node(ExprId id) {
   const ExprNode& node = nest_.nodes[static_cast<size_t>(id)];
   Operand& value = values_[id];
@@ -95,7 +105,7 @@ void NestBody::write_node(ExprId id) {
     default: {
       std::vector<Operand> args;
       for (const ExprId arg : node.args) args.push_back(this->value(arg));
-      value = print_operation(node, args);
+      value = by_condition(node, args).value_or(print_operation(node, args));
     }
   }
   const std::string name = fmt::format("{}v{}", prefix_, id);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "target/source/cpp_text.h"
 #include "target/source/lower_nest.h"
 #include "target/source/print_expr.h"
@@ -69,6 +71,9 @@ class NestBody {
 
   bool known(ExprId id) const;
   void write_node(ExprId id);
+  /// A truth value of one argument that the loop changes and one that it does not, which becomes a condition: as an operand, it would be spread
+  /// over the bits of a mask, one by one.
+  std::optional<Operand> by_condition(const ExprNode& node, const std::vector<Operand>& args) const;
   void write_load(ExprId id, const Address& address, size_t access);
   std::string element(const std::map<size_t, Place>& places, size_t i, const Address& address, const std::map<TensorId, std::string>& bases) const;
   std::string check(const Guard& guard) const;
