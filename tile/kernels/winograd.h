@@ -10,7 +10,8 @@
 //        0 -1  1  0          1/2 -1/2  1/2           0  1 -1 -1
 //        0  1  0 -1           0    0    1
 // Filters are transformed when the model is compiled. A task transforms some strips of tiles into its scratch and runs all
-// panels of filters past them.
+// panels of filters past them. Where all filters would pass too often, as those of many channels pass few tiles, each of the 16 products
+// is computed as a whole instead: filters pass once, and tiles and sums wait in memory.
 
 #include <cstdint>
 #include <type_traits>
@@ -68,6 +69,10 @@ class Winograd {
     if (s_.images % team.size != 0) groups = (groups - 1) / team.size * team.size + team.size;
     if (groups > strips_) groups = strips_;
     group = (strips_ - 1) / groups + 1;
+    // Bytes from further away than a core's own caches, either way.
+    const double filters = static_cast<double>(points * s_.channels * panels_ * width),
+                 waiting = 2.0 * static_cast<double>(points * tiles_) * static_cast<double>(s_.channels + panels_ * width);
+    if (filters * static_cast<double>(groups) > 2 * (filters + waiting)) return run_by_points(team);
     team.for_each(s_.images * groups, [&](i64 index, int worker) {
       P* const transformed = team.scratch_as<P>(worker, group * strip_size_);
       const i64 g = index % groups, first = g * strips_ / groups, end = (g + 1) * strips_ / groups;
@@ -76,9 +81,42 @@ class Winograd {
   }
 
  private:
+  /// Transformed tiles as [point, tile, channels], sums as [panel, strip, point, tile, column].
+  void run_by_points(Team& team) const {
+    const i64 rows = strips_ * strip_tiles, point_rows = rows * s_.channels, sums_size = points * strip_tiles * width;
+    P* const transformed = team.scratch_as<P>(team.shared_slot(), points * point_rows + panels_ * strips_ * sums_size);
+    P* const sums = transformed + points * point_rows;
+    const i64 point_size = s_.channels * width, units = points * panels_;
+    for (i64 image = 0; image < s_.images; ++image) {
+      team.for_range(tiles_, 4, [&](i64 begin, i64 end) {
+        for (i64 tile = begin; tile < end; ++tile) transform(image, tile, transformed + tile * s_.channels, point_rows);
+      });
+      team.for_range(units, 1, [&](i64 begin, i64 end) {
+        for (i64 unit = begin; unit < end; ++unit) {
+          const i64 q = unit / panels_, p = unit % panels_;
+          const P* const panel = filters_ + (p * points + q) * point_size;
+          // While one panel is used, the next one comes nearer.
+          const i64 next = unit + 1 < end ? ((unit + 1) % panels_ * points + (unit + 1) / panels_) * point_size : 0;
+          Ahead ahead{reinterpret_cast<const char*>(filters_ + next), unit + 1 < end ? point_size * static_cast<i64>(sizeof(P)) / Ahead::line_bytes : 0, 1};
+          ahead.at_once = ahead.lines * 4 / (strips_ * s_.channels) + 1;
+          for (i64 s = 0; s < strips_; ++s) {
+            static constexpr i64 nowhere[1] = {0};
+            Block::multiply(tiles_of(s), 1, s_.channels, transformed + q * point_rows + s * strip_tiles * s_.channels, nowhere, panel,
+                            sums + (p * strips_ + s) * sums_size + q * strip_tiles * width, ahead);
+          }
+        }
+      });
+      team.for_range(panels_ * strips_, 1, [&](i64 begin, i64 end) {
+        alignas(64) P results[4 * strip_tiles * width];
+        for (i64 i = begin; i < end; ++i) give_columns(image, i % strips_, i / strips_, sums + i * sums_size, results);
+      });
+    }
+  }
+
   void task(i64 image, i64 first, i64 end, P* transformed) const {
     for (i64 s = first; s < end; ++s) {
-      for (i64 i = 0; i < tiles_of(s); ++i) transform(image, s * strip_tiles + i, transformed + (s - first) * strip_size_ + i * s_.channels);
+      for (i64 i = 0; i < tiles_of(s); ++i)
+        transform(image, s * strip_tiles + i, transformed + (s - first) * strip_size_ + i * s_.channels, strip_tiles * s_.channels);
     }
     alignas(64) P sums[together][points * strip_tiles * width], results[4 * strip_tiles * width];
     const i64 point_size = s_.channels * width, panel_size = points * point_size;
@@ -98,25 +136,18 @@ class Winograd {
             Block::multiply(tiles_of(s0 + i), 1, s_.channels, rows, nowhere, panel + q * point_size, sums[i] + q * strip_tiles * width, ahead);
           }
         }
-        for (i64 i = 0; i < count; ++i) {
-          if (s_.filters - p * width >= width) {
-            give(image, s0 + i, p * width, std::integral_constant<i64, width>{}, sums[i], results);
-          } else {
-            give(image, s0 + i, p * width, s_.filters - p * width, sums[i], results);
-          }
-        }
+        for (i64 i = 0; i < count; ++i) give_columns(image, s0 + i, p, sums[i], results);
       }
     }
   }
 
   i64 tiles_of(i64 strip) const { return tiles_ - strip * strip_tiles < strip_tiles ? tiles_ - strip * strip_tiles : strip_tiles; }
 
-  /// BᵀdB of one tile, all channels: point q of it begins at to + q · strip_tiles · channels.
-  TILE_NOINLINE void transform(i64 image, i64 tile, P* to) const {
+  /// BᵀdB of one tile, all channels: point q of it begins at to + q · step.
+  TILE_NOINLINE void transform(i64 image, i64 tile, P* to, i64 step) const {
     const i64 y0 = tile / across_ * 2 - s_.pad[0], x0 = tile % across_ * 2 - s_.pad[1];
     const i64 line = s_.input[1] * s_.pitch;
     const X* const from = x_ + image * s_.input[0] * line + y0 * line + x0 * s_.pitch;
-    const i64 step = strip_tiles * s_.channels;
     const bool inside = y0 >= 0 && x0 >= 0 && y0 + 4 <= s_.input[0] && x0 + 4 <= s_.input[1];
     const auto all = [&](auto&& element) {
       for (i64 c = 0; c < s_.channels; c += lanes<P>) {
@@ -141,6 +172,16 @@ class Winograd {
       const bool valid = y0 + i >= 0 && y0 + i < s_.input[0] && x0 + j >= 0 && x0 + j < s_.input[1];
       return valid ? load_wide<P>(from + i * line + j * s_.pitch + c) : V{};
     });
+  }
+
+  /// give() for one panel's columns.
+  void give_columns(i64 image, i64 strip, i64 panel, const P* sums, P* results) const {
+    const i64 n0 = panel * width;
+    if (s_.filters - n0 >= width) {
+      give(image, strip, n0, std::integral_constant<i64, width>{}, sums, results);
+    } else {
+      give(image, strip, n0, s_.filters - n0, sums, results);
+    }
   }
 
   /// AᵀmA of a strip's sums, and the epilogue over the pieces of lines that its tiles are.

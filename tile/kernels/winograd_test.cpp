@@ -84,6 +84,11 @@ TEST(Winograd, ReadsSomeOfTheChannels) {
   check<6, 1, 32>(1, 5, 13, 6, 0, 1, 80);
 }
 
+TEST(Winograd, PassesLargeFiltersOnce) {
+  check<4, 2, 1024>(1, 150, 8, 8, 1, 3);
+  check<6, 2, 1024>(1, 200, 12, 24, 1, 1);
+}
+
 TEST(Winograd, TakesInputsOfShortFloats) {
   check<4, 2, 32, bfloat16>(2, 40, 7, 9, 1, 3);
   check<6, 1, 16, float16>(1, 5, 13, 6, 0, 1);
