@@ -72,7 +72,7 @@ class Winograd {
     // Bytes from further away than a core's own caches, either way.
     const double filters = static_cast<double>(points * s_.channels * panels_ * width),
                  waiting = 2.0 * static_cast<double>(points * tiles_) * static_cast<double>(s_.channels + panels_ * width);
-    if (filters * static_cast<double>(groups) > 2 * (filters + waiting)) return run_by_points(team);
+    if (filters * static_cast<double>(groups) > filters + waiting) return run_by_points(team);
     team.for_each(s_.images * groups, [&](i64 index, int worker) {
       P* const transformed = team.scratch_as<P>(worker, group * strip_size_);
       const i64 g = index % groups, first = g * strips_ / groups, end = (g + 1) * strips_ / groups;
