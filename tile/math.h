@@ -64,7 +64,7 @@ TILE_INLINE ExpReduced reduce_exp(float x) {
 TILE_INLINE float at_most(float x, float high) { return x > high ? high : x; }
 TILE_INLINE float at_least(float x, float low) { return x < low ? low : x; }
 
-/// e^r for such an r.
+/// e^r for |r| ≤ ln 2 / 2.
 template <class V>
 TILE_INLINE V exp_of_remainder(V r) {
   return 1.0f + r * (1.0f + r * (4.999999404e-01f + r * (1.666652113e-01f + r * (4.166826978e-02f + r * (8.368679322e-03f + r * 1.382043702e-03f)))));

@@ -101,7 +101,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
                              .products_of_bytes = target && target->dots_shorts,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,
-                             .chains_depthwise = enabled("fuse_depthwise") ? chains_depthwise(kind) : nullptr,
+                             .chains_depthwise = enabled("fuse_depthwise") && target ? chains_depthwise(*target) : nullptr,
                              .after = std::move(after),
                              .row_bytes = target ? target->shared_bytes : 0});
 }

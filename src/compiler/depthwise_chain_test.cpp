@@ -183,7 +183,7 @@ void expect_what_the_interpreter_gives(const std::vector<Form>& forms, const std
     const Graph& graph = prepared[i].imported;
     std::vector<int64_t> dims;
     for (const Dim& dim : graph.type(graph.inputs[0]).dims) dims.push_back(dim.evaluate(sizes));
-    Tensor input(DType::f32, dims);
+    Tensor input(graph.type(graph.inputs[0]).dtype, dims);
     for (int64_t e = 0; e < input.element_count(); ++e) input.set_float(e, normal(random));
     const std::vector<Tensor> expected = pattern::interpret(lower(graph), {input});
     double scale = 0;
@@ -193,7 +193,7 @@ void expect_what_the_interpreter_gives(const std::vector<Form>& forms, const std
       Context context = open_context(model, threads);
       const std::vector<Tensor> actual = run_model(context, model, {input});
       ASSERT_EQ(actual.size(), 1u);
-      const Comparison result = compare(actual[0], expected[0], network_tolerance(DType::f32, rounding_steps(graph), scale));
+      const Comparison result = compare(actual[0], expected[0], network_tolerance(forms[i].dtype, rounding_steps(graph), scale));
       EXPECT_TRUE(result.same) << forms[i].name << ", " << threads << " threads: " << result.reason;
     }
   }

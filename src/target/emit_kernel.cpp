@@ -55,7 +55,10 @@ void plan_kernels(schedule::Block& block, const Target& target, const PlanOption
 
 schedule::StreamsAttention streams_attention(TargetKind kind) { return kind == TargetKind::cpu ? cpu::streams_attention : simt::streams_attention; }
 
-schedule::ChainsDepthwise chains_depthwise(TargetKind kind) { return kind == TargetKind::cpu ? schedule::ChainsDepthwise(cpu::chains_depthwise) : nullptr; }
+schedule::ChainsDepthwise chains_depthwise(const Target& target) {
+  if (target.kind != TargetKind::cpu) return nullptr;
+  return [&target](const auto& stages, const pattern::Program& program) { return cpu::chains_depthwise(stages, program, target); };
+}
 
 ProductCost product_cost(const Target& target) {
   if (target.kind == TargetKind::cpu) return [&target](const ProductSize& size) { return cpu::product_cycles(size, target); };

@@ -25,7 +25,7 @@ void plan_kernels(schedule::Block& block, const Target& target, const PlanOption
 /// Which attention machines of this kind compute in one kernel: what schedule::Options asks.
 schedule::StreamsAttention streams_attention(TargetKind kind);
 /// Which depthwise convolutions machines of this kind compute together with their neighbours: what schedule::Options asks.
-schedule::ChainsDepthwise chains_depthwise(TargetKind kind);
+schedule::ChainsDepthwise chains_depthwise(const Target& target);
 
 /// What products take on the target, as far as is known before anything is fused: what PassOptions asks.
 ProductCost product_cost(const Target& target);

@@ -64,14 +64,15 @@ int interleavings(const Target& target) {
 /// The kernels of the target that the parameter names, against the interpreter.
 class EmitKernel : public ::testing::TestWithParam<std::string> {
  protected:
-  static void check(const std::vector<Case>& cases, const schedule::Options& options = {});
+  static void check(const std::vector<Case>& cases, const schedule::Options& options = {}, bool same_for_all_teams = false);
 };
 
 INSTANTIATE_TEST_SUITE_P(Targets, EmitKernel, ::testing::Values("native", "emulator:warp32", "emulator:warp64"),
                          [](const auto& target) { return std::regex_replace(target.param, std::regex(":"), "_"); });
 
-/// Schedules, compiles (all in one file) and runs; every case must give what the interpreter gives.
-void EmitKernel::check(const std::vector<Case>& cases, const schedule::Options& options) {
+/// Schedules, compiles (all in one file) and runs; every case must give what the interpreter gives, and the same bits whatever the team if
+/// `same_for_all_teams`.
+void EmitKernel::check(const std::vector<Case>& cases, const schedule::Options& options, bool same_for_all_teams) {
   std::vector<schedule::Block> blocks;
   for (const Case& one : cases) {
     pattern::verify(one.program);
@@ -89,6 +90,11 @@ void EmitKernel::check(const std::vector<Case>& cases, const schedule::Options& 
     }
     const std::vector<Tensor> actual = compiled.run(i, cases[i].inputs);
     ASSERT_EQ(actual.size(), expected.size());
+    if (same_for_all_teams && find_target(GetParam()).kind == TargetKind::cpu) {
+      for (const int threads : {1, 5})
+        for (size_t k = 0; k < expected.size(); ++k)
+          ASSERT_EQ(std::memcmp(compiled.run(i, cases[i].inputs, threads)[k].data(), actual[k].data(), actual[k].byte_size()), 0) << cases[i].name;
+    }
     for (size_t k = 0; k < expected.size(); ++k) {
       expect_close(actual[k], expected[k], cases[i].name + " output " + std::to_string(k));
       if (::testing::Test::HasFatalFailure()) {
@@ -280,7 +286,7 @@ TEST_P(EmitKernel, FewResultsOfMuch) {
                              const pattern::Expr distance = n.load(x[0], DType::f32, groups) - from;
                              return n.reduce(ReduceOp::sum, distance * distance, DType::f32) / 1000.0;
                            }));
-  check(cases, baseline);
+  check(cases, baseline, true);
 }
 
 TEST_P(EmitKernel, NumbersOfGroupsForEachChannel) {

@@ -126,6 +126,30 @@ TEST(ContractRows, PanelsOfShortFloatsWidenedForAllStrips) {
   check_matrix<float, float, 2, 2, 300, float, bfloat16>(61, 33, 300, 300, 7);
 }
 
+TEST(ContractRows, WidenedPanelsServeABatch) {
+  constexpr i64 batch = 3, m = 9, n = 70, k = 40;
+  using Block = RowBlocks<float, 4, 2, k>;
+  const auto a = whole_numbers<float>(batch * m * k, 1), b = whole_numbers<float>(n * k, 2);
+  std::vector<bfloat16> weights(static_cast<size_t>(packed_size(n, k, Block::columns)));
+  pack(weights.data(), n, k, Block::columns, [&](i64 o, i64 kk) { return store_as<bfloat16>(b[static_cast<size_t>(o * k + kk)]); });
+  const MatrixRows<float, float, 4, k> left{a.data(), k, m, k, BatchStride{m * k}};
+  for (const int threads : {1, 2, 5}) {
+    testing::TestTeam team(threads);
+    std::vector<float> out(static_cast<size_t>(batch * m * n));
+    contract_rows<Block>(batch, n, left, WidenedPanels<bfloat16, Block::columns>{weights.data(), k},
+                         [&](i64 e, i64 m0, i64 n0, i64 rows, auto columns, const float* tile, auto ld) {
+                           for (i64 i = 0; i < rows; ++i)
+                             for (i64 j = 0; j < columns; ++j) out.at(static_cast<size_t>((e * m + m0 + i) * n + n0 + j)) = tile[i * ld + j];
+                         },
+                         team.team(), {.panel_bytes = 4096});
+    for (i64 at = 0; at < batch * m * n; ++at) {
+      float expected = 0;
+      for (i64 kk = 0; kk < k; ++kk) expected += a[static_cast<size_t>(at / n * k + kk)] * b[static_cast<size_t>(at % n * k + kk)];
+      ASSERT_EQ(out[static_cast<size_t>(at)], expected) << at << ", " << threads << " threads";
+    }
+  }
+}
+
 TEST(ContractRows, NothingToAddGivesZeros) {
   check_matrix<float, float, 4, 2, 4>(6, 40, 0, 4, 1);
   check_matrix<float, float, 4, 2, 4>(0, 40, 4, 4, 1);

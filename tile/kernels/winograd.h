@@ -46,6 +46,7 @@ class Winograd {
   static constexpr i64 width = Block::columns, strip_tiles = Block::rows, points = 16;
   static constexpr i64 together = 4;                                 ///< strips that share a load of filters
   static constexpr i64 near_bytes = 1 << 19, cache_bytes = 3 << 19;  ///< a task's transformed tiles: so many, or enough strips to share
+  static constexpr i64 waiting_bytes = 64 << 20;  ///< an image's transformed tiles and sums, where they wait: in a cache that all cores share
 
  public:
   Winograd(const WinogradShape& shape, const X* x, const P* filters, const Epilogue& epilogue) : s_(shape), x_(x), filters_(filters), epilogue_(epilogue) {
@@ -71,8 +72,9 @@ class Winograd {
     group = (strips_ - 1) / groups + 1;
     // Bytes from further away than a core's own caches, either way.
     const double filters = static_cast<double>(points * s_.channels * panels_ * width),
-                 waiting = 2.0 * static_cast<double>(points * tiles_) * static_cast<double>(s_.channels + panels_ * width);
-    if (filters * static_cast<double>(groups) > filters + waiting) return run_by_points(team);
+                 waiting = static_cast<double>(points * strips_ * strip_tiles) * static_cast<double>(s_.channels + panels_ * width);
+    const bool fits = waiting * static_cast<double>(sizeof(P)) <= static_cast<double>(waiting_bytes);
+    if (fits && filters * static_cast<double>(groups) > filters + 2 * waiting) return run_by_points(team);
     team.for_each(s_.images * groups, [&](i64 index, int worker) {
       P* const transformed = team.scratch_as<P>(worker, group * strip_size_);
       const i64 g = index % groups, first = g * strips_ / groups, end = (g + 1) * strips_ / groups;

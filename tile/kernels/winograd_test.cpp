@@ -87,6 +87,8 @@ TEST(Winograd, ReadsSomeOfTheChannels) {
 TEST(Winograd, PassesLargeFiltersOnce) {
   check<4, 2, 1024>(1, 150, 8, 8, 1, 3);
   check<6, 2, 1024>(1, 200, 12, 24, 1, 1);
+  check<6, 2, 1024>(2, 150, 7, 9, 1, 3, 1040);  // several images, a last strip that is not full, odd lines
+  check<4, 2, 1024, bfloat16>(1, 150, 8, 7, 1, 3);
 }
 
 TEST(Winograd, TakesInputsOfShortFloats) {

@@ -136,11 +136,18 @@ std::optional<DepthwiseChain> find_depthwise_chain(const std::vector<const patte
   return chain;
 }
 
-bool chains_depthwise(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program) {
+bool chains_depthwise(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program, const Target& target) {
   // Workers share out lines of output: all of them read all weights, and what stands before is computed twice where their lines meet.
   constexpr int64_t fewest_computed = 14, fewest = 7, most_weight_bytes = 1 << 20, longest_window = 64;
   const std::optional<DepthwiseChain> chain = find_depthwise_chain(stages, program);
   if (!chain) return false;
+  // Chains multiply floats; bfloats may have something faster.
+  using Atom = schedule::ProductConfig::Atom;
+  for (const auto& product : {chain->before, chain->after}) {
+    if (!product) continue;
+    const std::vector<Atom> atoms = atoms_of(*product, target);
+    if (!atoms.empty() && (atoms[0] == Atom::bf16 || atoms[0] == Atom::amx_bf16)) return false;
+  }
   for (const size_t axis : {1, 2})
     if (chain->axes[axis].output.as_constant().value_or(fewest_computed) < (chain->before ? fewest_computed : fewest)) return false;
   // Longer sums gain less by it, and some of them are better done by Winograd's method.

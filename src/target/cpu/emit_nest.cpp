@@ -216,7 +216,7 @@ class NestEmitter {
   }
   /// Whether neighbouring results are made of neighbouring elements.
   bool along_kept() const {
-    if (kept_.empty()) return false;
+    if (kept_.empty() || kept_.back().extent.as_constant().value_or(0) < 4) return false;
     const std::vector<bool> needed = closure(nest_, reduced_roots_);
     for (size_t id = 0; id < nest_.nodes.size(); ++id) {
       if (!needed[id] || nest_.nodes[id].op != ExprOp::load) continue;
@@ -235,25 +235,26 @@ class NestEmitter {
     const int64_t results = kept_size().constant(), work = total_cost().constant();
     const int64_t pieces = std::min({outer.extent.constant(), most_pieces, std::max<int64_t>(work / task_cost, 2)});
     const auto of_piece = [&](size_t r) { return fmt::format("results{}", r); };
+    // A piece's results fill whole cache lines: threads write neighbouring ones.
+    const auto apart = [&](size_t r) {
+      const auto line = static_cast<int64_t>(64 / size_of(nest_.reductions[r].dtype));
+      return (results + line - 1) / line * line;
+    };
     out_.line(fmt::format("constexpr i64 pieces = {}, results = {};", pieces, results));
+    std::vector<int64_t> starts;
     int64_t bytes = 0;
-    for (const Reduction& reduction : nest_.reductions) {
-      const int64_t size = pieces * results * static_cast<int64_t>(size_of(reduction.dtype));
-      bytes += (size + 63) / 64 * 64;
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
+      starts.push_back(bytes);
+      bytes += pieces * apart(r) * static_cast<int64_t>(size_of(nest_.reductions[r].dtype));
     }
     out_.line(fmt::format("char* const memory = a.team.scratch_as<char>(a.team.shared_slot(), {});", bytes));
-    bytes = 0;
-    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
-      const Reduction& reduction = nest_.reductions[r];
-      const std::string type = value_type(reduction.dtype);
-      out_.line(fmt::format("{0}* const all{1} = reinterpret_cast<{0}*>(memory + {2});", type, r, bytes));
-      bytes += (pieces * results * static_cast<int64_t>(size_of(reduction.dtype)) + 63) / 64 * 64;
-    }
+    for (size_t r = 0; r < nest_.reductions.size(); ++r)
+      out_.line(fmt::format("{0}* const all{1} = reinterpret_cast<{0}*>(memory + {2});", value_type(nest_.reductions[r].dtype), r, starts[r]));
     out_.open("a.team.for_each(pieces, [&](i64 piece, int)");
     kernel_.declare_sizes(out_);
     kernel_.declare_tensors(out_);
     for (size_t r = 0; r < nest_.reductions.size(); ++r) {
-      out_.line(fmt::format("{}* const {} = all{} + piece * results;", value_type(nest_.reductions[r].dtype), of_piece(r), r));
+      out_.line(fmt::format("{}* const {} = all{} + piece * {};", value_type(nest_.reductions[r].dtype), of_piece(r), r, apart(r)));
       out_.line(fmt::format("for (i64 i = 0; i < results; ++i) {}[i] = {};", of_piece(r), start_value(nest_.reductions[r])));
     }
     body_->want(reduced_roots_);
@@ -291,7 +292,7 @@ class NestEmitter {
     out_.open("for (i64 piece = 1; piece < pieces; ++piece)");
     for (size_t r = 0; r < nest_.reductions.size(); ++r)
       out_.line(fmt::format("for (i64 i = 0; i < results; ++i) all{0}[i] = {1};", r,
-                            combined(nest_.reductions[r], fmt::format("all{}[i]", r), fmt::format("all{}[piece * results + i]", r))));
+                            combined(nest_.reductions[r], fmt::format("all{}[i]", r), fmt::format("all{}[piece * {} + i]", r, apart(r)))));
     out_.close();
     kernel_.declare_tensors(out_);
     body_.emplace(nest_, names_, pointers_, out_);

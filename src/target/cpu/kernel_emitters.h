@@ -25,7 +25,7 @@ double product_cycles(const ProductSize& size, const Target& target);
 bool streams_attention(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
 
 /// Whether emit_depthwise_chain() takes these stages, and gains by it: schedule::Options::chains_depthwise of CPUs.
-bool chains_depthwise(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program);
+bool chains_depthwise(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program, const Target& target);
 
 /// The C++ function that runs the kernel's stages.
 std::string emit_function(const KernelText& text);

@@ -56,11 +56,8 @@ void plan_chain(schedule::Block& block, schedule::Kernel& kernel, const Target& 
   ensure(chain.has_value(), "convolutions were chained because the target takes them");
   const std::vector<const RowsProduct*> products = chain->products();
   // Kernels of chains multiply floats as they are, a few lines at a time: too few to widen weights for, which are small.
-  for (size_t i = 0; i < stages.size(); ++i) {
-    schedule::ProductConfig config = choose_method(*products[i], target, false, schedule::ProductConfig::Atom::fma);
-    config.widened = false;
-    pack(block, kernel, *stages[i], *products[i], config, target, true);
-  }
+  for (size_t i = 0; i < stages.size(); ++i)
+    pack(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false, schedule::ProductConfig::Atom::fma, true), target, true);
 }
 
 void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, const PlanOptions& options) {

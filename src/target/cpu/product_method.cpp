@@ -148,8 +148,8 @@ schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Targ
   return config;
 }
 
-schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd,
-                                      std::optional<schedule::ProductConfig::Atom> named) {
+schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd, std::optional<schedule::ProductConfig::Atom> named,
+                                      bool as_sums) {
   using Method = schedule::ProductConfig::Method;
   if (product.depthwise) return {.method = Method::depthwise, .block = {8, 2}};
   const int64_t line = product.line() > 0 ? product.line() : usual_line, lanes = lanes_of(product, target);
@@ -158,8 +158,8 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
   schedule::ProductConfig config;
   for (const schedule::ProductConfig::Atom atom : named ? std::vector{*named} : atoms_of(product, target)) {
     Sum sum = sum_of(product, k, atom, target);
-    const bool widened = sum.narrow && passing_rows(product) >= widening_pays;
-    if (widened) sum.narrow = false;
+    const bool widened = !as_sums && sum.narrow && passing_rows(product) >= widening_pays;
+    if (widened || as_sums) sum.narrow = false;
     const Choice choice = cheapest_block(line, n, sum, lanes, target);
     if (rows.block.rows == 0 || choice.cycles < rows.cycles * 0.999) rows = choice, config.atom = atom, config.widened = widened;
   }

@@ -23,6 +23,9 @@ using Split = ProductConfig::Split;
 /// Guesses further than this from the best one are not worth a measurement.
 constexpr double hopeless = 1.4;
 
+/// Fewer rows never make up for widening all weights before.
+constexpr int64_t widening_may_pay = 32;
+
 /// A product's sizes as numbers.
 struct Sizes {
   int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps;
@@ -166,7 +169,7 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
     for (const ProductBlock block : register_blocks(target, atom)) {
       if (block.rows > s.line) continue;
       for (const bool widened : {false, true}) {
-        if (widened && !s.sums.at(atom).narrow) continue;
+        if (widened && (!s.sums.at(atom).narrow || s.lines * s.line < widening_may_pay)) continue;
         const std::vector<ProductConfig> some =
             blockings(s, {.method = Method::rows, .block = block, .atom = atom, .widened = widened}, target, options.threads);
         all.insert(all.end(), some.begin(), some.end());

@@ -127,6 +127,7 @@ class WindowFinder {
   }
 
   std::optional<WindowRowsShape> find() {
+    if (shape_.nest.has_cut_loops()) return std::nullopt;
     WindowRowsShape windows;
     const std::optional<size_t> channel_axis = find_channel();
     for (size_t axis = 0; axis < dims_.size(); ++axis) {

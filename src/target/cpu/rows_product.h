@@ -61,9 +61,9 @@ std::vector<schedule::ProductConfig::Atom> atoms_of(const RowsProduct& product, 
 DType left_type(schedule::ProductConfig::Atom atom, DType sum);
 
 /// How the product is best computed on `target`, as far as is known without a measurement. `atom`: one of atoms_of(), the cheapest of them
-/// where none is named.
+/// where none is named. `as_sums`: weights of floats are packed as what their sums are.
 schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd,
-                                      std::optional<schedule::ProductConfig::Atom> atom = {});
+                                      std::optional<schedule::ProductConfig::Atom> atom = {}, bool as_sums = false);
 
 /// Lanes of k that a step on tile registers takes, so that runs of `depth` leave none or few for a last one.
 int64_t tile_steps(int64_t depth, schedule::ProductConfig::Atom atom);

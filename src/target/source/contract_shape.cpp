@@ -237,7 +237,7 @@ void balance(ContractShape& shape, const pattern::Nest& nest, const pattern::Pro
 
 std::optional<WindowShape> find_windows(const ContractShape& shape, const Factor& factor, const LoopGroup& outer, const pattern::Nest& nest,
                                         const pattern::Program& program) {
-  if (!factor.direct) return std::nullopt;
+  if (!factor.direct || shape.nest.has_cut_loops()) return std::nullopt;
   const pattern::Access& access = nest.accesses[static_cast<size_t>(factor.access)];
   if (!pads_with_nothing(shape, factor, access)) return std::nullopt;
   const Dims& dims = program.tensor(access.tensor).type.dims;

@@ -55,6 +55,12 @@ void LoweredNest::substitute(const std::string& symbol, const Dim& by) {
   reduced_index = reduced_index.substitute(change);
 }
 
+bool LoweredNest::has_cut_loops() const {
+  std::set<std::string> whole;
+  for (size_t i = 0; i < coordinates.size(); ++i) whole.insert(schedule::coordinate_symbol(static_cast<int>(i)));
+  return std::any_of(loops.begin(), loops.end(), [&](const Loop& loop) { return whole.count(loop.symbol) == 0; });
+}
+
 void LoweredNest::find_symbols() {
   symbols.assign(nodes.size(), {});
   const auto include = [](std::set<std::string>& into, const Dim& e) {

@@ -51,6 +51,8 @@ struct LoweredNest {
   Bounds bounds;
   std::vector<std::set<std::string>> symbols;  ///< by node: the loop symbols its value depends on
 
+  /// Whether some loop is a part of a coordinate, not all of it.
+  bool has_cut_loops() const;
   /// Replaces a loop symbol in every address.
   void substitute(const std::string& symbol, const Dim& by);
   void find_symbols();  ///< fills `symbols`
