@@ -91,12 +91,15 @@ TEST_F(AmxModels, ConvolutionsKeepThePromiseOfFloats) {
   const Graph graph = convolutions(DType::f32);
   const Prepared model = prepared(graph);
   const std::vector<Tensor> inputs = random_inputs(graph);
-  const Tensor expected = exact(graph, inputs), actual = run(model, Atom::amx_f32, inputs).cast_to(expected.dtype());
+  const Tensor expected = exact(graph, inputs);
   double largest = 0;
   for (int64_t i = 0; i < expected.element_count(); ++i) largest = std::max(largest, std::abs(expected.float_at(i)));
-  const Comparison result = compare(actual, expected, network_tolerance(DType::f32, rounding_steps(model.optimised), largest));
-  EXPECT_TRUE(result.same) << result.reason;
-  EXPECT_LT(result.relative_rms, 5e-7);
+  for (const Atom atom : {Atom::amx_f32, Atom::amx_digits}) {
+    const Tensor actual = run(model, atom, inputs).cast_to(expected.dtype());
+    const Comparison result = compare(actual, expected, network_tolerance(DType::f32, rounding_steps(model.optimised), largest));
+    EXPECT_TRUE(result.same) << result.reason;
+    EXPECT_LT(result.relative_rms, 5e-7);
+  }
 }
 
 Graph perceptron() {
@@ -110,10 +113,12 @@ Graph perceptron() {
 TEST_F(AmxModels, APerceptronKeepsThePromiseOfFloats) {
   const Graph graph = perceptron();
   const std::vector<Tensor> inputs = {normal_floats({96, 200}, 1, 3)};
-  const Tensor expected = exact(graph, inputs), actual = run(prepared(graph), Atom::amx_f32, inputs);
-  const Comparison result = compare(actual.cast_to(expected.dtype()), expected, {.relative = 1e-5, .absolute = 1e-5});
-  EXPECT_TRUE(result.same) << result.reason;
-  EXPECT_LT(result.relative_rms, 5e-7);
+  const Tensor expected = exact(graph, inputs);
+  for (const Atom atom : {Atom::amx_f32, Atom::amx_digits}) {
+    const Comparison result = compare(run(prepared(graph), atom, inputs).cast_to(expected.dtype()), expected, {.relative = 1e-5, .absolute = 1e-5});
+    EXPECT_TRUE(result.same) << result.reason;
+    EXPECT_LT(result.relative_rms, 5e-7);
+  }
 }
 
 TEST_F(AmxModels, APerceptronKeepsThePromiseOfTf32) {

@@ -16,8 +16,9 @@ using Method = ProductConfig::Method;
 using Atom = ProductConfig::Atom;
 using Split = ProductConfig::Split;
 constexpr Word<Method> methods[] = {{Method::rows, "rows"}, {Method::winograd, "winograd"}, {Method::depthwise, "depthwise"}};
-constexpr Word<Atom> atoms[] = {{Atom::fma, "fma"},   {Atom::dot8, "dot8"},         {Atom::dot16, "dot16"},     {Atom::bf16, "bf16"},
-                                {Atom::amx8, "amx8"}, {Atom::amx_bf16, "amx_bf16"}, {Atom::amx_f32, "amx_f32"}, {Atom::amx_tf32, "amx_tf32"}};
+constexpr Word<Atom> atoms[] = {{Atom::fma, "fma"},         {Atom::dot8, "dot8"},         {Atom::dot16, "dot16"},
+                                {Atom::bf16, "bf16"},       {Atom::amx8, "amx8"},         {Atom::amx_bf16, "amx_bf16"},
+                                {Atom::amx_f32, "amx_f32"}, {Atom::amx_tf32, "amx_tf32"}, {Atom::amx_digits, "amx_digits"}};
 constexpr Word<Split> splits[] = {{Split::automatic, "automatic"}, {Split::panels, "panels"}, {Split::rows, "rows"}};
 constexpr Word<bool> switches[] = {{true, "on"}, {false, "off"}};
 constexpr Word<bool> weights[] = {{true, "widened"}, {false, "stored"}};
@@ -50,9 +51,9 @@ int64_t bytes_of(std::string_view text, std::string_view whole) {
 const char* name(Method method) { return text_of(methods, method); }
 const char* name(Atom atom) { return text_of(atoms, atom); }
 
-int64_t group_of(Atom atom) { return atom == Atom::fma ? 1 : atom == Atom::dot8 || atom == Atom::amx8 ? 4 : 2; }
+int64_t group_of(Atom atom) { return atom == Atom::fma ? 1 : atom == Atom::dot8 || atom == Atom::amx8 || atom == Atom::amx_digits ? 4 : 2; }
 
-int64_t parts_of(Atom atom) { return atom == Atom::amx_f32 ? 3 : atom == Atom::amx_tf32 ? 2 : 1; }
+int64_t parts_of(Atom atom) { return atom == Atom::amx_f32 || atom == Atom::amx_digits ? 3 : atom == Atom::amx_tf32 ? 2 : 1; }
 
 int64_t lane_elements(Atom atom) { return group_of(atom) * parts_of(atom); }
 

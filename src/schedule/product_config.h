@@ -32,14 +32,15 @@ struct ProductConfig {
   bool ahead = true;        ///< whether the next group of panels is fetched while one is used
   /// What a step along the sum is: tile/atoms/dot.h, and amx.h for blocks on tile registers.
   enum class Atom {
-    fma,       ///< a multiply-add of floats
-    dot8,      ///< products of four unsigned and signed bytes
-    dot16,     ///< products of two 16-bit integers
-    bf16,      ///< products of two bfloats
-    amx8,      ///< up to 16 of dot8's, of 16 rows and a vector at once
-    amx_bf16,  ///< the same of pairs of bfloats
-    amx_f32,   ///< products of floats by the six of their three parts: tile/atoms/amx_split.h
-    amx_tf32,  ///< by the three of two parts
+    fma,         ///< a multiply-add of floats
+    dot8,        ///< products of four unsigned and signed bytes
+    dot16,       ///< products of two 16-bit integers
+    bf16,        ///< products of two bfloats
+    amx8,        ///< up to 16 of dot8's, of 16 rows and a vector at once
+    amx_bf16,    ///< the same of pairs of bfloats
+    amx_f32,     ///< products of floats by the six of their three parts: tile/atoms/amx_split.h
+    amx_tf32,    ///< by the three of two parts
+    amx_digits,  ///< by eight of nine products of digits: tile/atoms/amx_digits.h
   } atom = Atom::fma;
   bool widened = false;  ///< whether panels of short floats are widened a group at a time, for all strips that pass, instead of at each load
   bool operator==(const ProductConfig&) const = default;
@@ -54,7 +55,7 @@ const char* name(ProductConfig::Method method);
 const char* name(ProductConfig::Atom atom);
 /// Neighbouring k of a step, which share a lane.
 int64_t group_of(ProductConfig::Atom atom);
-/// Bfloats that stand for a float; 1: none do.
+/// Bfloats or digits that stand for a float; 1: none do.
 int64_t parts_of(ProductConfig::Atom atom);
 /// Elements that a lane of weights has: of all these k, and of all parts.
 int64_t lane_elements(ProductConfig::Atom atom);

@@ -77,23 +77,23 @@ pattern::Program program_of(const Layer& layer, float odd_weight = 1) {
 
 const schedule::Options options{.choose_layouts = true};
 
-schedule::Block planned(const Layer& layer, schedule::ProductBlock shape) {
+schedule::Block planned(const Layer& layer, schedule::ProductBlock shape, ProductConfig::Atom atom) {
   schedule::Block block = schedule::schedule(program_of(layer), {}, options);
-  const ProductConfig config{.block = shape, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = ProductConfig::Atom::amx_f32};
+  const ProductConfig config{.block = shape, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = atom};
   plan_kernels(block, find_target("emulator:amx"), {.choose = [&](const auto&, const auto&) { return config; }});
   return block;
 }
 
-TEST(SplitProducts, AreAsAccurateAsFloatsInEveryShapeOfBlock) {
+void check_accuracy(ProductConfig::Atom atom, schedule::ProductBlock first, schedule::ProductBlock second, const char* blocks_of_atom) {
   const Target& target = find_target("emulator:amx");
   if (!runs_here(target)) GTEST_SKIP() << "this machine lacks what " << target.name << " is compiled with";
   std::vector<schedule::Block> blocks;
   for (const Layer& layer : layers)
-    for (const schedule::ProductBlock shape : {schedule::ProductBlock{16, 2}, schedule::ProductBlock{27, 1}}) {
-      blocks.push_back(planned(layer, shape));
+    for (const schedule::ProductBlock shape : {first, second}) {
+      blocks.push_back(planned(layer, shape, atom));
       std::string text;
       for (const schedule::Kernel& kernel : blocks.back().kernels) text += emit_kernel(blocks.back(), kernel, target);
-      EXPECT_NE(text.find("tile::AmxSplitBlocks<"), std::string::npos) << layer.name << "\n" << text;
+      EXPECT_NE(text.find(blocks_of_atom), std::string::npos) << layer.name << "\n" << text;
     }
   const testing::CompiledBlocks compiled(std::move(blocks), target.name);
   size_t at = 0;
@@ -127,6 +127,9 @@ TEST(SplitProducts, AreAsAccurateAsFloatsInEveryShapeOfBlock) {
     at += 2;
   }
 }
+
+TEST(SplitProducts, AreAsAccurateAsFloatsInEveryShapeOfBlock) { check_accuracy(ProductConfig::Atom::amx_f32, {16, 2}, {27, 1}, "tile::AmxSplitBlocks<"); }
+TEST(SplitProducts, OfDigitsAreAsAccurateAsFloats) { check_accuracy(ProductConfig::Atom::amx_digits, {16, 1}, {45, 1}, "tile::AmxDigitBlocks<"); }
 
 TEST(SplitProducts, OfTwoPartsAreForPlansWithTf32Alone) {
   const Layer rows = {"rows", 128, 768, 768};

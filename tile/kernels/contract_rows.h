@@ -128,6 +128,28 @@ struct MatrixRows {
   }
 };
 
+namespace detail {
+/// Steps of k that a panel has for a run.
+template <class Block>
+constexpr i64 panel_steps(i64 depth) {
+  if constexpr (requires { Block::panel_steps(depth); }) {
+    return Block::panel_steps(depth);
+  } else {
+    return dot_steps(depth, Block::group);
+  }
+}
+
+/// Working memory of a strip that is read while panels pass, in elements.
+template <class Left>
+i64 near_scratch(const Left& left) {
+  if constexpr (requires { left.near_scratch(); }) {
+    return left.near_scratch();
+  } else {
+    return left.scratch();
+  }
+}
+}  // namespace detail
+
 /// Computes the product of `left`, a provider of strips of at most Block::rows rows, with panels of Block::columns columns (see Packed) for `columns`
 /// columns in all, and hands it to
 ///   epilogue(i64 batch, i64 m0, i64 n0, i64 rows, columns, const P* tile, i64 ld)
@@ -142,7 +164,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   constexpr bool widens = !std::is_same_v<Stored, B>;
   static_assert(Right::width == Block::columns, "the panels are as wide as the register block");
   constexpr i64 width = Block::columns;
-  const i64 strips = left.strips(), runs = left.runs(), depth = left.depth(), steps = dot_steps(depth, Block::group);
+  const i64 strips = left.strips(), runs = left.runs(), depth = left.depth(), steps = detail::panel_steps<Block>(depth);
   const i64 panels = (columns + width - 1) / width;
   if (batch <= 0 || strips <= 0 || panels <= 0) return;
 
@@ -161,8 +183,9 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
   constexpr i64 most_kept = 64;
   const i64 slot = ceil_div(left.scratch(), 16) * 16;
-  const i64 fitting =
-      most(blocking.strip_bytes / most(most(left.strip_bytes(), slot * static_cast<i64>(sizeof(L))), ceil_div(blocking.strip_bytes, most_kept)), 1);
+  const i64 fitting = most(blocking.strip_bytes / most(most(left.strip_bytes(), detail::near_scratch(left) * static_cast<i64>(sizeof(L))),
+                                                       ceil_div(blocking.strip_bytes, most_kept)),
+                           1);
   const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(strips, strip_tasks)) : 1;
   // Whose widened panels each worker holds.
   const Stored** held = nullptr;
@@ -222,6 +245,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
                 alignas(64) P start[width];
                 right.start(from, start);
                 block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, tile, ahead, start);
+              } else if constexpr (requires { right.units(from); }) {
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, tile, ahead, right.units(from));
               } else {
                 block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, tile, ahead);
               }

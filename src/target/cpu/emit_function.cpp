@@ -19,6 +19,7 @@ std::span<const std::string_view> headers() {
                                                "kernels/depthwise_rows",
                                                "kernels/select",
                                                "kernels/split_rows",
+                                               "kernels/digit_rows",
                                                "kernels/suppress",
                                                "kernels/window_rows",
                                                "kernels/winograd",

@@ -23,7 +23,9 @@ class RowsEmitter : ProductText {
     left(zero);
     right(zero);
     const int64_t in_parts = schedule::parts_of(config_.atom);
-    if (in_parts > 1)
+    if (config_.atom == Atom::amx_digits)
+      out_.line(fmt::format("const tile::DigitStrips<std::remove_const_t<decltype(left)>, {}> parts{{left}};", blocks()));
+    else if (in_parts > 1)
       out_.line(fmt::format("const tile::SplitStrips<std::remove_const_t<decltype(left)>, {}, {}> parts{{left}};", product_.step(config_.atom), in_parts));
     const int64_t panel = config_.block.vectors * lanes_of(product_, kernel_.target);
     epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel});
@@ -109,6 +111,11 @@ class RowsEmitter : ProductText {
                             text(width), data, text(dims[2])));
       return;
     }
+    if (config_.atom == Atom::amx_digits) {
+      out_.line(fmt::format("const tile::DigitPanels<{}, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", text(width), data,
+                            text(dims[2] - 1)));
+      return;
+    }
     if (!product_.integers) {
       out_.line(fmt::format("const tile::Packed<{}, {}, false, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", lane_type(),
                             text(width), data, text(dims[2])));
@@ -125,6 +132,9 @@ class RowsEmitter : ProductText {
                                           config_.widened ? value_type(shape_.sum) : lane_type());
     if (!schedule::on_tiles(config_.atom)) return fmt::format("tile::RowBlocks<{}, {}>", block, tail(product_.line()));
     const int64_t depth = shape_.k.extent().constant() / product_.runs(config_.atom);
+    if (config_.atom == Atom::amx_digits)
+      return fmt::format("tile::AmxDigitBlocks<{}, {}, {}, {}>", config_.block.rows, config_.block.vectors, product_.step(config_.atom),
+                         tile_steps(depth, config_.atom));
     if (const int64_t parts = schedule::parts_of(config_.atom); parts > 1)
       return fmt::format("tile::AmxSplitBlocks<{}, {}, {}, {}, {}>", config_.block.rows, config_.block.vectors, product_.step(config_.atom), parts,
                          tile_steps(depth, config_.atom));
@@ -152,6 +162,7 @@ class RowsEmitter : ProductText {
       case Atom::amx_bf16: return "tile::BfloatPair";
       case Atom::amx_f32: return "tile::BfloatParts<3>";
       case Atom::amx_tf32: return "tile::BfloatParts<2>";
+      case Atom::amx_digits: return "tile::ByteDigits";
     }
     return storage_type(kernel_.program().tensor(planned_.packed).type.dtype);
   }

@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "target/cpu/rows_product.h"
 #include "tile/atoms/bfloat_parts.h"
+#include "tile/atoms/byte_digits.h"
 #include "tile/atoms/dot.h"
 #include "tile/kernels/winograd.h"
 
@@ -50,6 +52,19 @@ struct Places {
   int64_t at(size_t group, int64_t n, int64_t k) const { return start + by_group[group] + by_n[static_cast<size_t>(n)] + by_k[static_cast<size_t>(k)]; }
 };
 
+Places places_of(const RowsProduct& product) {
+  const ContractShape& shape = product.shape;
+  const Dim& offset = shape.nest.loads[static_cast<size_t>(shape.right.access)].offset;
+  std::vector<Loop> k_loops;
+  for (const std::string& symbol : product.k_order)
+    for (const Loop& loop : shape.k.loops)
+      if (loop.symbol == symbol) k_loops.push_back(loop);
+  const std::vector<Loop> groups(shape.batch.loops.end() - static_cast<std::ptrdiff_t>(product.weight_groups), shape.batch.loops.end());
+  Dim start = offset;
+  for (const Loop& loop : shape.nest.loops) start = start.substitute({{loop.symbol, Dim(0)}});
+  return {start.constant(), offsets_over(groups, offset), offsets_over(shape.n.loops, offset), offsets_over(k_loops, offset)};
+}
+
 /// Panels of lanes B, of integers after a row of sums each; `element(offset)` gives weights.
 template <class B, class F>
 Tensor grouped_panels(DType dtype, const Places& places, int64_t runs, int64_t width, bool with_sums, F&& element) {
@@ -89,11 +104,26 @@ Tensor split_panels(const float* weights, const Places& places, int64_t runs, in
   return packed;
 }
 
+/// Panels of floats' digits, in steps of tile registers.
+Tensor digit_panels(const float* weights, const Places& places, int64_t runs, int64_t width) {
+  const auto n = static_cast<int64_t>(places.by_n.size()), k = static_cast<int64_t>(places.by_k.size());
+  const int64_t panels = ceil_div(n, width), depth = k / runs, lanes = tile_steps(depth, schedule::ProductConfig::Atom::amx_digits);
+  const int64_t rows = runs * tile::digit_steps(depth, static_cast<int>(lanes)) + 1;
+  const auto groups = static_cast<int64_t>(places.by_group.size());
+  Tensor packed(DType::i8, {groups, panels, rows, width * int64_t{sizeof(tile::ByteDigits)}});
+  auto* const to = static_cast<tile::ByteDigits*>(packed.mutable_data());
+  for (int64_t g = 0; g < groups; ++g)
+    tile::pack_digits(to + g * panels * rows * width, n, runs, depth, static_cast<int>(width), static_cast<int>(lanes),
+                      [&](int64_t j, int64_t i) { return weights[places.at(static_cast<size_t>(g), j, i)]; });
+  return packed;
+}
+
 Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const Places& places, schedule::ProductConfig::Atom atom, int64_t width) {
   using Atom = schedule::ProductConfig::Atom;
   const int64_t runs = product.runs(atom);
   if (atom == Atom::amx_tf32) return split_panels<2>(weights.as<float>(), places, runs, width);
   if (atom == Atom::amx_f32) return split_panels<3>(weights.as<float>(), places, runs, width);
+  if (atom == Atom::amx_digits) return digit_panels(weights.as<float>(), places, runs, width);
   if (atom == Atom::bf16 || atom == Atom::amx_bf16) {
     const auto* from = weights.as<uint16_t>();
     return grouped_panels<tile::BfloatPair>(DType::bf16, places, runs, width, false, [&](int64_t at) { return tile::bfloat16{from[at]}; });
@@ -106,28 +136,45 @@ Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const 
 
 }  // namespace
 
+bool digits_stand_for_weights(const RowsProduct& product) {
+  const auto [start, by_group, by_n, by_k] = places_of(product);
+  const size_t n = by_n.size(), k = by_k.size();
+  const auto* const weights = product.floats->as<float>() + start;
+  std::vector<float> largest(n);
+  std::vector<double> squares(n);
+  const auto add = [&](size_t j, int64_t at) {
+    const float magnitude = std::abs(weights[at]);
+    if (!(magnitude <= largest[j])) largest[j] = magnitude;  // NaN, too, which stays
+    squares[j] += static_cast<double>(magnitude) * static_cast<double>(magnitude);
+  };
+  const bool columns_inside = n > 1 && by_n[1] - by_n[0] == 1;
+  for (const int64_t group : by_group) {
+    std::fill(largest.begin(), largest.end(), 0.0F);
+    std::fill(squares.begin(), squares.end(), 0.0);
+    for (size_t outer = 0; outer < (columns_inside ? k : n); ++outer)
+      for (size_t inner = 0; inner < (columns_inside ? n : k); ++inner) {
+        const size_t j = columns_inside ? inner : outer, i = columns_inside ? outer : inner;
+        add(j, group + by_n[j] + by_k[i]);
+      }
+    for (size_t j = 0; j < n; ++j)
+      if (!tile::column_splits(largest[j], squares[j] / static_cast<double>(k), static_cast<int64_t>(k))) return false;
+  }
+  return true;
+}
+
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target, bool as_sums) {
   using Method = schedule::ProductConfig::Method;
   const ContractShape& shape = product.shape;
-  const Address& address = shape.nest.loads[static_cast<size_t>(shape.right.access)];
-  std::vector<Loop> k_loops;
-  for (const std::string& symbol : product.k_order)
-    for (const Loop& loop : shape.k.loops)
-      if (loop.symbol == symbol) k_loops.push_back(loop);
-  const std::vector<Loop> groups(shape.batch.loops.end() - static_cast<std::ptrdiff_t>(product.weight_groups), shape.batch.loops.end());
-  Dim start = address.offset;
-  for (const Loop& loop : shape.nest.loops) start = start.substitute({{loop.symbol, Dim(0)}});
-  const std::vector<int64_t> by_group = offsets_over(groups, address.offset), by_n = offsets_over(shape.n.loops, address.offset),
-                             by_k = offsets_over(k_loops, address.offset);
+  const auto [start, by_group, by_n, by_k] = places_of(product);
   const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size());
   const int64_t width = config.method == Method::depthwise ? n : config.block.vectors * lanes_of(product, target);
-  if (config.method == Method::winograd) return transformed_filters(weights, start.constant(), by_n, by_k, width);
-  if (config.atom != schedule::ProductConfig::Atom::fma) return grouped_weights(product, weights, {start.constant(), by_group, by_n, by_k}, config.atom, width);
+  if (config.method == Method::winograd) return transformed_filters(weights, start, by_n, by_k, width);
+  if (config.atom != schedule::ProductConfig::Atom::fma) return grouped_weights(product, weights, {start, by_group, by_n, by_k}, config.atom, width);
   const int64_t panels = ceil_div(n, width);
   if (product.integers) {  // one filter a channel, whose few sums are exact in f32
     Tensor packed(DType::f32, {static_cast<int64_t>(by_group.size()), panels, k, width});
     for (int64_t i = 0; i < k * n; ++i)
-      packed.set_float(i, weights.float_at(start.constant() + by_k[static_cast<size_t>(i / n)] + by_n[static_cast<size_t>(i % n)]) -
+      packed.set_float(i, weights.float_at(start + by_k[static_cast<size_t>(i / n)] + by_n[static_cast<size_t>(i % n)]) -
                               static_cast<double>(product.integers->weights_zero));
     return packed;
   }
@@ -142,7 +189,7 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const s
       for (int64_t panel = 0; panel < panels; ++panel) {
         const int64_t first = panel * width, used = std::min(width, n - first);
         for (const int64_t at_k : by_k) {
-          for (int64_t j = 0; j < used; ++j) to[j] = from[start.constant() + group + at_k + by_n[static_cast<size_t>(first + j)]];
+          for (int64_t j = 0; j < used; ++j) to[j] = from[start + group + at_k + by_n[static_cast<size_t>(first + j)]];
           to += width;
         }
       }

@@ -44,6 +44,11 @@ constexpr int64_t tile_side = 16;
 double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum& sum) {
   const int64_t steps = tile_steps(sum.depth, sum.atom), group = schedule::group_of(sum.atom);
   const int64_t whole = sum.depth / (steps * group), rest = sum.depth % (steps * group) > 0 ? 1 : 0;
+  // Of three digits a side, eight products; five tiles of sums are joined, and rows of results begin.
+  if (sum.atom == schedule::ProductConfig::Atom::amx_digits) {
+    const auto tiles = static_cast<double>(ceil_div(rows, tile_side) * block.vectors);
+    return tiles * (static_cast<double>(sum.runs * (whole + rest)) * 128 * 1.1 + 120) + 4 * static_cast<double>(rows);
+  }
   const auto height = static_cast<double>(ceil_div(rows, tile_side)), width = static_cast<double>(block.vectors), r = static_cast<double>(rows);
   // Of three parts a side, six products, three in a row to each sum; of two parts, three, and two.
   const auto parts = static_cast<double>(schedule::parts_of(sum.atom));
@@ -67,7 +72,8 @@ std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedu
   if (schedule::on_tiles(atom)) {
     for (int vectors = 2; vectors >= 1; --vectors)
       for (int rows = static_cast<int>(2 * tile_side); rows >= 1; --rows)
-        if (schedule::parts_of(atom) == 1 || rows <= tile_side || vectors == 1) blocks.push_back({rows, vectors});
+        if (atom == schedule::ProductConfig::Atom::amx_digits || schedule::parts_of(atom) == 1 || rows <= tile_side || vectors == 1)
+          blocks.push_back({rows, vectors});
     return blocks;
   }
   for (int vectors = 1; vectors <= 8; ++vectors)

@@ -47,7 +47,10 @@ struct Sizes {
     const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
     for (const ProductConfig::Atom atom : atoms) {
       sums[atom] = sum_of(product, k, atom, target);
-      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom) : schedule::parts_of(atom) > 1 ? 2 * schedule::parts_of(atom) : bytes(shape.right);
+      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom)
+                            : schedule::parts_of(atom) > 1
+                                ? schedule::lane_elements(atom) * (atom == ProductConfig::Atom::amx_digits ? 1 : 2) / schedule::group_of(atom)
+                                : bytes(shape.right);
     }
     left_element = bytes(shape.left);
     lanes = lanes_of(product, target);

@@ -268,7 +268,8 @@ DType left_type(Atom atom, DType sum) {
   switch (atom) {
     case Atom::fma:
     case Atom::amx_f32:
-    case Atom::amx_tf32: return sum;
+    case Atom::amx_tf32:
+    case Atom::amx_digits: return sum;
     case Atom::dot8:
     case Atom::amx8: return DType::u8;
     case Atom::dot16: return DType::i16;
@@ -292,6 +293,12 @@ bool splits(const RowsProduct& product) {
   if (product.floats == nullptr || k <= 0) return false;
   const auto* const values = product.floats->as<float>();
   return std::all_of(values, values + product.floats->element_count(), [k](float value) { return tile::weight_splits(value, k); });
+}
+
+/// Whether the product's sums are of known size and its rows more than one, which would read each weight once: digits beside units are no smaller.
+bool suits_digits(const RowsProduct& product) {
+  const auto k = product.shape.k.extent().as_constant();
+  return product.floats != nullptr && k && *k > 0 && !(product.matrix && product.shape.m.extent() == Dim(1)) && digits_stand_for_weights(product);
 }
 
 }  // namespace
@@ -319,6 +326,7 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
     if (product.tf32) atoms.push_back(Atom::amx_tf32);
     atoms.push_back(Atom::amx_f32);
   }
+  if (target.tile_registers && fixed && are_dense(product) && suits_digits(product)) atoms.push_back(Atom::amx_digits);
   return atoms;
 }
 

@@ -60,6 +60,9 @@ std::vector<schedule::ProductConfig::Atom> atoms_of(const RowsProduct& product, 
 /// What the left operand's elements are for the atom, in memory or copied.
 DType left_type(schedule::ProductConfig::Atom atom, DType sum);
 
+/// Whether digits of bytes stand for the weights of every column, which are float32.
+bool digits_stand_for_weights(const RowsProduct& product);
+
 /// How the product is best computed on `target`, as far as is known without a measurement. `atom`: one of atoms_of(), the cheapest of them
 /// where none is named. `as_sums`: weights of floats are packed as what their sums are.
 schedule::ProductConfig choose_method(const RowsProduct& product, const Target& target, bool allow_winograd,

@@ -1,0 +1,181 @@
+#pragma once
+
+// Products of floats on the tile registers of AMX by digits: bytes multiply twice as fast as bfloats, and their sums are exact. Of the nine products of
+// three digits a side eight are added up; the sums of those of one magnitude are whole numbers, which become floats at the end. Rows of very unlike
+// magnitudes have a fourth digit, whose product with the first makes nine.
+//
+// Tiles 0 to 4 hold sums, by the power of 256 that they lack beside the first: none, one, two, two, three. 5 and 6 hold rows, 7 columns: seven loads for
+// eight products, none of which waits for the one before it.
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "tile/atoms/byte_digits.h"
+#include "tile/atoms/row_block.h"
+#include "tile/atoms/tile_registers.h"
+
+namespace tile {
+
+/// Rows of floats and their digits: element (i, run r, k) is floats[float_offsets[r] + i · stride + k]. Its digit d, for row i of a tile of rows and lane
+/// l of a step s of a run, lies at digits[tile · tile_apart + offsets[r] + s · step_apart + d · digit_apart + i · row_apart + l].
+struct DigitRows {
+  static constexpr i64 read_beyond = 64;  ///< digits behind a row's end that may be read: zeros multiply them
+
+  const int8_t* digits;  ///< null: what digits do not stand for
+  bool fourth;           ///< whether there are four
+  i64 row_apart, digit_apart, step_apart, tile_apart;
+  const float* units;  ///< of each row
+  const float* floats;
+  const i64* float_offsets;
+};
+
+/// Up to `rows` rows times `vectors` times 16 columns, tile by tile. Rows are cut into tiles
+/// of tile_height(count) rows, the last of which may have rows beyond `count` that count for nothing but can be read. A step takes `steps` lanes of four k.
+template <int rows_, int vectors_, i64 stride_, int steps_ = 16, class Tiles = TileRegisters>
+class AmxDigitBlocks {
+ public:
+  static_assert(rows_ >= 1 && rows_ <= 64 && vectors_ >= 1 && vectors_ <= 4);
+  static_assert(steps_ >= 1 && steps_ <= 16, "a tile has sixteen rows of columns at most");
+  static constexpr int group = 4, side = 16, rows = rows_, vectors = vectors_, columns = side * vectors_, steps = steps_;
+  using sum_type = float;
+  using panel_type = ByteDigits;
+  using left_type = float;
+  static constexpr i64 stride = stride_;
+
+  AmxDigitBlocks() = default;
+  AmxDigitBlocks(const AmxDigitBlocks&) = delete;
+  AmxDigitBlocks& operator=(const AmxDigitBlocks&) = delete;
+  ~AmxDigitBlocks() {
+    if (configured_ > 0) Tiles::release();
+  }
+
+  /// Rows of quads of a panel for a run.
+  static constexpr i64 panel_steps(i64 depth) { return digit_steps(depth, steps); }
+  /// Rows of each tile that `count` rows take.
+  static constexpr i64 tile_height(i64 count) {
+    const i64 tiles = (count + side - 1) / side;
+    return (count + tiles - 1) / tiles;
+  }
+
+  /// tile[i][j] = Σ left(i, r, k) · weight(r, k, j) for `count` rows; `units`: of the columns.
+  void multiply(i64 count, i64 runs, i64 depth, const DigitRows& a, const i64* offsets, const ByteDigits* b, float* tile, Ahead& ahead, const float* units) {
+    if (a.digits == nullptr) return plain(count, runs, depth, a, b, tile, units);
+    const i64 height = tile_height(count);
+    if (height != configured_) configure(height);
+    for (int v = 0; v < vectors; ++v, b += runs * panel_steps(depth) * side)
+      for (i64 upper = 0; upper < count; upper += height) {
+        const int8_t* const from = a.digits + upper / height * a.tile_apart;
+        alignas(64) TileSums sums;
+        (a.fourth ? run<true> : run<false>)(runs, depth, a, from, offsets, b, sums, ahead);
+        join(count - upper < height ? count - upper : height, sums, a.units + upper, units + v * side, tile + upper * columns + v * side);
+      }
+  }
+
+ private:
+  static constexpr int digits = ByteDigits::count, sums_of_tile = 5;
+  using TileSums = int32_t[sums_of_tile][side * side];
+
+  /// The sums of digits, each 256 times as large as the next, as floats in the rows' and columns' units.
+  static TILE_INLINE void join(i64 count, const TileSums& sums, const float* row_units, const float* units, float* tile) {
+    constexpr float below = 1.0F / 256;
+    for (i64 i = 0; i < count; ++i) {
+      const float unit = row_units[i] * 0x1p32F;
+      TILE_UNROLL
+      for (int j = 0; j < side; j += lanes<float>) {
+        const i64 at = i * side + j;
+        const auto floats = [&](int part) { return __builtin_convertvector(load(sums[part] + at), vec<float>); };
+        const vec<float> third = __builtin_convertvector(load(sums[2] + at) + load(sums[3] + at), vec<float>);
+        const vec<float> sum = ((floats(4) * below + third) * below + floats(1)) * below + floats(0);
+        store(tile + i * columns + j, sum * (load(units + j) * unit));
+      }
+    }
+  }
+
+  TILE_NOINLINE void configure(i64 height) {
+    TileShapes shapes;
+    for (int t = 0; t < 8; ++t) {
+      shapes.rows[t] = static_cast<uint8_t>(t < 7 ? height : steps);
+      shapes.row_bytes[t] = t == 5 || t == 6 ? steps * 4 : side * 4;
+    }
+    Tiles::configure(shapes);
+    configured_ = height;
+  }
+
+  template <bool fourth>
+  static TILE_NOINLINE void run(i64 runs, i64 depth, const DigitRows& a, const int8_t* rows_of_tile, const i64* offsets, const ByteDigits* b, TileSums& sums,
+                                Ahead& ahead) {
+    const i64 steps_a_run = panel_steps(depth) / steps, apart = a.row_apart, digit = a.digit_apart;
+    clear(std::make_integer_sequence<int, sums_of_tile>());
+    Ahead near = ahead;
+    for (i64 r = 0; r < runs; ++r) {
+      const int8_t* from = rows_of_tile + offsets[r];
+      for (i64 s = 0; s < steps_a_run; ++s, from += a.step_apart, b += steps * side) {
+        for (int i = 0; i < steps; i += RowBlock<float, 1, 1, 1>::pace) near.fetch();
+        step<fourth>(from, digit, apart, reinterpret_cast<const ByteQuad*>(b));
+      }
+    }
+    ahead = near;
+    keep(sums, std::make_integer_sequence<int, sums_of_tile>());
+  }
+
+  template <int... t>
+  static TILE_INLINE void clear(std::integer_sequence<int, t...>) {
+    (Tiles::template zero<t>(), ...);
+  }
+  template <int... t>
+  static TILE_INLINE void keep(TileSums& sums, std::integer_sequence<int, t...>) {
+    (Tiles::template store<t>(sums[t], side * 4), ...);
+  }
+  template <int sum, int held>
+  static TILE_INLINE void add() {
+    Tiles::template add_products<TileProducts::s8s8, sum, held, 7>();
+  }
+
+  template <bool fourth>
+  static TILE_INLINE void step(const int8_t* rows_of_step, i64 digit, i64 apart, const ByteQuad* b) {
+    constexpr i64 bytes = side * 4, next = steps * side;
+    Tiles::template load<7>(b, bytes);
+    if constexpr (fourth) Tiles::template load<6>(rows_of_step + 3 * digit, apart), add<4, 6>();
+    Tiles::template load<5>(rows_of_step, apart), add<0, 5>();
+    Tiles::template load<6>(rows_of_step + digit, apart), add<1, 6>();
+    Tiles::template load<5>(rows_of_step + 2 * digit, apart), add<2, 5>();
+    Tiles::template load<7>(b + next, bytes);
+    add<4, 5>();
+    add<3, 6>();
+    Tiles::template load<5>(rows_of_step, apart), add<1, 5>();
+    Tiles::template load<7>(b + 2 * next, bytes);
+    add<2, 5>();
+    add<4, 6>();
+  }
+
+  /// By multiply-adds of floats; weights are what their digits make.
+  static TILE_NOINLINE void plain(i64 count, i64 runs, i64 depth, const DigitRows& a, const ByteDigits* b, float* tile, const float* units) {
+    for (i64 i = 0; i < count; ++i)
+      for (int v = 0; v < vectors; ++v) {
+        float total[side] = {}, sum[side] = {};
+        i64 terms = 0;
+        const auto* step = reinterpret_cast<const int8_t*>(b + v * runs * panel_steps(depth) * side);
+        for (i64 r = 0; r < runs; ++r) {
+          const float* const from = a.floats + a.float_offsets[r] + i * stride;
+          for (i64 s = 0; s < panel_steps(depth); s += steps, step += steps * side * static_cast<i64>(sizeof(ByteDigits)))
+            for (i64 lane = 0; lane < steps * group && s * group + lane < depth; ++lane) {
+              const int8_t* const weights = step + lane / group * side * group + lane % group;
+              const float left = from[s * group + lane];
+              for (int j = 0; j < side; ++j) {
+                int32_t number = 0;
+                for (int d = 0; d < digits; ++d) number = number * 256 + weights[d * steps * side * group + j * group];
+                sum[j] += left * (static_cast<float>(number) * units[v * side + j]);
+              }
+              if (++terms % RowBlock<float, 1, 1, 1>::chain != 0) continue;
+              for (int j = 0; j < side; ++j) total[j] += sum[j], sum[j] = 0;
+            }
+        }
+        for (int j = 0; j < side; ++j) tile[i * columns + v * side + j] = total[j] + sum[j];
+      }
+  }
+
+  i64 configured_ = 0;  ///< rows that registers have shapes for
+};
+
+}  // namespace tile

@@ -1,0 +1,89 @@
+#pragma once
+
+// Floats as whole numbers of 24 bits in units of a power of two that they share, and those as three digits of base 256, each from -128 to 127: what bytes
+// multiply exactly.
+
+#include <cstdint>
+#include <cstring>
+
+#include "tile/atoms/dot.h"
+
+namespace tile {
+
+/// A column's weights for four neighbouring k as digits. A step of a panel holds its rows of the first digit, then those of the second and the third.
+struct ByteDigits {
+  static constexpr int count = 3;
+  ByteQuad of[count];
+};
+
+namespace detail {
+
+/// The largest number that three digits make is 127 · 65536 + 127 · 256 + 127; added to it, no digit borrows.
+inline constexpr int32_t largest_number = 0x7f7f7f;
+inline constexpr uint32_t digits_start = 0x80808080u;
+
+/// The bits of |value|, which order magnitudes; infinities and NaN are the largest.
+TILE_INLINE uint32_t magnitude_bits(float value) { return bit_cast<uint32_t>(value) & 0x7fffffffu; }
+
+/// Digit d, the first one the largest.
+TILE_INLINE int8_t digit_of(int32_t number, int d) {
+  return static_cast<int8_t>(static_cast<uint8_t>((static_cast<uint32_t>(number) + digits_start) >> (16 - 8 * d)) ^ 0x80);
+}
+
+}  // namespace detail
+
+/// The unit of floats of which the largest magnitude has these bits: the smallest in which it is no more than largest_number. Nothing, which is 0, where
+/// products of units might leave the range of floats: for magnitudes that are not 0, below 2^-60 or at least 2^60.
+TILE_INLINE float unit_of(uint32_t largest) {
+  constexpr uint32_t least = (127u - 60) << 23, limit = (127u + 60) << 23;
+  if (largest == 0) return 1;
+  if (largest - least >= limit - least) return 0;
+  const int exponent = static_cast<int>(largest >> 23) - 127;  // 2^exponent <= largest < 2^(exponent + 1)
+  const bool above = bit_cast<float>(largest) * detail::power_of_two(22 - exponent) > static_cast<float>(detail::largest_number);
+  return detail::power_of_two(exponent - (above ? 21 : 22));
+}
+
+/// Numbers err by half a unit, wherever they lie below the largest. Beside the error of a sum of k floats that is little while the largest one's square is
+/// not more than so many times their mean square.
+constexpr float evenness(i64 k) { return k <= 40 ? 20.0F : k >= 128 ? 64.0F : static_cast<float>(k) / 2; }
+
+/// Whether products with a column of weights are right in sums of `k`, whatever floats they meet: by the largest weight and the mean square.
+inline bool column_splits(float largest, double mean_square, i64 k) {
+  constexpr double uneven = 256;
+  return unit_of(detail::magnitude_bits(largest)) != 0 && static_cast<double>(largest) * static_cast<double>(largest) <= uneven * mean_square && k <= 1 << 15;
+}
+
+/// Rows of quads that a panel has for a run: whole steps.
+constexpr i64 digit_steps(i64 depth, int steps) { return (depth + steps * 4 - 1) / (steps * 4) * steps; }
+
+/// Writes the panels that AmxDigitBlocks with so many `steps` read, of `columns` columns in panels of `width`, a multiple of 16: a row with the columns'
+/// units, then for each sixteen columns what `element(column, k)` gives, zeros behind each run. A weight that is not zero keeps its sign: infinities times
+/// it are infinite.
+template <class F>
+void pack_digits(ByteDigits* to, i64 columns, i64 runs, i64 depth, int width, int steps, F&& element) {
+  constexpr int side = 16;
+  const i64 rows = runs * digit_steps(depth, steps);
+  for (i64 first = 0; first < columns; first += width, to += (rows + 1) * width) {
+    std::memset(to, 0, static_cast<size_t>((rows + 1) * width) * sizeof(ByteDigits));
+    auto* const units = reinterpret_cast<float*>(to);
+    for (i64 j = 0; j < width; ++j) {
+      uint32_t largest = 0;
+      for (i64 k = 0; first + j < columns && k < runs * depth; ++k) {
+        const uint32_t bits = detail::magnitude_bits(element(first + j, k));
+        largest = bits > largest ? bits : largest;
+      }
+      units[j] = unit_of(largest);
+      auto* const bytes = reinterpret_cast<int8_t*>(to + width + j / side * rows * side);
+      for (i64 k = 0; first + j < columns && k < runs * depth; ++k) {
+        const float weight = element(first + j, k);
+        auto number = static_cast<int32_t>(__builtin_nearbyintf(weight / units[j]));
+        if (number == 0 && weight != 0) number = weight < 0 ? -1 : 1;
+        const i64 row = k / depth * digit_steps(depth, steps) + k % depth / 4;
+        for (int d = 0; d < ByteDigits::count; ++d)
+          bytes[((row / steps * ByteDigits::count + d) * steps + row % steps) * side * 4 + j % side * 4 + k % depth % 4] = detail::digit_of(number, d);
+      }
+    }
+  }
+}
+
+}  // namespace tile

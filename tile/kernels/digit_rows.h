@@ -1,0 +1,256 @@
+#pragma once
+
+// Rows of floats as AmxDigitBlocks take them: each strip's elements become digits once, for all panels.
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "tile/atoms/amx_digits.h"
+#include "tile/exec/simd.h"
+#include "tile/kernels/contract_rows.h"
+
+namespace tile {
+
+namespace detail {
+
+/// The nearest whole numbers.
+TILE_INLINE vec<int32_t> nearest(vec<float> v) {
+#if defined(__AVX512F__)
+  return (vec<int32_t>)_mm512_cvtps_epi32((__m512)v);
+#elif defined(__AVX__)
+  return (vec<int32_t>)_mm256_cvtps_epi32((__m256)v);
+#else
+  vec<int32_t> whole;
+  for (int i = 0; i < lanes<float>; ++i) whole[i] = static_cast<int32_t>(__builtin_nearbyintf(v[i]));
+  return whole;
+#endif
+}
+
+using Bytes = vec<uint8_t, 64>;
+/// Bytes `first` of 16 numbers of `a` and of `b`, then their bytes `second`.
+template <size_t first, size_t second, size_t... i>
+TILE_INLINE void gather_bytes(const Bytes& a, const Bytes& b, Bytes& to, std::index_sequence<i...>) {
+  to = __builtin_shufflevector(a, b, static_cast<int>(i % 32 * 4 + (i < 32 ? first : second))...);
+}
+/// The same half of `a` and of `b`.
+template <size_t from, size_t... i>
+TILE_INLINE void gather_halves(const Bytes& a, const Bytes& b, Bytes& to, std::index_sequence<i...>) {
+  to = __builtin_shufflevector(a, b, static_cast<int>(i < 32 ? from + i : 32 + from + i)...);
+}
+
+}  // namespace detail
+
+/// to[d · apart + i] = digit d of from[i] for 64 floats, of `count` digits; `per_unit`: of the last one's.
+template <int count>
+TILE_INLINE void split_digits(const float* from, float per_unit, int8_t* to, i64 apart) {
+  using detail::Bytes;
+  constexpr int width = lanes<float>, vectors = 16 / width;
+  constexpr std::make_index_sequence<64> all;
+  Bytes quarter[4];
+  TILE_UNROLL
+  for (int q = 0; q < 4; ++q) {
+    vec<uint32_t> numbers[vectors];
+    TILE_UNROLL
+    for (int v = 0; v < vectors; ++v) numbers[v] = (vec<uint32_t>)detail::nearest(load(from + q * 16 + v * width) * per_unit) + detail::digits_start;
+    std::memcpy(&quarter[q], numbers, sizeof(Bytes));
+  }
+  Bytes upper[2], lower[2], digits[4];
+  for (int i = 0; i < 2; ++i) {
+    detail::gather_bytes<count - 1, count - 2>(quarter[2 * i], quarter[2 * i + 1], upper[i], all);
+    detail::gather_bytes<count - 3, 0>(quarter[2 * i], quarter[2 * i + 1], lower[i], all);
+  }
+  detail::gather_halves<0>(upper[0], upper[1], digits[0], all), detail::gather_halves<32>(upper[0], upper[1], digits[1], all);
+  detail::gather_halves<0>(lower[0], lower[1], digits[2], all);
+  if constexpr (count == 4) detail::gather_halves<32>(lower[0], lower[1], digits[3], all);
+  TILE_UNROLL
+  for (int d = 0; d < count; ++d) {
+    const Bytes digit = digits[d] ^ 0x80;
+    std::memcpy(to + d * apart, &digit, sizeof digit);
+  }
+}
+
+/// What decides of the digits of some floats.
+struct Magnitudes {
+  uint32_t largest = 0;  ///< magnitude_bits() of it
+  float squares = 0;     ///< their sum
+  i64 count = 0;
+
+  TILE_INLINE void add(const float* from, i64 floats) {
+    uint32_t most = largest;
+    float sum = 0;
+    constexpr i64 piece = 256, before = 4 * piece;  // lines come nearer long before they are read: they cross pages
+    for (i64 first = 0; first < floats; first += piece) {
+      const i64 end = first + piece < floats ? first + piece : floats;
+      for (i64 i = first; i < end; i += 16) __builtin_prefetch(from + i + before, 0, 2);
+#pragma omp simd reduction(max : most) reduction(+ : sum)
+      for (i64 i = first; i < end; ++i) {
+        const uint32_t bits = detail::magnitude_bits(from[i]);
+        most = bits > most ? bits : most;
+        sum += from[i] * from[i];
+      }
+    }
+    largest = most;
+    squares += sum;
+    count += floats;
+  }
+  /// Whether three digits err by more than a sum of k floats does.
+  bool uneven(i64 k) const {
+    const float most = bit_cast<float>(largest);
+    return most * most * static_cast<float>(count) > evenness(k) * squares;
+  }
+};
+
+/// Panels of digits, `depth` rows of quads each behind a row that begins with the columns' units.
+template <int width_, class Batch = BatchStride>
+struct DigitPanels {
+  static constexpr int width = width_;
+
+  const ByteDigits* data;
+  i64 depth;
+  Batch batch{};
+
+  const ByteDigits* panel_at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * (depth + 1) + (k + 1) * width; }
+  static const float* units(const ByteDigits* panel) { return reinterpret_cast<const float*>(panel - width); }
+};
+
+struct DigitStrip {
+  DigitRows base;
+  const i64* offsets;
+  i64 m0, rows;
+};
+
+/// The digits of the strips of `Left`, a provider of floats whose rows lie `Block::stride` elements apart, without gaps. Rows of one run have units of their
+/// own and lie as tile registers read them; those of several, which overlap, share one unit, and their elements lie in the order of the floats.
+template <class Left, class Block>
+struct DigitStrips {
+  static constexpr i64 stride = Block::stride, lane_bytes = Block::steps * 4;
+
+  Left left;
+
+  i64 strips() const { return left.strips(); }
+  i64 runs() const { return left.runs(); }
+  i64 depth() const { return left.depth(); }
+  i64 scratch() const { return floats() + (all_digits() + 63) / 64 * 16 + 64 + runs() * words; }
+  /// Three digits, as most strips have them.
+  i64 near_scratch() const { return all_digits() / 4 * 3 / static_cast<i64>(sizeof(float)); }
+  /// Of digits, which stay near instead of the floats.
+  i64 strip_bytes() const { return left.strip_bytes() * 3 / 4; }
+  void begin(float* scratch) const { left.begin(scratch); }
+
+  DigitStrip strip(i64 b, i64 index, float* scratch) const {
+    const Strip<float> strip = left.strip(b, index, scratch);
+    float* const units = scratch + floats();
+    auto* const digits = reinterpret_cast<int8_t*>(units + 64);
+    auto* const offsets = reinterpret_cast<i64*>(units + 64 + (all_digits() + 63) / 64 * 16);
+    return runs() == 1 ? apart(strip, units, digits, offsets) : overlapping(strip, units, digits, offsets);
+  }
+
+ private:
+  static constexpr i64 words = sizeof(i64) / sizeof(float), aligned = 64;
+
+  i64 floats() const { return (left.scratch() + 15) / 16 * 16; }
+  i64 steps_a_run() const { return Block::panel_steps(depth()) / Block::steps; }
+  i64 all_digits() const { return runs() == 1 ? (Block::rows + 15) / 16 * 16 * steps_a_run() * lane_bytes * 4 + 64 : 4 * plane(); }
+  /// One digit of all elements, each line's begin aligned.
+  i64 plane() const {
+    constexpr i64 rows_beyond = (Block::rows - 1) / 16;
+    return (left.span() + (runs() + 1) * aligned + rows_beyond * stride + DigitRows::read_beyond + 63) / aligned * aligned;
+  }
+
+  DigitStrip apart(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
+    const i64 k = depth(), height = Block::tile_height(strip.rows);
+    bool all = true, fourth = false;
+    for (i64 i = 0; i < strip.rows; ++i) {
+      Magnitudes row;
+      row.add(strip.base + strip.offsets[0] + i * stride, k);
+      units[i] = unit_of(row.largest);
+      all &= units[i] != 0;
+      fourth |= row.uneven(k);
+    }
+    const i64 row = lane_bytes, digit = height * row, step = (fourth ? 4 : 3) * digit, tile = steps_a_run() * step;
+    for (i64 i = 0; all && i < strip.rows; ++i) {
+      const float* const from = strip.base + strip.offsets[0] + i * stride;
+      int8_t* const to = digits + i / height * tile + i % height * row;
+      if (fourth) {
+        split_row<4>(from, 256 / units[i], to, digit);
+      } else {
+        split_row<3>(from, 1 / units[i], to, digit);
+      }
+    }
+    offsets[0] = 0;
+    return {{all ? digits : nullptr, fourth, row, digit, step, tile, units, strip.base, strip.offsets}, offsets, strip.m0, strip.rows};
+  }
+
+  /// One row, step by step.
+  template <int count>
+  TILE_NOINLINE void split_row(const float* from, float per_unit, int8_t* to, i64 digit) const {
+    i64 rest = depth();
+    for (; rest >= aligned; rest -= lane_bytes, from += lane_bytes, to += count * digit) {
+      if constexpr (lane_bytes == aligned) {
+        split_digits<count>(from, per_unit, to, digit);
+      } else {
+        split_some<count>(from, lane_bytes, lane_bytes, per_unit, to, digit);
+      }
+    }
+    for (; rest > 0; rest -= lane_bytes, from += lane_bytes, to += count * digit)
+      split_some<count>(from, rest < lane_bytes ? rest : lane_bytes, lane_bytes, per_unit, to, digit);
+  }
+  /// `floats` elements, fewer than 64, then zeros up to `bytes`.
+  template <int count>
+  static TILE_INLINE void split_some(const float* from, i64 floats, i64 bytes, float per_unit, int8_t* to, i64 digit) {
+    alignas(64) float some[64] = {};
+    alignas(64) int8_t digits[count * 64];
+    for (i64 i = 0; i < floats; ++i) some[i] = from[i];
+    split_digits<count>(some, per_unit, digits, 64);
+    for (int d = 0; d < count; ++d) std::memcpy(to + d * digit, digits + d * 64, static_cast<size_t>(bytes));
+  }
+
+  /// fresh(elements from, so many, where in a plane) for each piece of floats that runs add to those before them, and the runs' offsets.
+  template <class F>
+  void pieces(const Strip<float>& strip, i64* offsets, F&& fresh) const {
+    const i64 reach = (strip.rows - 1) * stride + depth();
+    i64 low = 0, end = 0, first = 0, at = 0;  // elements [low, end) of floats are in the plane, from `first` on
+    for (i64 r = 0; r < runs(); ++r) {
+      const i64 from = strip.offsets[r];
+      if (r == 0 || from < low || from > end) {
+        low = end = from;
+        first = at = (at + aligned - 1) / aligned * aligned;
+      }
+      if (const i64 count = from + reach - end; count > 0) {
+        fresh(strip.base + end, count, at);
+        at += count;
+        end += count;
+      }
+      offsets[r] = first + from - low;
+    }
+  }
+
+  DigitStrip overlapping(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
+    Magnitudes all;
+    pieces(strip, offsets, [&](const float* from, i64 count, i64) { all.add(from, count); });
+    const float unit = unit_of(all.largest);
+    const bool fourth = all.uneven(runs() * depth());
+    const i64 height = Block::tile_height(strip.rows), apart = plane();
+    if (unit != 0)
+      pieces(strip, offsets, [&](const float* from, i64 count, i64 at) {
+        if (fourth) {
+          split_piece<4>(from, count, 256 / unit, digits + at, apart);
+        } else {
+          split_piece<3>(from, count, 1 / unit, digits + at, apart);
+        }
+      });
+    for (i64 i = 0; i < strip.rows; ++i) units[i] = unit;
+    return {
+        {unit != 0 ? digits : nullptr, fourth, stride, apart, lane_bytes, height * stride, units, strip.base, strip.offsets}, offsets, strip.m0, strip.rows};
+  }
+
+  template <int digits>
+  static TILE_NOINLINE void split_piece(const float* from, i64 count, float per_unit, int8_t* to, i64 apart) {
+    for (; count >= aligned; count -= aligned, from += aligned, to += aligned) split_digits<digits>(from, per_unit, to, apart);
+    if (count > 0) split_some<digits>(from, count, count, per_unit, to, apart);
+  }
+};
+
+}  // namespace tile
