@@ -80,14 +80,13 @@ class AmxDigitBlocks {
   static TILE_INLINE void join(i64 count, const TileSums& sums, const float* row_units, const float* units, float* tile) {
     constexpr float below = 1.0F / 256;
     for (i64 i = 0; i < count; ++i) {
-      const float unit = row_units[i] * 0x1p32F;
       TILE_UNROLL
       for (int j = 0; j < side; j += lanes<float>) {
         const i64 at = i * side + j;
         const auto floats = [&](int part) { return __builtin_convertvector(load(sums[part] + at), vec<float>); };
         const vec<float> third = __builtin_convertvector(load(sums[2] + at) + load(sums[3] + at), vec<float>);
         const vec<float> sum = ((floats(4) * below + third) * below + floats(1)) * below + floats(0);
-        store(tile + i * columns + j, sum * (load(units + j) * unit));
+        store(tile + i * columns + j, sum * (load(units + j) * 0x1p32F) * row_units[i]);
       }
     }
   }

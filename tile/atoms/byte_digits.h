@@ -32,14 +32,14 @@ TILE_INLINE int8_t digit_of(int32_t number, int d) {
 
 }  // namespace detail
 
-/// The unit of floats of which the largest magnitude has these bits: the smallest in which it is no more than largest_number. Nothing, which is 0, where
-/// products of units might leave the range of floats: for magnitudes that are not 0, below 2^-60 or at least 2^60.
+/// The unit of floats of which the largest magnitude has these bits: the smallest in which it is no more than largest_number. Nothing, which is 0, for
+/// infinities and NaN, and for magnitudes below 2^-100, whose unit has no inverse.
 TILE_INLINE float unit_of(uint32_t largest) {
-  constexpr uint32_t least = (127u - 60) << 23, limit = (127u + 60) << 23;
+  constexpr uint32_t least = (127u - 100) << 23, limit = 255u << 23;
   if (largest == 0) return 1;
   if (largest - least >= limit - least) return 0;
   const int exponent = static_cast<int>(largest >> 23) - 127;  // 2^exponent <= largest < 2^(exponent + 1)
-  const bool above = bit_cast<float>(largest) * detail::power_of_two(22 - exponent) > static_cast<float>(detail::largest_number);
+  const bool above = (largest & 0x7fffffu) > (bit_cast<uint32_t>(static_cast<float>(detail::largest_number)) & 0x7fffffu);
   return detail::power_of_two(exponent - (above ? 21 : 22));
 }
 
@@ -50,7 +50,8 @@ constexpr float evenness(i64 k) { return k <= 40 ? 20.0F : k >= 128 ? 64.0F : st
 /// Whether products with a column of weights are right in sums of `k`, whatever floats they meet: by the largest weight and the mean square.
 inline bool column_splits(float largest, double mean_square, i64 k) {
   constexpr double uneven = 256;
-  return unit_of(detail::magnitude_bits(largest)) != 0 && static_cast<double>(largest) * static_cast<double>(largest) <= uneven * mean_square && k <= 1 << 15;
+  const bool inside = largest == 0 || (largest >= 0x1p-60F && largest < 0x1p60F);  // or units' products might leave the range of floats
+  return inside && static_cast<double>(largest) * static_cast<double>(largest) <= uneven * mean_square && k <= 1 << 15;
 }
 
 /// Rows of quads that a panel has for a run: whole steps.

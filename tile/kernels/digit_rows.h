@@ -73,28 +73,32 @@ TILE_INLINE void split_digits(const float* from, float per_unit, int8_t* to, i64
 
 /// What decides of the digits of some floats.
 struct Magnitudes {
-  uint32_t largest = 0;  ///< magnitude_bits() of it
-  float squares = 0;     ///< their sum
+  uint32_t largest = 0;     ///< magnitude_bits() of it
+  uint32_t quietest = ~0u;  ///< the largest of that piece of them where it is smallest, but not zero
+  float squares = 0;        ///< their sum
   i64 count = 0;
 
   TILE_INLINE void add(const float* from, i64 floats) {
-    uint32_t most = largest;
-    float sum = 0;
     constexpr i64 piece = 256, before = 4 * piece;  // lines come nearer long before they are read: they cross pages
     for (i64 first = 0; first < floats; first += piece) {
       const i64 end = first + piece < floats ? first + piece : floats;
       for (i64 i = first; i < end; i += 16) __builtin_prefetch(from + i + before, 0, 2);
+      uint32_t most = 0;
+      float sum = 0;
 #pragma omp simd reduction(max : most) reduction(+ : sum)
       for (i64 i = first; i < end; ++i) {
         const uint32_t bits = detail::magnitude_bits(from[i]);
         most = bits > most ? bits : most;
         sum += from[i] * from[i];
       }
+      largest = most > largest ? most : largest;
+      quietest = most > 0 && most < quietest ? most : quietest;
+      squares += sum;
     }
-    largest = most;
-    squares += sum;
     count += floats;
   }
+  /// Whether even four digits of the largest one's unit leave little of some piece: 2^-10 of it.
+  bool lose_some() const { return quietest < largest && largest - quietest > 10u << 23; }
   /// Whether three digits err by more than a sum of k floats does.
   bool uneven(i64 k) const {
     const float most = bit_cast<float>(largest);
@@ -230,7 +234,7 @@ struct DigitStrips {
   DigitStrip overlapping(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
     Magnitudes all;
     pieces(strip, offsets, [&](const float* from, i64 count, i64) { all.add(from, count); });
-    const float unit = unit_of(all.largest);
+    const float unit = all.lose_some() ? 0 : unit_of(all.largest);
     const bool fourth = all.uneven(runs() * depth());
     const i64 height = Block::tile_height(strip.rows), apart = plane();
     if (unit != 0)

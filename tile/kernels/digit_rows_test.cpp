@@ -57,9 +57,8 @@ TEST(ByteDigits, HaveNoUnitForWhatTheyDoNotStandFor) {
   using Limits = std::numeric_limits<float>;
   const auto unit = [](float value) { return unit_of(detail::magnitude_bits(value)); };
   EXPECT_EQ(unit(0.F), 1);
-  for (const float value : {1.F, -1.F, 0x1p-60F, -0x1.fffffep59F}) EXPECT_GT(unit(value), 0) << value;
-  for (const float value : {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN(), Limits::max(), 0x1p60F, Limits::denorm_min(), Limits::min(),
-                            std::nextafter(0x1p-60F, 0.F)})
+  for (const float value : {1.F, -1.F, 0x1p-100F, -Limits::max()}) EXPECT_GT(unit(value), 0) << value;
+  for (const float value : {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN(), Limits::denorm_min(), Limits::min(), std::nextafter(0x1p-100F, 0.F)})
     EXPECT_EQ(unit(value), 0) << value;
   EXPECT_EQ(unit_of(largest_magnitude({1, -3, Limits::quiet_NaN(), 2})), 0);
 }
@@ -76,10 +75,18 @@ TEST(ByteDigits, NeedAFourthWhereMagnitudesAreUnlike) {
   some = {};
   some.add(values.data(), 100), some.add(values.data() + 100, 412);
   EXPECT_TRUE(some.uneven(512));
+  EXPECT_FALSE(some.lose_some());
+  for (float& x : values) x *= 0x1p-12F;
+  some.add(values.data(), 90);
+  EXPECT_FALSE(some.lose_some()) << "zeros and some that are near the others";
+  some.add(values.data() + 256, 256);
+  EXPECT_TRUE(some.lose_some());
   EXPECT_TRUE(column_splits(3, 1, 512));
   EXPECT_FALSE(column_splits(17, 1, 512));
   EXPECT_FALSE(column_splits(INFINITY, INFINITY, 512));
   EXPECT_TRUE(column_splits(0, 0, 512));
+  EXPECT_FALSE(column_splits(0x1p60F, 0x1p120, 512));
+  EXPECT_FALSE(column_splits(0x1p-61F, 0x1p-122, 512));
 }
 
 /// The magnitudes of real activations: some large ones among many small ones, of which half are zeros.
