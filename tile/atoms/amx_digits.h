@@ -63,11 +63,12 @@ class AmxDigitBlocks {
     if (a.digits == nullptr) return plain(count, runs, depth, a, b, tile, units);
     const i64 height = tile_height(count);
     if (height != configured_) configure(height);
+    const i64 pace = RowBlock<float, 1, 1, 1>::pace * vectors * ((count + side - 1) / side);  // lines are meant to come all the while
     for (int v = 0; v < vectors; ++v, b += runs * panel_steps(depth) * side)
       for (i64 upper = 0; upper < count; upper += height) {
         const int8_t* const from = a.digits + upper / height * a.tile_apart;
         alignas(64) TileSums sums;
-        (a.fourth ? run<true> : run<false>)(runs, depth, a, from, offsets, b, sums, ahead);
+        (a.fourth ? run<true> : run<false>)(runs, depth, a, from, offsets, b, sums, ahead, pace);
         join(count - upper < height ? count - upper : height, sums, a.units + upper, units + v * side, tile + upper * columns + v * side);
       }
   }
@@ -103,14 +104,14 @@ class AmxDigitBlocks {
 
   template <bool fourth>
   static TILE_NOINLINE void run(i64 runs, i64 depth, const DigitRows& a, const int8_t* rows_of_tile, const i64* offsets, const ByteDigits* b, TileSums& sums,
-                                Ahead& ahead) {
+                                Ahead& ahead, i64 pace) {
     const i64 steps_a_run = panel_steps(depth) / steps, apart = a.row_apart, digit = a.digit_apart;
     clear(std::make_integer_sequence<int, sums_of_tile>());
     Ahead near = ahead;
     for (i64 r = 0; r < runs; ++r) {
       const int8_t* from = rows_of_tile + offsets[r];
       for (i64 s = 0; s < steps_a_run; ++s, from += a.step_apart, b += steps * side) {
-        for (int i = 0; i < steps; i += RowBlock<float, 1, 1, 1>::pace) near.fetch();
+        for (i64 i = 0; i < steps; i += pace) near.fetch();
         step<fourth>(from, digit, apart, reinterpret_cast<const ByteQuad*>(b));
       }
     }

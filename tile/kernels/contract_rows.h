@@ -150,11 +150,21 @@ i64 near_scratch(const Left& left) {
 }
 }  // namespace detail
 
+/// The lines that `count` elements will be written to, or read from, come nearer.
+template <class T>
+TILE_INLINE void fetch_to_write(T* to, i64 count) {
+  for (i64 byte = 0; byte < count * static_cast<i64>(sizeof(T)); byte += Ahead::line_bytes) __builtin_prefetch(reinterpret_cast<const char*>(to) + byte, 1);
+}
+template <class T>
+TILE_INLINE void fetch_to_read(const T* from, i64 count) {
+  for (i64 byte = 0; byte < count * static_cast<i64>(sizeof(T)); byte += Ahead::line_bytes) __builtin_prefetch(reinterpret_cast<const char*>(from) + byte, 0);
+}
+
 /// Computes the product of `left`, a provider of strips of at most Block::rows rows, with panels of Block::columns columns (see Packed) for `columns`
 /// columns in all, and hands it to
 ///   epilogue(i64 batch, i64 m0, i64 n0, i64 rows, columns, const P* tile, i64 ld)
 /// with tile[i * ld + j] the sum for (batch, m0 + i, n0 + j); every element once, from any of the team's threads. The number
-/// of columns is a constant of the type where a panel is full.
+/// of columns is a constant of the type where a panel is full. With `fetch_results` each such call comes after one whose tile is null.
 template <class Block, class Left, class Right, class Epilogue>
 void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const RowsBlocking& blocking = {}) {
   using P = typename Block::sum_type;
@@ -230,10 +240,19 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           if (held[worker] != from) right.widen(from, (p1 - p0) * panel, memory);
           held[worker] = from;
         }
+        const auto results = [&](const Rows& strip, i64 p, const P* sums) {
+          const i64 n0 = p * width;
+          if (columns - n0 >= width) {
+            epilogue(b, strip.m0, n0, strip.rows, std::integral_constant<i64, width>{}, sums, std::integral_constant<i64, width>{});
+          } else {
+            epilogue(b, strip.m0, n0, strip.rows, columns - n0, sums, std::integral_constant<i64, width>{});
+          }
+        };
         for (i64 s = first; s < end; ++s) {
           const Rows strip = keep ? kept[s - first] : left.strip(b, s, scratch);
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;
+            if (blocking.fetch_results) results(strip, p, nullptr);
             if (runs * depth > 0) {
               const B* from;
               if constexpr (widens) {
@@ -253,12 +272,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
             } else {
               for (P& sum : tile) sum = P{};
             }
-            const i64 n0 = p * width;
-            if (columns - n0 >= width) {
-              epilogue(b, strip.m0, n0, strip.rows, std::integral_constant<i64, width>{}, static_cast<const P*>(tile), std::integral_constant<i64, width>{});
-            } else {
-              epilogue(b, strip.m0, n0, strip.rows, columns - n0, static_cast<const P*>(tile), std::integral_constant<i64, width>{});
-            }
+            results(strip, p, tile);
           }
         }
       }

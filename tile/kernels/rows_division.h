@@ -15,7 +15,9 @@ struct RowsBlocking {
     panels,
     rows,  ///< each thread runs all panels past its own strips
   } split = Split::automatic;
-  bool ahead = true;  ///< fetch the next group while one is used
+  bool ahead = true;           ///< fetch the next group while one is used
+  i64 pieces = 4;              ///< tasks a thread, whose last ones even out what threads lose; each prepares its strips anew and reads all its panels
+  bool fetch_results = false;  ///< before each block call the epilogue without sums, so that the memory of results comes nearer while it is computed
 };
 
 /// Units are groups of panels, one after another, of one batch entry after another. A task is some units and all strips, or some strips of one
@@ -39,8 +41,9 @@ struct RowsDivision {
     units = batch * groups;
     const bool by_rows = blocking.split == Split::rows;
     by_units = blocking.split == Split::panels || (!by_rows && (units % team == 0 || units >= 8 * team));
-    unit_tasks = by_rows ? batch : !by_units ? units : units >= 8 * team ? 4 * team : least(team, units);
-    strip_tasks = by_units ? 1 : least(ceil_div(4 * team, unit_tasks), strips);
+    const i64 tasks = blocking.pieces * team;
+    unit_tasks = by_rows ? batch : !by_units ? units : units >= 2 * tasks ? tasks : least(team, units);
+    strip_tasks = by_units ? 1 : least(ceil_div(tasks, unit_tasks), strips);
   }
 
   constexpr i64 tasks() const { return unit_tasks * strip_tasks; }

@@ -28,15 +28,16 @@ class RowsEmitter : ProductText {
     else if (in_parts > 1)
       out_.line(fmt::format("const tile::SplitStrips<std::remove_const_t<decltype(left)>, {}, {}> parts{{left}};", product_.step(config_.atom), in_parts));
     const int64_t panel = config_.block.vectors * lanes_of(product_, kernel_.target);
-    epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel});
+    const bool fetch = schedule::on_tiles(config_.atom);
+    epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel, .fetch = fetch});
     using Split = schedule::ProductConfig::Split;
     const char* const split = config_.split == Split::automatic ? ""
                               : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
                                                                 : ", .split = tile::RowsBlocking::Split::rows";
     out_.line(fmt::format("tile::contract_rows<{}>({}, {}, {}, right, epilogue, a.team,", blocks(), text(shape_.batch.extent()), text(shape_.n.extent()),
                           in_parts > 1 ? "parts" : "left"));
-    out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
-                          config_.ahead ? "" : ", .ahead = false"));
+    out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
+                          config_.ahead ? "" : ", .ahead = false", fetch ? ", .pieces = 1, .fetch_results = true" : ""));
   }
 
  private:

@@ -47,7 +47,8 @@ double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum&
   // Of three digits a side, eight products; five tiles of sums are joined, and rows of results begin.
   if (sum.atom == schedule::ProductConfig::Atom::amx_digits) {
     const auto tiles = static_cast<double>(ceil_div(rows, tile_side) * block.vectors);
-    return tiles * (static_cast<double>(sum.runs * (whole + rest)) * 128 * 1.1 + 120) + 4 * static_cast<double>(rows);
+    const double wide = block.vectors > 1 && sum.runs * sum.depth > 1024 ? 1.02 : 1;  // panels that leave the first level cache
+    return tiles * (static_cast<double>(sum.runs * (whole + rest)) * 128 * 1.1 * wide + 150) + 4 * static_cast<double>(rows);
   }
   const auto height = static_cast<double>(ceil_div(rows, tile_side)), width = static_cast<double>(block.vectors), r = static_cast<double>(rows);
   // Of three parts a side, six products, three in a row to each sum; of two parts, three, and two.
@@ -149,8 +150,10 @@ int64_t winograd_tiles(const WindowRowsShape& windows) {
 }
 
 schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Target& target) {
-  config.panel_bytes = target.l2_bytes / 4;
-  config.strip_bytes = target.l2_bytes * 3 / 8;
+  // Strips of digits meet panels faster than these come from afar: more of them stay.
+  const bool digits = config.atom == schedule::ProductConfig::Atom::amx_digits;
+  config.panel_bytes = digits ? target.l2_bytes / 8 : target.l2_bytes / 4;
+  config.strip_bytes = digits ? target.l2_bytes * 5 / 8 : target.l2_bytes * 3 / 8;
   return config;
 }
 

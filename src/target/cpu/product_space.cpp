@@ -66,7 +66,11 @@ struct Sizes {
 tile::RowsBlocking blocking_of(const ProductConfig& config) {
   using Shared = tile::RowsBlocking::Split;
   const Shared split = config.split == Split::panels ? Shared::panels : config.split == Split::rows ? Shared::rows : Shared::automatic;
-  return {.panel_bytes = config.panel_bytes, .strip_bytes = config.strip_bytes, .split = split, .ahead = config.ahead};
+  return {.panel_bytes = config.panel_bytes,
+          .strip_bytes = config.strip_bytes,
+          .split = split,
+          .ahead = config.ahead,
+          .pieces = schedule::on_tiles(config.atom) ? 1 : 4};
 }
 
 /// How tile::contract_rows() goes through the work of a configuration.

@@ -126,6 +126,32 @@ void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group, c
 
 void ProductText::scores(const LoopGroup& batch, const LoopGroup& row_group) { results("scores", batch, row_group, Destination::rows); }
 
+/// Asks for what a row of results is stored to, and for what else is read there, when there are no sums yet.
+void ProductText::fetch_lines(const LoweredNest& after, const std::vector<bool>& needed, NestBody& body) {
+  body.enter(column_symbol, "column");
+  const std::string at_column = "[column]";
+  std::set<std::string> lines;
+  const auto add = [&](const char* function, const std::string& element) {
+    if (element.ends_with(at_column)) lines.insert(fmt::format("{}({}, columns);", function, element.substr(0, element.size() - at_column.size())));
+  };
+  for (size_t i = 0; i < after.stores.size(); ++i) add("tile::fetch_to_write", body.stored_element(i));
+  for (size_t id = 0; id < needed.size(); ++id) {
+    if (!needed[id] || after.nodes[id].op != ExprOp::load) continue;
+    const Address& load = after.loads[static_cast<size_t>(after.nodes[id].integer)];
+    std::set<std::string> symbols;
+    load.offset.collect_symbols(symbols);
+    const bool by_row = symbols.count(row_symbol) > 0 || std::any_of(shape_.m.loops.begin(), shape_.m.loops.end(), [&](const Loop& loop) {
+                          return symbols.count(loop.symbol) > 0 || symbols.count(shape_.m.symbol) > 0;
+                        });
+    if (by_row && load.guards.empty() && load.indirect.empty()) add("tile::fetch_to_read", body.element_or_zero(static_cast<size_t>(after.nodes[id].integer)));
+  }
+  body.leave();
+  out_.open("if (sums == nullptr)");
+  for (const std::string& line : lines) out_.line(line);
+  out_.line("continue;");
+  out_.close();
+}
+
 void ProductText::results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination,
                           const EpilogueColumns& columns) {
   const bool to_rows = destination == Destination::rows;
@@ -170,13 +196,19 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
     digits(row_group, "(row0 + row)", body);
   }
   const DType result = source_.reductions[0].dtype;
-  out_.line("const auto* const sum = sums + row * ld;");
   const std::string sum = value_type(shape_.sum) == value_type(result) ? "sum[column]" : fmt::format("static_cast<{}>(sum[column])", value_type(result));
+  const auto rows_of_sums = [&] { out_.line("const auto* const sum = sums + row * ld;"); };
+  if (!columns.fetch) rows_of_sums();
   body.set_reduced(0, {sum, result, !is_narrow_float(result)}, {column_symbol});
   body.write_known();
   std::vector<size_t> stores;
   for (size_t i = 0; i < after.stores.size(); ++i) stores.push_back(i);
   body.write_pointers(column_symbol, stores);
+  const std::string at_column = "[column]";
+  if (columns.fetch) {
+    fetch_lines(after, needed, body);
+    rows_of_sums();
+  }
   // Vectors of what short elements are computed from are whole.
   const auto wide = [](size_t i) { return fmt::format("wide{}", i); };
   const auto is_short_float = [&](size_t i) {
@@ -197,7 +229,6 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   std::vector<std::pair<size_t, std::string>> narrowed;
   for (const size_t i : stores) {
     const std::string element = body.stored_element(i);
-    const std::string at_column = "[column]";
     if (!is_short(i) || !element.ends_with(at_column)) {
       body.write_store(i);
       continue;

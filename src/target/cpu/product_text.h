@@ -12,6 +12,7 @@ using namespace source;  // NOLINT: the text that all targets' kernels are made 
 /// What is known of the columns that a call of an epilogue gets: how many at most (0: not known), and what their first one is a multiple of.
 struct EpilogueColumns {
   int64_t most = 0, multiple = 1;
+  bool fetch = false;  ///< whether calls without sums ask for the memory of results to come nearer, see tile::RowsBlocking
 };
 
 /// What all calls of product kernels are written from: addresses over groups of loops, and the epilogue.
@@ -47,6 +48,8 @@ class ProductText {
 
   enum class Destination { tensors, rows };
   void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, const EpilogueColumns& columns = {});
+
+  void fetch_lines(const LoweredNest& after, const std::vector<bool>& needed, NestBody& body);
 
   const KernelText& kernel_;
   const pattern::Nest& source_;
