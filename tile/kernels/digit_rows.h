@@ -74,12 +74,12 @@ TILE_INLINE void split_digits(const float* from, float per_unit, int8_t* to, i64
 /// What decides of the digits of some floats.
 struct Magnitudes {
   uint32_t largest = 0;     ///< magnitude_bits() of it
-  uint32_t quietest = ~0u;  ///< the largest of that piece of them where it is smallest, but not zero
+  uint32_t quietest = ~0u;  ///< the largest of that piece of 64 to 256 where it is smallest, but not zero
   float squares = 0;        ///< their sum
   i64 count = 0;
 
   TILE_INLINE void add(const float* from, i64 floats) {
-    constexpr i64 piece = 256, before = 4 * piece;  // lines come nearer long before they are read: they cross pages
+    constexpr i64 piece = 256, least_piece = 64, before = 4 * piece;  // lines come nearer long before they are read: they cross pages
     for (i64 first = 0; first < floats; first += piece) {
       const i64 end = first + piece < floats ? first + piece : floats;
       for (i64 i = first; i < end; i += 16) __builtin_prefetch(from + i + before, 0, 2);
@@ -92,7 +92,7 @@ struct Magnitudes {
         sum += from[i] * from[i];
       }
       largest = most > largest ? most : largest;
-      quietest = most > 0 && most < quietest ? most : quietest;
+      if (end - first >= least_piece && most > 0 && most < quietest) quietest = most;
       squares += sum;
     }
     count += floats;
