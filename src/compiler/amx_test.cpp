@@ -48,6 +48,9 @@ class AmxModels : public ::testing::Test {
         all += schedule::print(product.config) + "\n";
       }
     EXPECT_GE(products, 2) << all;
+    if (atoms.contains(Atom::amx_digits)) {
+      EXPECT_NE(all.find("atom=amx_digits"), std::string::npos) << all;
+    }
   }
 
   /// The model's result, whose products are of those atoms where they are cheaper.

@@ -149,30 +149,29 @@ class AmxDigitBlocks {
     add<4, 6>();
   }
 
-  /// By multiply-adds of floats; weights are what their digits make.
+  /// By multiply-adds of floats; weights are what their digits make, a step at a time for all rows.
   static TILE_NOINLINE void plain(i64 count, i64 runs, i64 depth, const DigitRows& a, const ByteDigits* b, float* tile, const float* units) {
-    for (i64 i = 0; i < count; ++i)
-      for (int v = 0; v < vectors; ++v) {
-        float total[side] = {}, sum[side] = {};
-        i64 terms = 0;
-        const auto* step = reinterpret_cast<const int8_t*>(b + v * runs * panel_steps(depth) * side);
-        for (i64 r = 0; r < runs; ++r) {
-          const float* const from = a.floats + a.float_offsets[r] + i * stride;
-          for (i64 s = 0; s < panel_steps(depth); s += steps, step += steps * side * static_cast<i64>(sizeof(ByteDigits)))
-            for (i64 lane = 0; lane < steps * group && s * group + lane < depth; ++lane) {
-              const int8_t* const weights = step + lane / group * side * group + lane % group;
-              const float left = from[s * group + lane];
-              for (int j = 0; j < side; ++j) {
-                int32_t number = 0;
-                for (int d = 0; d < digits; ++d) number = number * 256 + weights[d * steps * side * group + j * group];
-                sum[j] += left * (static_cast<float>(number) * units[v * side + j]);
-              }
-              if (++terms % RowBlock<float, 1, 1, 1>::chain != 0) continue;
-              for (int j = 0; j < side; ++j) total[j] += sum[j], sum[j] = 0;
+    for (i64 i = 0; i < count * columns; ++i) tile[i] = 0;
+    const auto* digits_of_step = reinterpret_cast<const int8_t*>(b);
+    constexpr i64 lanes_of_step = steps * group, digit = lanes_of_step * side;
+    alignas(64) float weights[lanes_of_step][side];
+    for (int v = 0; v < vectors; ++v)
+      for (i64 r = 0; r < runs; ++r)
+        for (i64 k = 0; k < panel_steps(depth) * group; k += lanes_of_step, digits_of_step += digits * digit) {
+          for (i64 lane = 0; lane < lanes_of_step; ++lane)
+            for (i64 j = 0; j < side; ++j) {
+              const int8_t* const first = digits_of_step + (lane / group * side + j) * group + lane % group;
+              weights[lane][j] = static_cast<float>((first[0] * 256 + first[digit]) * 256 + first[2 * digit]) * units[v * side + j];
             }
+          const i64 used = depth - k < lanes_of_step ? depth - k : lanes_of_step;
+          for (i64 i = 0; i < count; ++i) {
+            const float* const from = a.floats + a.float_offsets[r] + i * stride + k;
+            float sum[side] = {};
+            for (i64 lane = 0; lane < used; ++lane)
+              for (int j = 0; j < side; ++j) sum[j] += from[lane] * weights[lane][j];
+            for (int j = 0; j < side; ++j) tile[i * columns + v * side + j] += sum[j];
+          }
         }
-        for (int j = 0; j < side; ++j) tile[i * columns + v * side + j] = total[j] + sum[j];
-      }
   }
 
   i64 configured_ = 0;  ///< rows that registers have shapes for

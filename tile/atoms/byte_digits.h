@@ -33,9 +33,9 @@ TILE_INLINE int8_t digit_of(int32_t number, int d) {
 }  // namespace detail
 
 /// The unit of floats of which the largest magnitude has these bits: the smallest in which it is no more than largest_number. Nothing, which is 0, for
-/// infinities and NaN, and for magnitudes below 2^-100, whose unit has no inverse.
+/// infinities and NaN, and for magnitudes below 2^-90, whose units have no inverse.
 TILE_INLINE float unit_of(uint32_t largest) {
-  constexpr uint32_t least = (127u - 100) << 23, limit = 255u << 23;
+  constexpr uint32_t least = (127u - 90) << 23, limit = 255u << 23;
   if (largest == 0) return 1;
   if (largest - least >= limit - least) return 0;
   const int exponent = static_cast<int>(largest >> 23) - 127;  // 2^exponent <= largest < 2^(exponent + 1)
@@ -43,15 +43,15 @@ TILE_INLINE float unit_of(uint32_t largest) {
   return detail::power_of_two(exponent - (above ? 21 : 22));
 }
 
-/// Numbers err by half a unit, wherever they lie below the largest. Beside the error of a sum of k floats that is little while the largest one's square is
-/// not more than so many times their mean square.
-constexpr float evenness(i64 k) { return k <= 40 ? 20.0F : k >= 128 ? 64.0F : static_cast<float>(k) / 2; }
+/// Let p be the largest magnitude of some floats over the root of their mean square. Numbers err by half a unit, whatever their size; in a sum of k products
+/// that is less than what k roundings of the sum come to while p² is no more than this.
+constexpr double evenness(i64 k) { return k <= 40 ? 20 : k >= 128 ? 64 : static_cast<double>(k) / 2; }
 
-/// Whether products with a column of weights are right in sums of `k`, whatever floats they meet: by the largest weight and the mean square.
+/// Whether products with a column of weights are right in sums of `k`, whatever floats they meet. Of an uneven column the small weights would be lost, and
+/// with them results of rows whose large elements meet these.
 inline bool column_splits(float largest, double mean_square, i64 k) {
-  constexpr double uneven = 256;
   const bool inside = largest == 0 || (largest >= 0x1p-60F && largest < 0x1p60F);  // or units' products might leave the range of floats
-  return inside && static_cast<double>(largest) * static_cast<double>(largest) <= uneven * mean_square && k <= 1 << 15;
+  return inside && static_cast<double>(largest) * static_cast<double>(largest) <= evenness(k) * mean_square && k <= 1 << 15;
 }
 
 /// Rows of quads that a panel has for a run: whole steps.

@@ -73,17 +73,17 @@ TILE_INLINE void split_digits(const float* from, float per_unit, int8_t* to, i64
 
 /// What decides of the digits of some floats.
 struct Magnitudes {
-  uint32_t largest = 0;     ///< magnitude_bits() of it
-  uint32_t quietest = ~0u;  ///< the largest of that piece of 64 to 256 where it is smallest, but not zero
-  float squares = 0;        ///< their sum
+  uint32_t largest = 0;  ///< magnitude_bits() of it
+  double squares = 0;    ///< their sum
   i64 count = 0;
 
-  TILE_INLINE void add(const float* from, i64 floats) {
-    constexpr i64 piece = 256, least_piece = 64, before = 4 * piece;  // lines come nearer long before they are read: they cross pages
+  /// The largest of these floats alone.
+  TILE_INLINE uint32_t add(const float* from, i64 floats) {
+    constexpr i64 piece = 256, before = 4 * piece;  // lines come nearer long before they are read: they cross pages
+    uint32_t most = 0;
     for (i64 first = 0; first < floats; first += piece) {
       const i64 end = first + piece < floats ? first + piece : floats;
       for (i64 i = first; i < end; i += 16) __builtin_prefetch(from + i + before, 0, 2);
-      uint32_t most = 0;
       float sum = 0;
 #pragma omp simd reduction(max : most) reduction(+ : sum)
       for (i64 i = first; i < end; ++i) {
@@ -91,18 +91,17 @@ struct Magnitudes {
         most = bits > most ? bits : most;
         sum += from[i] * from[i];
       }
-      largest = most > largest ? most : largest;
-      if (end - first >= least_piece && most > 0 && most < quietest) quietest = most;
-      squares += sum;
+      squares += static_cast<double>(sum);
     }
+    largest = most > largest ? most : largest;
     count += floats;
+    return most;
   }
-  /// Whether even four digits of the largest one's unit leave little of some piece: 2^-10 of it.
-  bool lose_some() const { return quietest < largest && largest - quietest > 10u << 23; }
-  /// Whether three digits err by more than a sum of k floats does.
+  /// Whether three digits of them err by more than a sum of k floats does. Squares of very small and very large ones are not known.
   bool uneven(i64 k) const {
-    const float most = bit_cast<float>(largest);
-    return most * most * static_cast<float>(count) > evenness(k) * squares;
+    const auto most = static_cast<double>(bit_cast<float>(largest));
+    if (largest != 0 && !(most >= 0x1p-50 && most < 0x1p50)) return true;
+    return most * most * static_cast<double>(count) > evenness(k) * squares;
   }
 };
 
@@ -160,7 +159,8 @@ struct DigitStrips {
   /// One digit of all elements, each line's begin aligned.
   i64 plane() const {
     constexpr i64 rows_beyond = (Block::rows - 1) / 16;
-    return (left.span() + (runs() + 1) * aligned + rows_beyond * stride + DigitRows::read_beyond + 63) / aligned * aligned;
+    return (left.span() + (runs() + 1) * aligned + rows_beyond * stride + (Block::rows + blocks_a_window()) * 4 + DigitRows::read_beyond + 63) / aligned *
+           aligned;
   }
 
   DigitStrip apart(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
@@ -232,10 +232,11 @@ struct DigitStrips {
   }
 
   DigitStrip overlapping(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
-    Magnitudes all;
-    pieces(strip, offsets, [&](const float* from, i64 count, i64) { all.add(from, count); });
-    const float unit = all.lose_some() ? 0 : unit_of(all.largest);
-    const bool fourth = all.uneven(runs() * depth());
+    const Windows windows = measure(strip, reinterpret_cast<uint32_t*>(digits));
+    // Windows share the largest one's unit. Below an eighth of it some bits of a window are lost, which a fourth digit keeps, down to 2^-8.
+    const uint32_t apart_by = windows.all.largest - windows.quietest;
+    const float unit = apart_by > 8u << 23 ? 0 : unit_of(windows.all.largest);
+    const bool fourth = apart_by > 3u << 23 || windows.all.uneven(runs() * depth());
     const i64 height = Block::tile_height(strip.rows), apart = plane();
     if (unit != 0)
       pieces(strip, offsets, [&](const float* from, i64 count, i64 at) {
@@ -249,6 +250,29 @@ struct DigitStrips {
     return {
         {unit != 0 ? digits : nullptr, fourth, stride, apart, lane_bytes, height * stride, units, strip.base, strip.offsets}, offsets, strip.m0, strip.rows};
   }
+
+  struct Windows {
+    Magnitudes all;
+    uint32_t quietest;  ///< the smallest of the largest magnitudes that windows have, of those that are not zeros alone
+  };
+
+  /// `blocks` is memory for the largest magnitude of each block of `stride` elements of a run: windows begin `stride` apart.
+  TILE_NOINLINE Windows measure(const Strip<float>& strip, uint32_t* blocks) const {
+    Windows windows = {};
+    uint32_t of_row[Block::rows] = {};
+    const i64 count = strip.rows + blocks_a_window() - 1, reach = (strip.rows - 1) * stride + depth();
+    for (i64 r = 0; r < runs(); ++r) {
+      const float* const from = strip.base + strip.offsets[r];
+      for (i64 j = 0; j < count; ++j) blocks[j] = windows.all.add(from + j * stride, reach - j * stride < stride ? reach - j * stride : stride);
+      for (i64 i = 0; i < strip.rows; ++i)
+        for (i64 j = 0; j < blocks_a_window(); ++j) of_row[i] = blocks[i + j] > of_row[i] ? blocks[i + j] : of_row[i];
+    }
+    windows.quietest = windows.all.largest;
+    for (i64 i = 0; i < strip.rows; ++i)
+      if (of_row[i] > 0 && of_row[i] < windows.quietest) windows.quietest = of_row[i];
+    return windows;
+  }
+  i64 blocks_a_window() const { return (depth() + stride - 1) / stride; }
 
   template <int digits>
   static TILE_NOINLINE void split_piece(const float* from, i64 count, float per_unit, int8_t* to, i64 apart) {

@@ -27,8 +27,8 @@ TEST(RowsDivision, EveryThreadHasATaskWhereThereIsOne) {
       for (const i64 strips : {1, 4, 60})
         for (const i64 team : {1, 2, 7, 16})
           for (const Split split : {Split::automatic, Split::panels, Split::rows})
-            for (const i64 bytes : {0, 1 << 10, 1 << 20}) {
-              const RowsDivision d(batch, panels, bytes, strips, team, {.split = split});
+            for (const i64 bytes : {0, 1 << 10, 1 << 20, -1}) {  // -1: as few tasks as there are threads
+              const RowsDivision d(batch, panels, bytes < 0 ? 1 << 10 : bytes, strips, team, {.split = split, .pieces = bytes < 0 ? 1 : 4});
               const i64 pieces = split == Split::panels ? batch * panels : split == Split::rows ? batch * strips : batch * panels * strips;
               EXPECT_GE(d.tasks(), pieces < team ? pieces : team) << batch << " " << panels << " " << strips << " " << team << " " << static_cast<int>(split);
               EXPECT_LE(d.unit_tasks, d.units);
@@ -36,6 +36,13 @@ TEST(RowsDivision, EveryThreadHasATaskWhereThereIsOne) {
               EXPECT_EQ(d.units, batch * d.groups);
               EXPECT_GE(d.groups * d.group, panels);
             }
+}
+
+TEST(RowsDivision, OfOneTaskAThreadEvensOutABatch) {
+  EXPECT_EQ(RowsDivision(1, 3, 32 << 10, 224, 2, {.pieces = 1}).tasks(), 2);
+  const RowsDivision five_images(5, 2, 32 << 10, 196, 4, {.pieces = 1});
+  EXPECT_EQ(five_images.unit_tasks, 5);
+  EXPECT_EQ(five_images.tasks() % 4, 0);
 }
 
 }  // namespace

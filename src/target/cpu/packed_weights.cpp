@@ -137,18 +137,19 @@ Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const 
 }  // namespace
 
 bool digits_stand_for_weights(const RowsProduct& product) {
-  const auto [start, by_group, by_n, by_k] = places_of(product);
+  const Places places = places_of(product);
+  const std::vector<int64_t>&by_n = places.by_n, &by_k = places.by_k;
   const size_t n = by_n.size(), k = by_k.size();
-  const auto* const weights = product.floats->as<float>() + start;
+  const auto* const weights = product.floats->as<float>() + places.start;
   std::vector<float> largest(n);
   std::vector<double> squares(n);
   const auto add = [&](size_t j, int64_t at) {
     const float magnitude = std::abs(weights[at]);
-    if (!(magnitude <= largest[j])) largest[j] = magnitude;  // NaN, too, which stays
+    largest[j] = std::max(largest[j], magnitude);  // of NaN the square tells
     squares[j] += static_cast<double>(magnitude) * static_cast<double>(magnitude);
   };
   const bool columns_inside = n > 1 && by_n[1] - by_n[0] == 1;
-  for (const int64_t group : by_group) {
+  for (const int64_t group : places.by_group) {
     std::fill(largest.begin(), largest.end(), 0.0F);
     std::fill(squares.begin(), squares.end(), 0.0);
     for (size_t outer = 0; outer < (columns_inside ? k : n); ++outer)
@@ -165,11 +166,13 @@ bool digits_stand_for_weights(const RowsProduct& product) {
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target, bool as_sums) {
   using Method = schedule::ProductConfig::Method;
   const ContractShape& shape = product.shape;
-  const auto [start, by_group, by_n, by_k] = places_of(product);
+  const Places places = places_of(product);
+  const int64_t start = places.start;
+  const std::vector<int64_t>&by_group = places.by_group, &by_n = places.by_n, &by_k = places.by_k;
   const auto n = static_cast<int64_t>(by_n.size()), k = static_cast<int64_t>(by_k.size());
   const int64_t width = config.method == Method::depthwise ? n : config.block.vectors * lanes_of(product, target);
   if (config.method == Method::winograd) return transformed_filters(weights, start, by_n, by_k, width);
-  if (config.atom != schedule::ProductConfig::Atom::fma) return grouped_weights(product, weights, {start, by_group, by_n, by_k}, config.atom, width);
+  if (config.atom != schedule::ProductConfig::Atom::fma) return grouped_weights(product, weights, places, config.atom, width);
   const int64_t panels = ceil_div(n, width);
   if (product.integers) {  // one filter a channel, whose few sums are exact in f32
     Tensor packed(DType::f32, {static_cast<int64_t>(by_group.size()), panels, k, width});

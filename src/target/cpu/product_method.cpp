@@ -89,7 +89,8 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
   int64_t split = 0;
   if (schedule::parts_of(atom) > 1) {
     split = k;
-    if (product.windows) split = ceil_div(k, product.windows->axes.back().kernel.constant()) * product.windows->axes.back().stride.constant();
+    if (product.windows && (runs > 1 || atom != schedule::ProductConfig::Atom::amx_digits))
+      split = ceil_div(k, product.windows->axes.back().kernel.constant()) * product.windows->axes.back().stride.constant();
   }
   const DType weights = product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype;
   const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.integers && weights != product.shape.sum;

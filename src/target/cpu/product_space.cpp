@@ -86,6 +86,11 @@ struct Division {
         shares(s.batch, panels, config.widened ? panel_elements(s, config) * int64_t{sizeof(float)} : panel_bytes, strips, threads, blocking_of(config)) {}
 
   static int64_t panel_elements(const Sizes& s, const ProductConfig& config) {
+    if (config.atom == ProductConfig::Atom::amx_digits) {  // whole steps a run
+      const Sum& sum = s.sums.at(config.atom);
+      const int64_t steps = tile_steps(sum.depth, config.atom) * 4;
+      return sum.runs * ceil_div(sum.depth, steps) * steps * config.block.vectors * s.lanes;
+    }
     const int64_t group = schedule::group_of(config.atom);
     return ceil_div(s.k, group) * group * config.block.vectors * s.lanes;
   }
@@ -144,7 +149,7 @@ std::vector<ProductConfig> blockings(const Sizes& s, const ProductConfig& block,
   std::vector<ProductConfig> all;
   std::set<std::pair<int64_t, int64_t>> seen;
   for (const int64_t panel_share : {4, 8, 2})
-    for (const int64_t strip_share : {3, 1, 6}) {
+    for (const int64_t strip_share : {3, 1, 5}) {
       ProductConfig config = block;
       config.panel_bytes = target.l2_bytes / panel_share;
       config.strip_bytes = target.l2_bytes * strip_share / 8;

@@ -126,8 +126,7 @@ void ProductText::epilogue(const LoopGroup& batch, const LoopGroup& row_group, c
 
 void ProductText::scores(const LoopGroup& batch, const LoopGroup& row_group) { results("scores", batch, row_group, Destination::rows); }
 
-/// Asks for what a row of results is stored to, and for what else is read there, when there are no sums yet.
-void ProductText::fetch_lines(const LoweredNest& after, const std::vector<bool>& needed, NestBody& body) {
+void ProductText::fetch_lines(const LoweredNest& after, const std::vector<bool>& needed, const LoopGroup& row_group, NestBody& body) {
   body.enter(column_symbol, "column");
   const std::string at_column = "[column]";
   std::set<std::string> lines;
@@ -140,9 +139,9 @@ void ProductText::fetch_lines(const LoweredNest& after, const std::vector<bool>&
     const Address& load = after.loads[static_cast<size_t>(after.nodes[id].integer)];
     std::set<std::string> symbols;
     load.offset.collect_symbols(symbols);
-    const bool by_row = symbols.count(row_symbol) > 0 || std::any_of(shape_.m.loops.begin(), shape_.m.loops.end(), [&](const Loop& loop) {
-                          return symbols.count(loop.symbol) > 0 || symbols.count(shape_.m.symbol) > 0;
-                        });
+    const auto moves = [&](const std::string& symbol) { return symbols.count(symbol) > 0; };
+    const bool by_row =
+        moves(row_group.symbol) || std::any_of(row_group.loops.begin(), row_group.loops.end(), [&](const Loop& loop) { return moves(loop.symbol); });
     if (by_row && load.guards.empty() && load.indirect.empty()) add("tile::fetch_to_read", body.element_or_zero(static_cast<size_t>(after.nodes[id].integer)));
   }
   body.leave();
@@ -206,7 +205,7 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   body.write_pointers(column_symbol, stores);
   const std::string at_column = "[column]";
   if (columns.fetch) {
-    fetch_lines(after, needed, body);
+    fetch_lines(after, needed, row_group, body);
     rows_of_sums();
   }
   // Vectors of what short elements are computed from are whole.

@@ -49,7 +49,8 @@ class ProductText {
   enum class Destination { tensors, rows };
   void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, const EpilogueColumns& columns = {});
 
-  void fetch_lines(const LoweredNest& after, const std::vector<bool>& needed, NestBody& body);
+  /// Asks for what a row of results is stored to, and for what else is read there, when there are no sums yet.
+  void fetch_lines(const LoweredNest& after, const std::vector<bool>& needed, const LoopGroup& row_group, NestBody& body);
 
   const KernelText& kernel_;
   const pattern::Nest& source_;

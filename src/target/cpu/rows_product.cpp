@@ -295,7 +295,7 @@ bool splits(const RowsProduct& product) {
   return std::all_of(values, values + product.floats->element_count(), [k](float value) { return tile::weight_splits(value, k); });
 }
 
-/// Whether the product's sums are of known size and its rows more than one, which would read each weight once: digits beside units are no smaller.
+/// Whether the product's sums are of known size, its rows more than one, which would read each weight once, and its weights such that digits stand for them.
 bool suits_digits(const RowsProduct& product) {
   const auto k = product.shape.k.extent().as_constant();
   return product.floats != nullptr && k && *k > 0 && !(product.matrix && product.shape.m.extent() == Dim(1)) && digits_stand_for_weights(product);
