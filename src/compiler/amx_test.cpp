@@ -116,7 +116,7 @@ TEST_F(AmxModels, APerceptronKeepsThePromiseOfFloats) {
   const Graph graph = perceptron();
   const std::vector<Tensor> inputs = {normal_floats({96, 200}, 1, 3)};
   const Tensor expected = exact(graph, inputs);
-  const Tensor actual = run(prepared(graph), {Atom::amx_digits}, inputs).cast_to(expected.dtype());
+  const Tensor actual = run(prepared(graph), {Atom::amx_f32, Atom::amx_digits}, inputs).cast_to(expected.dtype());
   const Comparison result = compare(actual, expected, {.relative = 1e-5, .absolute = 1e-5});
   EXPECT_TRUE(result.same) << result.reason;
   EXPECT_LT(result.relative_rms, 5e-7);

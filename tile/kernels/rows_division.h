@@ -43,8 +43,9 @@ struct RowsDivision {
     by_units = blocking.split == Split::panels || (!by_rows && (units % team == 0 || units >= 8 * team));
     const i64 tasks = blocking.pieces * team;
     unit_tasks = by_rows ? batch : !by_units ? units : units >= 2 * tasks ? tasks : least(team, units);
-    // What no number of units shares out evenly, more strips even out.
-    strip_tasks = by_units ? 1 : least(ceil_div(unit_tasks % team == 0 || by_rows ? tasks : 4 * team, unit_tasks), strips);
+    strip_tasks = ceil_div(tasks, unit_tasks);
+    while (blocking.pieces == 1 && unit_tasks * strip_tasks % team != 0) ++strip_tasks;  // nothing evens out what threads have too much
+    strip_tasks = by_units ? 1 : least(strip_tasks, strips);
   }
 
   constexpr i64 tasks() const { return unit_tasks * strip_tasks; }

@@ -48,7 +48,7 @@ double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum&
   if (sum.atom == schedule::ProductConfig::Atom::amx_digits) {
     const auto tiles = static_cast<double>(ceil_div(rows, tile_side) * block.vectors);
     const double wide = block.vectors > 1 && sum.runs * sum.depth > 1024 ? 1.02 : 1;  // panels that leave the first level cache
-    return tiles * (static_cast<double>(sum.runs * (whole + rest)) * 128 * 1.1 * wide + 150) + 4 * static_cast<double>(rows);
+    return tiles * (static_cast<double>(sum.runs * (whole + rest)) * 128 * 1.1 * wide + 250) + 4 * static_cast<double>(rows);
   }
   const auto height = static_cast<double>(ceil_div(rows, tile_side)), width = static_cast<double>(block.vectors), r = static_cast<double>(rows);
   // Of three parts a side, six products, three in a row to each sum; of two parts, three, and two.
@@ -57,7 +57,7 @@ double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum&
   const double lines = 2 * parts * static_cast<double>(steps) * width;
   const double step = std::max({16 * (parts * (parts + 1) / 2) * height * width, 52 * parts, 8 * parts * (height + width), lines});
   const double run = static_cast<double>(whole + rest) * step + static_cast<double>(rest) * ((split ? 0 : 4 * r) + lines);
-  return static_cast<double>(sum.runs) * run + (split ? 48 : 16) * height * width + 2 * r * width + 30;
+  return static_cast<double>(sum.runs) * run + (split ? 160 : 16) * height * width + 2 * r * width + 30;
 }
 
 }  // namespace
@@ -73,7 +73,8 @@ std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedu
   if (schedule::on_tiles(atom)) {
     for (int vectors = 2; vectors >= 1; --vectors)
       for (int rows = static_cast<int>(2 * tile_side); rows >= 1; --rows)
-        if (atom == schedule::ProductConfig::Atom::amx_digits || schedule::parts_of(atom) == 1 || rows <= tile_side || vectors == 1)
+        // Two tiles of sums of parts at most; tiles of digits follow each other, those of a block are equally high.
+        if (schedule::parts_of(atom) == 1 || rows <= tile_side || (atom == schedule::ProductConfig::Atom::amx_digits ? rows % 2 == 0 : vectors == 1))
           blocks.push_back({rows, vectors});
     return blocks;
   }
@@ -99,7 +100,9 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
 
 double widen_cycles(const schedule::ProductBlock& block, const Sum& sum) { return 4.4 * static_cast<double>(block.vectors * sum.steps); }
 
-double split_cycles(int64_t line, const Sum& sum) { return 0.75 * static_cast<double>(line * sum.split); }
+double split_cycles(int64_t line, const Sum& sum) {
+  return (sum.atom == schedule::ProductConfig::Atom::amx_digits ? 1.2 : 0.75) * static_cast<double>(line * sum.split);
+}
 
 double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum& sum) {
   const auto k = static_cast<double>(sum.steps);
@@ -179,7 +182,9 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4, channels = windows.channels.constant();
     const schedule::ProductBlock block = cheapest_block(tiles, n, Sum::of(channels), lanes, target).block;
     const double lines = static_cast<double>(windows.axes[0].output.as_constant().value_or(usual_line));
-    if (winograd_cycles(block, tiles, channels, n, lanes) < 0.9 * rows.cycles * lines) return {.method = Method::winograd, .block = block};
+    // Where tiles of sums are not much faster, a machine that holds them back makes them slower.
+    const double close = config.atom == schedule::ProductConfig::Atom::amx_digits ? 1.2 : 0.9;
+    if (winograd_cycles(block, tiles, channels, n, lanes) < close * rows.cycles * lines) return {.method = Method::winograd, .block = block};
   }
   return with_defaults(config, target);
 }

@@ -322,11 +322,13 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
     if (target.bfloat_dots > 0) atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
     if (target.tile_registers) atoms.insert(atoms.begin(), Atom::amx_bf16);
   }
-  if (target.tile_registers && fixed && are_dense(product) && splits(product)) {
-    if (product.tf32) atoms.push_back(Atom::amx_tf32);
-    atoms.push_back(Atom::amx_f32);
+  if (target.tile_registers && fixed && are_dense(product)) {
+    if (splits(product)) {
+      if (product.tf32) atoms.push_back(Atom::amx_tf32);
+      atoms.push_back(Atom::amx_f32);
+    }
+    if (suits_digits(product)) atoms.push_back(Atom::amx_digits);
   }
-  if (target.tile_registers && fixed && are_dense(product) && suits_digits(product)) atoms.push_back(Atom::amx_digits);
   return atoms;
 }
 
