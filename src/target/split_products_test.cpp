@@ -122,7 +122,8 @@ void check_accuracy(ProductConfig::Atom atom, schedule::ProductBlock first, sche
           }
         }
         if (odd == 1) {
-          EXPECT_LT(std::sqrt(error / magnitude), 2.2e-7) << layer.name;
+          // Numbers of digits err by 0.8 units of 2^-24 of the largest in the mean, which is 3.5 times the others, on both sides.
+          EXPECT_LT(std::sqrt(error / magnitude), atom == ProductConfig::Atom::amx_digits ? 0.8 * 3.5 * std::sqrt(2.0) * 0x1p-24 : 2e-7) << layer.name;
         }
       }
     }

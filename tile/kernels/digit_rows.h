@@ -233,10 +233,10 @@ struct DigitStrips {
 
   DigitStrip overlapping(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
     const Windows windows = measure(strip, reinterpret_cast<uint32_t*>(digits));
-    // Windows share the largest one's unit. Below an eighth of it some bits of a window are lost, which a fourth digit keeps, down to 2^-8.
+    // Windows share the largest one's unit. Those whose own would be smaller lose bits; from a quarter on a fourth digit keeps them, down to 2^-8.
     const uint32_t apart_by = windows.all.largest - windows.quietest;
     const float unit = apart_by > 8u << 23 ? 0 : unit_of(windows.all.largest);
-    const bool fourth = apart_by > 3u << 23 || windows.all.uneven(runs() * depth());
+    const bool fourth = apart_by > 2u << 23 || windows.all.uneven(runs() * depth());
     const i64 height = Block::tile_height(strip.rows), apart = plane();
     if (unit != 0)
       pieces(strip, offsets, [&](const float* from, i64 count, i64 at) {
