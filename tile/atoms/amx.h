@@ -5,6 +5,8 @@
 //
 // Tiles 0 to 3 hold sums, 4 and 5 rows, 6 and 7 columns. What is left of k goes through copies padded with zeros: the shapes of tiles
 // cannot change while sums are in them.
+//
+// Sums leave their registers when those of the next block begin, and results are made of them between its steps: vectors work while tiles do.
 
 #include <cstdint>
 #include <cstring>
@@ -53,13 +55,29 @@ class AmxBlocks {
     if (configured_ > 0) Tiles::release();
   }
 
-  /// tile[i][j] = start[j] + Σ a[offsets[r] + i · stride + k] · weight(r, k, j) for `count` rows, as RowBlock::multiply() has it; start may be null.
-  void multiply(i64 count, i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* tile, Ahead& ahead, const P* start = nullptr) {
-    if (count != configured_) configure(count);
-    if constexpr (rows > side) {
-      if (count > side) return run<2>(count, runs, depth, a, offsets, b, tile, ahead, start);
+  static constexpr bool defers = true;
+
+  /// sum(i, j) = start[j] + Σ a[offsets[r] + i · stride + k] · weight(r, k, j) for `count` rows, as RowBlock::multiply() has it; start may be null. The sums
+  /// reach results(place, first row, rows, sums of the first row, `columns` a row) a few rows at a time, each row once, now or in the calls after this one,
+  /// of which finish() is the last.
+  template <class Results>
+  void multiply(const BlockPlace& place, i64 count, i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, Ahead& ahead, const P* start,
+                const Results& results) {
+    if (count != configured_) {
+      finish(results);
+      configure(count);
     }
-    run<1>(count, runs, depth, a, offsets, b, tile, ahead, start);
+    if constexpr (rows > side) {
+      if (count > side) return run<2>(place, count, runs, depth, a, offsets, b, ahead, start, results);
+    }
+    run<1>(place, count, runs, depth, a, offsets, b, ahead, start, results);
+  }
+
+  template <class Results>
+  void finish(const Results& results) {
+    if (waiting_ == 0) return;
+    leave<0>(), leave<1>(), leave<2>(), leave<3>();
+    hand_on(waiting_, results);
   }
 
  private:
@@ -80,72 +98,100 @@ class AmxBlocks {
     configured_ = count;
   }
 
-  template <int row_tiles>
-  static TILE_NOINLINE void run(i64 count, i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* tile, Ahead& ahead, const P* start) {
-    begin<row_tiles>(start);
+  template <int row_tiles, class Results>
+  TILE_NOINLINE void run(const BlockPlace& place, i64 count, i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, Ahead& ahead,
+                         const P* start, const Results& results) {
+    const i64 steps_a_run = (depth + depth_of_tile - 1) / depth_of_tile, pauses = runs * steps_a_run - 1;
+    const i64 rows_a_pause = pauses > 0 ? (waiting_ + pauses - 1) / pauses : 0;
     Ahead near = ahead;
+    bool first = true;
+    const auto next = [&](const void* from, i64 apart, const B* columns_of_step) {
+      for (int i = 0; i < steps_; i += RowBlock<P, 1, 1, 1, B>::pace) near.fetch();
+      if (first) {
+        step<row_tiles, true>(from, apart, columns_of_step, start);
+      } else {
+        step<row_tiles, false>(from, apart, columns_of_step, start);
+        hand_on(rows_a_pause, results);
+      }
+      first = false;
+    };
     for (i64 r = 0; r < runs; ++r) {
       const left_type* from = a + offsets[r];
       i64 left = depth;
-      for (; left >= depth_of_tile; left -= depth_of_tile, from += depth_of_tile, b += steps_ * columns) {
-        for (int i = 0; i < steps_; i += RowBlock<P, 1, 1, 1, B>::pace) near.fetch();
-        step<row_tiles>(from, row_bytes, b);
-      }
+      for (; left >= depth_of_tile; left -= depth_of_tile, from += depth_of_tile, b += steps_ * columns) next(from, row_bytes, b);
       if (left == 0) continue;
       const i64 steps = dot_steps(left, group);
       alignas(64) char row_rest[row_tiles * side * 64];
       for (i64 i = 0; i < count; ++i) detail::copy_padded(row_rest + i * 64, from + i * stride, left * static_cast<i64>(sizeof(left_type)));
       if (steps == steps_) {
-        step<row_tiles>(row_rest, 64, b);
+        next(row_rest, 64, b);
       } else {
         alignas(64) B column_rest[steps_ * columns];
         std::memcpy(column_rest, b, static_cast<size_t>(steps * columns) * sizeof(B));
         std::memset(column_rest + steps * columns, 0, static_cast<size_t>((steps_ - steps) * columns) * sizeof(B));
-        step<row_tiles>(row_rest, 64, column_rest);
+        next(row_rest, 64, column_rest);
       }
       b += steps * columns;
     }
     ahead = near;
-    Tiles::template store<0>(tile, column_bytes);
-    if constexpr (vectors > 1) Tiles::template store<1>(tile + side, column_bytes);
-    if constexpr (row_tiles > 1) Tiles::template store<2>(tile + side * columns, column_bytes);
-    if constexpr (row_tiles > 1 && vectors > 1) Tiles::template store<3>(tile + side * columns + side, column_bytes);
+    hand_on(waiting_, results);
+    place_ = place, given_ = 0, waiting_ = count;
   }
 
+  /// The next rows of the block before.
+  template <class Results>
+  TILE_NOINLINE void hand_on(i64 count, const Results& results) {
+    if (count > waiting_) count = waiting_;
+    if (count <= 0) return;
+    results(place_, given_, count, sums_ + given_ * columns);
+    given_ += count, waiting_ -= count;
+  }
+
+  /// The sums of a tile of the block before.
+  template <int t>
+  TILE_INLINE void leave() {
+    constexpr bool below = t >= 2, right = t % 2 == 1;
+    if constexpr ((!below || rows > side) && (!right || vectors > 1)) {
+      if (!below || configured_ > side) Tiles::template store<t>(sums_ + below * side * columns + right * side, column_bytes);
+    }
+  }
   /// Every row of sums begins alike: rows zero bytes apart.
   template <int t>
-  static TILE_INLINE void begin_tile(const P* start) {
+  TILE_INLINE void begin(const P* start) {
+    if (waiting_ > 0) leave<t>();
     if (start == nullptr) {
       Tiles::template zero<t>();
     } else {
       Tiles::template load<t>(start + t % 2 * side, 0);
     }
   }
-  template <int row_tiles>
-  static TILE_INLINE void begin(const P* start) {
-    begin_tile<0>(start);
-    if constexpr (vectors > 1) begin_tile<1>(start);
-    if constexpr (row_tiles > 1) begin_tile<2>(start);
-    if constexpr (row_tiles > 1 && vectors > 1) begin_tile<3>(start);
-  }
 
-  template <int row_tiles>
-  static TILE_INLINE void step(const void* from, i64 apart, const B* b) {
-    Tiles::template load<6>(b, column_bytes);
+  template <int row_tiles, bool first>
+  TILE_INLINE void step(const void* from, i64 apart, const B* b, const P* start) {
+    Tiles::template stream<6>(b, column_bytes);
     Tiles::template load<4>(from, apart);
+    if constexpr (first) begin<0>(start);
     Tiles::template add_products<kind, 0, 4, 6>();
     if constexpr (vectors > 1) {
-      Tiles::template load<7>(b + side, column_bytes);
+      Tiles::template stream<7>(b + side, column_bytes);
+      if constexpr (first) begin<1>(start);
       Tiles::template add_products<kind, 1, 4, 7>();
     }
     if constexpr (row_tiles > 1) {
       Tiles::template load<5>(static_cast<const char*>(from) + side * apart, apart);
+      if constexpr (first) begin<2>(start);
       Tiles::template add_products<kind, 2, 5, 6>();
-      if constexpr (vectors > 1) Tiles::template add_products<kind, 3, 5, 7>();
+      if constexpr (vectors > 1) {
+        if constexpr (first) begin<3>(start);
+        Tiles::template add_products<kind, 3, 5, 7>();
+      }
     }
   }
 
-  i64 configured_ = 0;  ///< rows that registers have shapes for
+  alignas(64) P sums_[rows * columns];  ///< of the block before
+  BlockPlace place_;
+  i64 given_ = 0, waiting_ = 0;  ///< its rows that results had, and that they did not
+  i64 configured_ = 0;           ///< rows that registers have shapes for
 };
 
 }  // namespace tile

@@ -143,19 +143,27 @@ class AmxSplitBlocks {
   static TILE_INLINE void step(const bfloat16* from, i64 apart, i64 lower, const Lanes* b) {
     const auto* const pairs = reinterpret_cast<const BfloatPair*>(b);
     if constexpr (row_tiles == 1) {
-      hold(from, apart, row_bytes);
+      hold<false>(from, apart, row_bytes);
       pass<vectors, true>(pairs, pairs + side, columns, column_bytes);
     } else {
-      hold(pairs, columns, column_bytes);
+      hold<true>(pairs, columns, column_bytes);
       pass<2, false>(from, from + lower * stride, apart, row_bytes);
     }
   }
 
-  template <class T>
+  template <bool of_columns, class T>
   static TILE_INLINE void hold(const T* from, i64 apart, i64 bytes) {
-    Tiles::template load<4>(from, bytes);
-    Tiles::template load<5>(from + apart, bytes);
-    if constexpr (parts > 2) Tiles::template load<6>(from + 2 * apart, bytes);
+    take<4, of_columns>(from, bytes);
+    take<5, of_columns>(from + apart, bytes);
+    if constexpr (parts > 2) take<6, of_columns>(from + 2 * apart, bytes);
+  }
+  template <int tile, bool of_columns>
+  static TILE_INLINE void take(const void* from, i64 bytes) {
+    if constexpr (of_columns) {
+      Tiles::template stream<tile>(from, bytes);
+    } else {
+      Tiles::template load<tile>(from, bytes);
+    }
   }
 
   /// The products with the parts at `from`, and at `also`, the small ones first.
@@ -175,7 +183,7 @@ class AmxSplitBlocks {
   template <int part, int tile, bool of_columns>
   static TILE_INLINE void with_part(const void* from, i64 bytes) {
     constexpr int larger = tile, others = tile + 2;
-    Tiles::template load<7>(from, bytes);
+    take<7, of_columns>(from, bytes);
     if constexpr (parts == 2) {
       if constexpr (part == 0) add<others, 5, of_columns>();
       add<part == 0 ? larger : others, 4, of_columns>();

@@ -140,23 +140,44 @@ void check_blocks(unsigned seed) {
   for (i64 r = 0; r < runs; ++r) offsets.push_back(r * depth);
   std::vector<P> start;
   for (i64 j = 0; j < columns; ++j) start.push_back(static_cast<P>(j * 3 - 7));
+  struct Block {
+    i64 count;
+    bool started;
+    std::vector<P> out = std::vector<P>(static_cast<size_t>(rows * columns), P{77});
+    i64 given = 0;
+  };
+  std::vector<Block> all;
+  for (const i64 count : {i64{rows}, i64{1}, i64{rows}, i64{rows}, i64{(rows + 1) / 2}})
+    for (const bool started : {false, true}) all.push_back({count, started});
   {
     AmxBlocks<P, rows, vectors, runs * depth, B, steps, EmulatedTiles> blocks;
-    for (const i64 count : {i64{rows}, i64{1}, i64{rows}, i64{(rows + 1) / 2}})
-      for (const bool started : {false, true}) {
-        std::vector<P> out(static_cast<size_t>(rows * columns), P{77});
-        Ahead ahead;
-        blocks.multiply(count, runs, depth, o.a.data(), offsets.data(), o.panel.data(), out.data(), ahead, started ? start.data() : nullptr);
-        EXPECT_TRUE(EmulatedTiles::configured());
-        for (i64 i = 0; i < rows; ++i)
-          for (i64 j = 0; j < columns; ++j) {
-            double expected = started ? static_cast<double>(start[static_cast<size_t>(j)]) : 0;
-            for (i64 k = 0; k < runs * depth; ++k)
-              expected +=
-                  load_as<double>(o.a[static_cast<size_t>(i * runs * depth + k)]) * load_as<double>(o.weights[static_cast<size_t>(j * runs * depth + k)]);
-            if (i >= count) expected = 77;  // not computed
-            ASSERT_EQ(static_cast<double>(out[static_cast<size_t>(i * columns + j)]), expected) << count << " rows: " << i << " " << j;
-          }
+    const auto results = [&](const BlockPlace& place, i64 first, i64 count, const P* sums) {
+      Block& block = all.at(static_cast<size_t>(place.batch));
+      EXPECT_EQ(first, block.given) << "each row once";
+      block.given += count;
+      std::copy(sums, sums + count * columns, block.out.data() + first * columns);
+    };
+    for (size_t i = 0; i < all.size(); ++i) {
+      Ahead ahead;
+      blocks.multiply({.batch = static_cast<i64>(i)}, all[i].count, runs, depth, o.a.data(), offsets.data(), o.panel.data(), ahead,
+                      all[i].started ? start.data() : nullptr, results);
+      EXPECT_TRUE(EmulatedTiles::configured());
+      if (i > 0) {
+        EXPECT_EQ(all[i - 1].given, all[i - 1].count) << "while the next block is computed";
+      }
+    }
+    blocks.finish(results);
+    blocks.finish(results);  // nothing is left
+  }
+  for (const Block& block : all) {
+    EXPECT_EQ(block.given, block.count);
+    for (i64 i = 0; i < rows; ++i)
+      for (i64 j = 0; j < columns; ++j) {
+        double expected = block.started ? static_cast<double>(start[static_cast<size_t>(j)]) : 0;
+        for (i64 k = 0; k < runs * depth; ++k)
+          expected += load_as<double>(o.a[static_cast<size_t>(i * runs * depth + k)]) * load_as<double>(o.weights[static_cast<size_t>(j * runs * depth + k)]);
+        if (i >= block.count) expected = 77;  // not computed
+        ASSERT_EQ(static_cast<double>(block.out[static_cast<size_t>(i * columns + j)]), expected) << block.count << " rows: " << i << " " << j;
       }
   }
   EXPECT_FALSE(EmulatedTiles::configured());

@@ -26,6 +26,11 @@ struct Ahead {
   }
 };
 
+/// Where a block's first sum belongs.
+struct BlockPlace {
+  i64 batch = 0, row = 0, column = 0;
+};
+
 /// `rows` rows that begin `stride` elements apart, times `vectors` vectors of columns, computed in P from panels of B, which names the
 /// atom, Dot<P, B>. The accumulators take rows · vectors registers; `vectors` more hold a row of the panel, one an element of the left
 /// operand, which multiply-adds of 64 bytes take from memory.

@@ -4,6 +4,7 @@
 //
 //   configure(TileShapes), release()       gives registers their shapes, takes them away; they hold zeros then
 //   zero<t>(), load<t>(from, row_bytes), store<t>(to, row_bytes)            rows lie row_bytes apart in memory
+//   stream<t>(from, row_bytes)     loads what is not read again soon, and leaves the first level cache to what is
 //   add_products<kind, sums, rows, columns>()      sums += rows · columns, 32 bits a sum; a column's neighbouring k share 32 bits
 //
 // Shapes stay until the next configure(). Native ones need the process' leave: tilewright::rt::may_use_amx().
@@ -39,6 +40,10 @@ struct NativeTiles {
   template <int tile>
   static TILE_INLINE void load(const void* from, i64 row_bytes) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(row_bytes), "i"(tile) : "memory");
+  }
+  template <int tile>
+  static TILE_INLINE void stream(const void* from, i64 row_bytes) {
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(row_bytes), "i"(tile) : "memory");
   }
   template <int tile>
   static TILE_INLINE void store(void* to, i64 row_bytes) {
@@ -83,6 +88,10 @@ class EmulatedTiles {
     const Shape s = shape(tile);
     std::memset(state.tiles[tile], 0, sizeof state.tiles[tile]);
     for (int i = 0; i < s.rows; ++i) std::memcpy(state.tiles[tile][i], static_cast<const char*>(from) + i * row_bytes, static_cast<size_t>(s.bytes));
+  }
+  template <int tile>
+  static void stream(const void* from, i64 row_bytes) {
+    load<tile>(from, row_bytes);
   }
   template <int tile>
   static void store(void* to, i64 row_bytes) {

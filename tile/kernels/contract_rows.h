@@ -148,6 +148,12 @@ i64 near_scratch(const Left& left) {
     return left.scratch();
   }
 }
+
+/// Whether a block's sums become results while the next block is computed.
+template <class Block>
+inline constexpr bool defers = requires {
+  Block::defers;
+};
 }  // namespace detail
 
 /// The lines that `count` elements will be written to, or read from, come nearer.
@@ -204,13 +210,19 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     for (i64 i = 0; i < team.size; ++i) held[i] = nullptr;
   }
 
+  const auto results = [&](const BlockPlace& at, i64 first, i64 rows, const P* sums) {
+    if (columns - at.column >= width) {
+      epilogue(at.batch, at.row + first, at.column, rows, std::integral_constant<i64, width>{}, sums, std::integral_constant<i64, width>{});
+    } else {
+      epilogue(at.batch, at.row + first, at.column, rows, columns - at.column, sums, std::integral_constant<i64, width>{});
+    }
+  };
   team.for_each(tasks, [&](i64 asked, int worker) {
     const i64 index = reverse ? asked / share * share + share - 1 - asked % share : asked;
     const i64 by_unit = index / strip_tasks, by_strip = index % strip_tasks;
     const i64 u0 = by_unit * units / unit_tasks, u1 = (by_unit + 1) * units / unit_tasks;
     const i64 s0 = by_strip * strips / strip_tasks, s1 = (by_strip + 1) * strips / strip_tasks;
-    alignas(64) P tile[Block::rows * width];
-    Block block;  // may hold registers of the thread
+    Block block;  // may hold registers of the thread, and results of some rows
     using Rows = decltype(left.strip(0, 0, static_cast<L*>(nullptr)));
     Rows kept[most_kept];
     const bool keep = u1 - u0 > 1;
@@ -240,43 +252,44 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           if (held[worker] != from) right.widen(from, (p1 - p0) * panel, memory);
           held[worker] = from;
         }
-        const auto results = [&](const Rows& strip, i64 p, const P* sums) {
-          const i64 n0 = p * width;
-          if (columns - n0 >= width) {
-            epilogue(b, strip.m0, n0, strip.rows, std::integral_constant<i64, width>{}, sums, std::integral_constant<i64, width>{});
-          } else {
-            epilogue(b, strip.m0, n0, strip.rows, columns - n0, sums, std::integral_constant<i64, width>{});
-          }
-        };
         for (i64 s = first; s < end; ++s) {
           const Rows strip = keep ? kept[s - first] : left.strip(b, s, scratch);
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;
-            if (blocking.fetch_results) results(strip, p, nullptr);
-            if (runs * depth > 0) {
-              const B* from;
-              if constexpr (widens) {
-                from = memory + (p - p0) * panel;
-              } else {
-                from = right.panel_at(b, p * width, 0);
-              }
-              if constexpr (requires { right.start(from, tile); }) {
-                alignas(64) P start[width];
-                right.start(from, start);
-                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, tile, ahead, start);
-              } else if constexpr (requires { right.units(from); }) {
-                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, tile, ahead, right.units(from));
-              } else {
-                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, tile, ahead);
-              }
-            } else {
-              for (P& sum : tile) sum = P{};
+            const BlockPlace place{b, strip.m0, p * width};
+            if (blocking.fetch_results) results(place, 0, strip.rows, nullptr);
+            if (runs * depth == 0) {
+              alignas(64) P zeros[Block::rows * width] = {};
+              results(place, 0, strip.rows, zeros);
+              continue;
             }
-            results(strip, p, tile);
+            const B* from;
+            if constexpr (widens) {
+              from = memory + (p - p0) * panel;
+            } else {
+              from = right.panel_at(b, p * width, 0);
+            }
+            const P* begin = nullptr;
+            alignas(64) P start[width];
+            constexpr bool starts = requires { right.start(from, start); };
+            if constexpr (starts) right.start(from, start), begin = start;
+            if constexpr (requires { right.units(from); }) begin = right.units(from);
+            if constexpr (detail::defers<Block>) {
+              block.multiply(place, strip.rows, runs, depth, strip.base, strip.offsets, from, ahead, begin, results);
+            } else {
+              alignas(64) P sums[Block::rows * width];
+              if constexpr (starts) {
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, sums, ahead, begin);
+              } else {
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, sums, ahead);
+              }
+              results(place, 0, strip.rows, sums);
+            }
           }
         }
       }
     }
+    if constexpr (detail::defers<Block>) block.finish(results);
   });
 }
 
