@@ -22,6 +22,7 @@ constexpr Word<Atom> atoms[] = {{Atom::fma, "fma"},         {Atom::dot8, "dot8"}
 constexpr Word<Split> splits[] = {{Split::automatic, "automatic"}, {Split::panels, "panels"}, {Split::rows, "rows"}};
 constexpr Word<bool> switches[] = {{true, "on"}, {false, "off"}};
 constexpr Word<bool> weights[] = {{true, "widened"}, {false, "stored"}};
+constexpr Word<bool> lines[] = {{true, "joined"}, {false, "apart"}};
 
 template <class T, size_t n>
 const char* text_of(const Word<T> (&words)[n], T value) {
@@ -63,8 +64,8 @@ std::string print(const ProductConfig& c) {
   const std::string atom = c.atom == Atom::fma ? "" : fmt::format(" atom={}", name(c.atom));
   const std::string block = fmt::format("method={}{} block={}x{}", name(c.method), atom, c.block.rows, c.block.vectors);
   if (c.method != Method::rows) return block;
-  return fmt::format("{} split={} panels={} strips={} ahead={}{}", block, text_of(splits, c.split), bytes_text(c.panel_bytes), bytes_text(c.strip_bytes),
-                     text_of(switches, c.ahead), c.widened ? " weights=widened" : "");
+  return fmt::format("{} split={} panels={} strips={} ahead={}{}{}", block, text_of(splits, c.split), bytes_text(c.panel_bytes), bytes_text(c.strip_bytes),
+                     text_of(switches, c.ahead), c.widened ? " weights=widened" : "", c.joined ? " lines=joined" : "");
 }
 
 ProductConfig parse_product_config(std::string_view text) {
@@ -84,6 +85,8 @@ ProductConfig parse_product_config(std::string_view text) {
       c.strip_bytes = bytes_of(value, word);
     } else if (key == "weights") {
       c.widened = value_of(weights, value, word);
+    } else if (key == "lines") {
+      c.joined = value_of(lines, value, word);
     } else if (key == "ahead") {
       c.ahead = value_of(switches, value, word);
     } else {

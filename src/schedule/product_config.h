@@ -43,10 +43,11 @@ struct ProductConfig {
     amx_digits,  ///< by eight of nine products of digits: tile/atoms/amx_digits.h
   } atom = Atom::fma;
   bool widened = false;  ///< whether panels of short floats are widened a group at a time, for all strips that pass, instead of at each load
+  bool joined = false;   ///< whether strips of a convolution's windows go on in the next line: tile/kernels/joined_windows.h
   bool operator==(const ProductConfig&) const = default;
 };
 
-/// "method=rows block=6x4 split=automatic panels=512K strips=768K ahead=on", with "atom=dot8" where it is no multiply-add, and "weights=widened"
+/// "method=rows block=6x4 split=automatic panels=512K strips=768K ahead=on", with "atom=dot8" where it is no multiply-add, "weights=widened" and "lines=joined"
 std::string print(const ProductConfig& config);
 /// The inverse. Throws invalid_input naming the word that it cannot read.
 ProductConfig parse_product_config(std::string_view text);

@@ -38,6 +38,10 @@ TEST(ProductConfig, SaysThatWeightsAreWidened) {
   widened.widened = true;
   EXPECT_EQ(print(widened), "method=rows block=11x2 split=automatic panels=512K strips=768K ahead=on weights=widened");
   EXPECT_EQ(parse_product_config(print(widened)), widened);
+  ProductConfig joined{ProductConfig::Method::rows, {32, 2}, ProductConfig::Split::automatic, 512 << 10, 768 << 10};
+  joined.joined = true;
+  EXPECT_EQ(print(joined), "method=rows block=32x2 split=automatic panels=512K strips=768K ahead=on lines=joined");
+  EXPECT_EQ(parse_product_config(print(joined)), joined);
 }
 
 TEST(ProductConfig, RefusesWhatItCannotReadByName) {

@@ -58,7 +58,7 @@ std::vector<float> product_features(const KernelSpace& space, const schedule::Pr
   const auto used = [](int64_t all, int64_t piece) { return static_cast<float>(all) / static_cast<float>((all + piece - 1) / piece * piece); };
   const auto floats = [](auto value) { return static_cast<float>(value); };
   const bool winograd = c.method == schedule::ProductConfig::Method::winograd;
-  const int64_t rows_in_line = winograd ? shape["lines"] * line / 4 : line;
+  const int64_t rows_in_line = winograd ? shape["lines"] * line / 4 : c.joined ? shape["padded"] : line;
   return {log2_of(static_cast<double>(shape["batch"] * shape["lines"])),
           log2_of(static_cast<double>(line)),
           log2_of(static_cast<double>(n)),

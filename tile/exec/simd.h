@@ -140,6 +140,16 @@ TILE_INLINE void widen_row(const T* from, i64 count, float* to) {
 template <class T>
 TILE_INLINE void narrow_row(const float* from, i64 count, T* to) {
   i64 i = 0;
+#if defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<T, bfloat16> && vector_bytes == 64) {
+    for (; i + 2 * lanes<float> <= count; i += 2 * lanes<float>) {
+      const auto first = (__m512)load(from + i), second = (__m512)load(from + i + lanes<float>);
+      if (__builtin_expect((_mm512_fpclass_ps_mask(first, 0x20) | _mm512_fpclass_ps_mask(second, 0x20)) != 0, 0)) break;  // subnormals
+      const __m512bh narrow = _mm512_cvtne2ps_pbh(second, first);
+      __builtin_memcpy(to + i, &narrow, sizeof narrow);
+    }
+  }
+#endif
   for (; i + lanes<float> <= count; i += lanes<float>) store_narrow(to + i, load(from + i));
   for (; i < count; ++i) to[i] = store_as<T>(from[i]);
 }

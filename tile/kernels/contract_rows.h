@@ -149,6 +149,16 @@ i64 near_scratch(const Left& left) {
   }
 }
 
+/// each(row of the product, rows before it, so many) for those of `count` rows of strips from `first` on that are rows of the product: usually all.
+template <class Left, class F>
+TILE_INLINE void each_product(const Left& left, i64 first, i64 count, F&& each) {
+  if constexpr (requires { left.products(first, count, each); }) {
+    left.products(first, count, each);
+  } else {
+    each(first, i64{0}, count);
+  }
+}
+
 /// Whether a block's sums become results while the next block is computed.
 template <class Block>
 inline constexpr bool defers = requires {
@@ -210,12 +220,15 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     for (i64 i = 0; i < team.size; ++i) held[i] = nullptr;
   }
 
-  const auto results = [&](const BlockPlace& at, i64 first, i64 rows, const P* sums) {
-    if (columns - at.column >= width) {
-      epilogue(at.batch, at.row + first, at.column, rows, std::integral_constant<i64, width>{}, sums, std::integral_constant<i64, width>{});
-    } else {
-      epilogue(at.batch, at.row + first, at.column, rows, columns - at.column, sums, std::integral_constant<i64, width>{});
-    }
+  const auto results = [&](const BlockPlace& at, i64 strip_row, i64 strip_rows, const P* sums) {
+    detail::each_product(left, at.row + strip_row, strip_rows, [&](i64 m0, i64 before, i64 rows) {
+      const P* const from = sums == nullptr ? nullptr : sums + before * width;
+      if (columns - at.column >= width) {
+        epilogue(at.batch, m0, at.column, rows, std::integral_constant<i64, width>{}, from, std::integral_constant<i64, width>{});
+      } else {
+        epilogue(at.batch, m0, at.column, rows, columns - at.column, from, std::integral_constant<i64, width>{});
+      }
+    });
   };
   team.for_each(tasks, [&](i64 asked, int worker) {
     const i64 index = reverse ? asked / share * share + share - 1 - asked % share : asked;

@@ -141,6 +141,10 @@ struct DigitStrips {
   /// Of digits, which stay near instead of the floats.
   i64 strip_bytes() const { return left.strip_bytes() * 3 / 4; }
   void begin(float* scratch) const { left.begin(scratch); }
+  template <class F>
+  TILE_INLINE void products(i64 first, i64 rows, F&& each) const {
+    detail::each_product(left, first, rows, each);
+  }
 
   DigitStrip strip(i64 b, i64 index, float* scratch) const {
     const Strip<float> strip = left.strip(b, index, scratch);

@@ -24,6 +24,10 @@ struct SplitStrips {
   i64 scratch() const { return floats() + parts() + runs() * words; }
   i64 strip_bytes() const { return left.strip_bytes(); }
   void begin(float* scratch) const { left.begin(scratch); }
+  template <class F>
+  TILE_INLINE void products(i64 first, i64 rows, F&& each) const {
+    detail::each_product(left, first, rows, each);
+  }
 
   SplitStrip strip(i64 b, i64 index, float* scratch) const {
     const Strip<float> strip = left.strip(b, index, scratch);

@@ -121,12 +121,39 @@ struct WindowRows {
     return {scratch, offsets(scratch, 1), m0, rows};
   }
 
+  /// Elements between neighbouring positions of a copy, as in the input where that is read in place.
+  i64 spot() const { return step / stride[rank - 1]; }
+
+  /// `positions` positions of a line of the input, of which `line` is the first, from `first` on; those outside give zero.
+  void copy_line(const T* line, i64 first, i64 positions, P* to) const {
+    constexpr int last = rank - 1;
+    const i64 low = first < 0 ? least(-first, positions) : 0, high = most(least(input[last] - first, positions), low), inside = high - low;
+    const T* const from = line + (first + low) * pitch[last];
+    clear(to, low * spot());
+    P* const at = to + low * spot();
+    if (channel_stride == 1 && pitch[last] == channels && spot() == channels) {
+      copy_left(from, inside * channels, zero, at);
+    } else if (channel_stride == 1) {
+      for (i64 i = 0; i < inside; ++i) copy_left(from + i * pitch[last], channels, zero, at + i * spot());
+    } else if (weaves && channels == 3 && spot() == 3 && pitch[last] == 1 && inside >= detail::woven_lanes<P>) {
+      // A picture's planes.
+      if constexpr (weaves) detail::weave<3>(from, channel_stride, inside, at);
+    } else {
+      for (i64 c = 0; c < channels; ++c) {
+        for (i64 i = 0; i < inside; ++i) at[i * spot() + c] = left_value<P>(from[i * pitch[last] + c * channel_stride], zero);
+      }
+    }
+    clear(to + high * spot(), (positions - high) * spot());
+  }
+  void clear(P* to, i64 count) const {
+    const P nothing = static_cast<P>(left_zero<P, T>(zero));
+    for (i64 i = 0; i < count; ++i) to[i] = nothing;
+  }
+
  private:
   static constexpr bool weaves = std::is_same_v<T, P> && std::is_arithmetic_v<P>;  ///< elements that vectors have lanes of
 
   i64 strips_a_line() const { return (output[rank - 1] + strip_rows - 1) / strip_rows; }
-  /// Elements between neighbouring positions of a copy, as in the input where that is read in place.
-  i64 spot() const { return step / stride[rank - 1]; }
   bool joined() const { return dilation[rank - 1] == 1 && spot() == channels; }
   i64 lines_a_window() const {
     i64 all = 1;
@@ -143,10 +170,8 @@ struct WindowRows {
   /// The lines under the strip's windows, with zeros where they leave the input.
   void copy(const T* x, const i64* origin, P* to) const {
     constexpr int last = rank - 1;
-    const i64 low = origin[last] < 0 ? least(-origin[last], width()) : 0;
-    const i64 high = most(least(input[last] - origin[last], width()), low);
     for (i64 line = 0; line < lines_a_window(); ++line, to += line_elements()) {
-      const T* from = x + origin[last] * pitch[last];
+      const T* from = x;
       bool inside = true;
       i64 rest = line;
       for (int d = last - 1; d >= 0; --d) {
@@ -155,33 +180,16 @@ struct WindowRows {
         inside = inside && at >= 0 && at < input[d];
         from += at * pitch[d];
       }
-      if (!inside) {
-        clear(to, line_elements());
-        continue;
-      }
-      clear(to, low * spot());
-      if (channel_stride == 1 && pitch[last] == channels && spot() == channels) {
-        copy_left(from + low * channels, (high - low) * channels, zero, to + low * channels);
-      } else if (channel_stride == 1) {
-        for (i64 i = low; i < high; ++i) copy_left(from + i * pitch[last], channels, zero, to + i * spot());
-      } else if (weaves && channels == 3 && spot() == 3 && pitch[last] == 1 && high - low >= detail::woven_lanes<P>) {
-        // A picture's planes.
-        if constexpr (weaves) detail::weave<3>(from + low, channel_stride, high - low, to + low * 3);
+      if (inside) {
+        copy_line(from, origin[last], width(), to);
       } else {
-        for (i64 c = 0; c < channels; ++c) {
-          for (i64 i = low; i < high; ++i) to[i * spot() + c] = left_value<P>(from[i * pitch[last] + c * channel_stride], zero);
-        }
+        clear(to, line_elements());
       }
-      clear(to + high * spot(), (width() - high) * spot());
     }
   }
 
   static i64 least(i64 a, i64 b) { return a < b ? a : b; }
   static i64 most(i64 a, i64 b) { return a > b ? a : b; }
-  void clear(P* to, i64 count) const {
-    const P nothing = static_cast<P>(left_zero<P, T>(zero));
-    for (i64 i = 0; i < count; ++i) to[i] = nothing;
-  }
 };
 
 }  // namespace tile

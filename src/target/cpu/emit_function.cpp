@@ -21,6 +21,7 @@ std::span<const std::string_view> headers() {
                                                "kernels/split_rows",
                                                "kernels/digit_rows",
                                                "kernels/suppress",
+                                               "kernels/joined_windows",
                                                "kernels/window_rows",
                                                "kernels/winograd",
                                                "math",

@@ -56,10 +56,14 @@ class RowsEmitter : ProductText {
       return;
     }
     const WindowRowsShape& windows = *product_.windows;
-    out_.line(fmt::format("const tile::WindowRows<{}, {}, {}, {}, std::remove_const_t<decltype(left_batch)>> left{{", types, windows.axes.size(),
-                          config_.block.rows, product_.step(config_.atom)));
+    const std::string strips = fmt::format("{}, {}, std::remove_const_t<decltype(left_batch)>>", config_.block.rows, product_.step(config_.atom));
+    if (config_.joined) {
+      out_.line(fmt::format("const tile::JoinedWindows<{}, {} left{{{{", types, strips));
+    } else {
+      out_.line(fmt::format("const tile::WindowRows<{}, {}, {} left{{", types, windows.axes.size(), strips));
+    }
     out_.line(fmt::format("    .data = {}, .batch = left_batch,", data));
-    window_fields(windows, set_zero + "};");
+    window_fields(windows, set_zero + (config_.joined ? "}};" : "};"));
   }
 
   void depthwise() {

@@ -17,10 +17,10 @@ struct Choice {
 };
 
 /// The register block that takes the fewest cycles for `line` rows and n columns, and how many.
-Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, const Target& target) {
+Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, const Target& target, int64_t least_rows = 1) {
   Choice best;
   for (const schedule::ProductBlock block : register_blocks(target, sum.atom)) {
-    if (block.rows > line) continue;
+    if (block.rows > line || block.rows < least_rows) continue;
     const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, sum) + split_cycles(line, sum);
     if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {block, cycles};
   }
@@ -29,6 +29,9 @@ Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, co
 
 /// From so many rows on, panels of narrow weights are better widened for all of them: that takes as long as some four strips lose by widening at each load.
 constexpr int64_t widening_pays = 96;
+
+/// Strips of several lines are copied, those of one line are read in place where they can be.
+constexpr double joining_pays = 0.93;
 
 /// Rows of an entry of the batch that pass its panels.
 int64_t passing_rows(const RowsProduct& product) {
@@ -173,8 +176,14 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     Sum sum = sum_of(product, k, atom, target);
     const bool widened = !as_sums && sum.narrow && passing_rows(product) >= widening_pays;
     if (widened || as_sums) sum.narrow = false;
-    const Choice choice = cheapest_block(line, n, sum, lanes, target);
-    if (rows.block.rows == 0 || choice.cycles < rows.cycles * 0.999) rows = choice, config.atom = atom, config.widened = widened;
+    Choice choice = cheapest_block(line, n, sum, lanes, target);
+    bool joined = false;
+    if (const int64_t padded = product.padded_rows(); padded > 0 && schedule::on_tiles(atom)) {
+      Choice across = cheapest_block(padded, n, sum, lanes, target, joined_rows);
+      across.cycles /= static_cast<double>(product.windows->axes[0].output.constant());
+      if (across.cycles < joining_pays * choice.cycles) choice = across, joined = true;
+    }
+    if (rows.block.rows == 0 || choice.cycles < rows.cycles * 0.999) rows = choice, config.atom = atom, config.widened = widened, config.joined = joined;
   }
   config.block = rows.block;
   if (allow_winograd && suits_winograd(product, target)) {

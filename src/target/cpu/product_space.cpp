@@ -28,7 +28,7 @@ constexpr int64_t widening_may_pay = 32;
 
 /// A product's sizes as numbers.
 struct Sizes {
-  int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps;
+  int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps, padded;
   std::map<ProductConfig::Atom, Sum> sums;
   std::map<ProductConfig::Atom, int64_t> panel_element;  ///< bytes of a weight
 
@@ -40,6 +40,7 @@ struct Sizes {
     k = number(shape.k.extent());
     line = product.matrix ? number(shape.m.extent()) : number(product.windows->axes.back().output);
     lines = std::max<int64_t>(number(shape.m.extent()) / line, 1);
+    padded = product.padded_rows();
     channels = product.windows ? number(product.windows->channels) : k;
     groups = 1;
     for (size_t i = shape.batch.loops.size() - product.weight_groups; i < shape.batch.loops.size(); ++i) groups *= number(shape.batch.loops[i].extent);
@@ -61,6 +62,9 @@ struct Sizes {
   }
 
   int64_t rows() const { return batch * lines * line; }
+  /// Rows that follow each other in strips, and how many such lines an entry of the batch has.
+  int64_t line_of(const ProductConfig& config) const { return config.joined ? padded : line; }
+  int64_t lines_of(const ProductConfig& config) const { return config.joined ? 1 : lines; }
 };
 
 tile::RowsBlocking blocking_of(const ProductConfig& config) {
@@ -81,7 +85,7 @@ struct Division {
   Division(const Sizes& s, const ProductConfig& config, int threads)
       : panels(ceil_div(s.n, config.block.vectors * s.lanes)),
         panel_bytes(panel_elements(s, config) * s.panel_element.at(config.atom)),
-        strips(s.lines * ceil_div(s.line, config.block.rows)),
+        strips(s.lines_of(config) * ceil_div(s.line_of(config), config.block.rows)),
         strip_bytes(config.block.rows * s.channels * s.left_element),
         shares(s.batch, panels, config.widened ? panel_elements(s, config) * int64_t{sizeof(float)} : panel_bytes, strips, threads, blocking_of(config)) {}
 
@@ -119,8 +123,9 @@ double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   Sum sum = s.sums.at(config.atom);
   if (config.widened) sum.narrow = false;
   const double widening = config.widened ? static_cast<double>(s.batch * d.panels * (d.shares.by_units ? 1 : threads)) * widen_cycles(config.block, sum) : 0;
-  const double compute = static_cast<double>(s.batch * s.lines * d.panels) * line_cycles(config.block, s.line, sum) + widening +
-                         static_cast<double>(s.batch * s.lines) * split_cycles(s.line, sum);
+  const int64_t line = s.line_of(config), lines = s.batch * s.lines_of(config);
+  const double compute =
+      static_cast<double>(lines * d.panels) * line_cycles(config.block, line, sum) + widening + static_cast<double>(lines) * split_cycles(line, sum);
   // Panels come from the shared cache: to every thread where strips are shared out, each panel to one where panels are.
   const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / shared_cache_bytes;
   const double share = compute / t * d.uneven(s.batch, threads);
@@ -179,13 +184,15 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
   }
   for (const ProductConfig::Atom atom : atoms_of(product, target))
     for (const ProductBlock block : register_blocks(target, atom)) {
-      if (block.rows > s.line) continue;
-      for (const bool widened : {false, true}) {
-        if (widened && (!s.sums.at(atom).narrow || s.lines * s.line < widening_may_pay)) continue;
-        const std::vector<ProductConfig> some =
-            blockings(s, {.method = Method::rows, .block = block, .atom = atom, .widened = widened}, target, options.threads);
+      const auto add = [&](bool widened, bool joined) {
+        const ProductConfig config{.method = Method::rows, .block = block, .atom = atom, .widened = widened, .joined = joined};
+        if (block.rows > s.line_of(config)) return;
+        const std::vector<ProductConfig> some = blockings(s, config, target, options.threads);
         all.insert(all.end(), some.begin(), some.end());
-      }
+      };
+      add(false, false);
+      if (s.sums.at(atom).narrow && s.lines * s.line >= widening_may_pay) add(true, false);
+      if (s.padded > 0 && schedule::on_tiles(atom) && block.rows >= joined_rows) add(false, true);
     }
   if (!options.winograd || !suits_winograd(product, target)) return all;
   for (const ProductBlock block : register_blocks(target))
@@ -219,6 +226,8 @@ bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, c
   if (std::find(atoms.begin(), atoms.end(), config.atom) == atoms.end()) return false;
   if (config.method == Method::winograd && config.atom != ProductConfig::Atom::fma) return false;
   if (config.widened && (config.method != Method::rows || !sum_of(product, 1, config.atom, target).narrow)) return false;
+  if (config.joined && (config.method != Method::rows || !schedule::on_tiles(config.atom) || config.block.rows < joined_rows || product.padded_rows() == 0))
+    return false;
   const std::vector<ProductBlock> blocks = register_blocks(target, config.atom);
   if (std::find(blocks.begin(), blocks.end(), config.block) == blocks.end()) return false;
   return config.method == Method::rows ? config.panel_bytes > 0 && config.strip_bytes > 0 : suits_winograd(product, target);
@@ -232,6 +241,7 @@ std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const p
   space.signature = signature_of(*product, nest, program);
   space.shape = {{"batch", s.batch}, {"lines", s.lines}, {"line", s.line}, {"n", s.n}, {"k", s.k}};
   if (product->windows) space.shape.emplace_back("channels", s.channels);
+  if (s.padded > 0) space.shape.emplace_back("padded", s.padded);
   space.operations = 2.0 * static_cast<double>(s.rows()) * static_cast<double>(s.n) * static_cast<double>(s.k);
 
   const ProductConfig guess = choose_method(*product, target, options.winograd);

@@ -334,6 +334,15 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
 
 int64_t RowsProduct::line() const { return (matrix ? shape.m.extent() : windows->axes.back().output).as_constant().value_or(0); }
 
+int64_t RowsProduct::padded_rows() const {
+  if (!windows || depthwise || windows->axes.size() != 2) return 0;
+  for (const WindowRowsShape::Axis& axis : windows->axes)
+    if (!(axis.stride == Dim(1)) || !axis.kernel.is_constant() || !axis.dilation.is_constant() || !axis.output.is_constant()) return 0;
+  const WindowRowsShape::Axis &high = windows->axes[0], &wide = windows->axes[1];
+  const int64_t beyond = (wide.kernel.constant() - 1) * wide.dilation.constant();
+  return beyond >= joined_rows || high.output.constant() < 2 ? 0 : high.output.constant() * (wide.output.constant() + beyond) - beyond;
+}
+
 namespace {
 
 /// One filter a channel: channels of both operands and of the result side by side, images and positions without gaps.

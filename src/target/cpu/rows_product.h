@@ -50,6 +50,8 @@ struct RowsProduct {
   int64_t runs(schedule::ProductConfig::Atom atom) const;
   /// Rows that lie in one line, 0 where only a run knows.
   int64_t line() const;
+  /// Rows of all padded lines of an image, as tile::JoinedWindows has them; 0: its strips end with their lines.
+  int64_t padded_rows() const;
 };
 
 /// When `nest` is such a product.
@@ -82,6 +84,9 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const s
 /// Elements that sums are computed in, a vector.
 inline int64_t lanes_of(const RowsProduct& product, const Target& target) { return target.vector_bytes / static_cast<int64_t>(size_of(product.shape.sum)); }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Rows that joined strips have at least, more than follow each other between two lines of results.
+inline constexpr int64_t joined_rows = 16;
 
 /// Tiles of 2 × 2 results that an image has; 0 where only a run knows.
 int64_t winograd_tiles(const WindowRowsShape& windows);
