@@ -81,7 +81,8 @@ class AmxBlocks {
   }
 
  private:
-  static constexpr i64 row_bytes = stride * static_cast<i64>(sizeof(left_type)), column_bytes = columns * 4;
+  static constexpr i64 row_bytes = stride * static_cast<i64>(sizeof(left_type)), sum_bytes = columns * 4;
+  static constexpr i64 column_tile = steps_ * side;  ///< lanes
   static constexpr TileProducts kind = std::is_same_v<B, ByteQuad> ? TileProducts::u8s8 : TileProducts::bf16;
 
   TILE_NOINLINE void configure(i64 count) {
@@ -127,8 +128,10 @@ class AmxBlocks {
         next(row_rest, 64, b);
       } else {
         alignas(64) B column_rest[steps_ * columns];
-        std::memcpy(column_rest, b, static_cast<size_t>(steps * columns) * sizeof(B));
-        std::memset(column_rest + steps * columns, 0, static_cast<size_t>((steps_ - steps) * columns) * sizeof(B));
+        for (int v = 0; v < vectors; ++v) {
+          std::memcpy(column_rest + v * column_tile, b + v * steps * side, static_cast<size_t>(steps * side) * sizeof(B));
+          std::memset(column_rest + v * column_tile + steps * side, 0, static_cast<size_t>((steps_ - steps) * side) * sizeof(B));
+        }
         next(row_rest, 64, column_rest);
       }
       b += steps * columns;
@@ -152,7 +155,7 @@ class AmxBlocks {
   TILE_INLINE void leave() {
     constexpr bool below = t >= 2, right = t % 2 == 1;
     if constexpr ((!below || rows > side) && (!right || vectors > 1)) {
-      if (!below || configured_ > side) Tiles::template store<t>(sums_ + below * side * columns + right * side, column_bytes);
+      if (!below || configured_ > side) Tiles::template store<t>(sums_ + below * side * columns + right * side, sum_bytes);
     }
   }
   /// Every row of sums begins alike: rows zero bytes apart.
@@ -168,12 +171,12 @@ class AmxBlocks {
 
   template <int row_tiles, bool first>
   TILE_INLINE void step(const void* from, i64 apart, const B* b, const P* start) {
-    Tiles::template stream<6>(b, column_bytes);
+    Tiles::template stream<6>(b, side * 4);
     Tiles::template load<4>(from, apart);
     if constexpr (first) begin<0>(start);
     Tiles::template add_products<kind, 0, 4, 6>();
     if constexpr (vectors > 1) {
-      Tiles::template stream<7>(b + side, column_bytes);
+      Tiles::template stream<7>(b + column_tile, side * 4);
       if constexpr (first) begin<1>(start);
       Tiles::template add_products<kind, 1, 4, 7>();
     }

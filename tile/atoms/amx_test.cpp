@@ -113,7 +113,7 @@ struct Operands {
   std::vector<W> weights;  ///< [columns, k]
 
   /// `rows` rows of `runs` runs side by side; bytes of any value, bfloats of small whole numbers.
-  Operands(i64 rows, i64 columns, i64 runs, i64 depth, unsigned seed) {
+  Operands(i64 rows, i64 columns, i64 runs, i64 depth, int steps, unsigned seed) {
     std::mt19937 random(seed);
     const auto any = [&]<class T>(T) {
       if constexpr (std::is_same_v<T, bfloat16>) {
@@ -125,8 +125,9 @@ struct Operands {
     for (i64 i = 0; i < rows * runs * depth; ++i) a.push_back(any(L{}));
     for (i64 i = 0; i < columns * runs * depth; ++i) weights.push_back(any(W{}));
     panel.resize(static_cast<size_t>(columns * runs * dot_steps(depth, Atom::group)));
-    pack_groups(panel.data(), columns, runs, depth, static_cast<int>(columns),
-                [&](i64 j, i64 k) { return weights[static_cast<size_t>(j * runs * depth + k)]; });
+    pack_groups(
+        panel.data(), columns, runs, depth, static_cast<int>(columns), [&](i64 j, i64 k) { return weights[static_cast<size_t>(j * runs * depth + k)]; }, 16,
+        steps);
   }
 };
 
@@ -135,7 +136,7 @@ template <class B, int rows, int vectors, i64 runs, i64 depth, int steps>
 void check_blocks(unsigned seed) {
   using P = std::conditional_t<std::is_same_v<B, BfloatPair>, float, int32_t>;
   constexpr i64 columns = 16 * vectors;
-  const Operands<B> o(rows, columns, runs, depth, seed);
+  const Operands<B> o(rows, columns, runs, depth, steps, seed);
   std::vector<i64> offsets;
   for (i64 r = 0; r < runs; ++r) offsets.push_back(r * depth);
   std::vector<P> start;

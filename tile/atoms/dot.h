@@ -180,20 +180,24 @@ struct Dot<float, BfloatPair> : detail::WordDot<float, bfloat16, bfloat16> {
 constexpr i64 dot_steps(i64 depth, int group) { return (depth + group - 1) / group; }
 
 /// Writes the panels of lanes B that a row block reads, from `element(outer, k)` for `runs` runs of `depth` k each: of each run one step
-/// after another, zeros where there are no more k or outer. For the compiler and for tests.
+/// after another, zeros where there are no more k or outer. For tiles `side` columns and up to `tile_steps` steps of a run lie together, the next columns of
+/// these steps behind them. For the compiler and for tests.
 template <class B, class F>
-void pack_groups(B* to, i64 outer, i64 runs, i64 depth, int width, F&& element) {
+void pack_groups(B* to, i64 outer, i64 runs, i64 depth, int width, F&& element, int side = 0, i64 tile_steps = 1) {
   constexpr int group = static_cast<int>(sizeof(B::of) / sizeof(B{}.of[0]));
+  const i64 columns = side > 0 ? side : width, k_of_tile = tile_steps * group;
   for (i64 first = 0; first < outer; first += width)
     for (i64 r = 0; r < runs; ++r)
-      for (i64 k = 0; k < depth; k += group)
-        for (i64 i = first; i < first + width; ++i, ++to)
-          for (int e = 0; e < group; ++e) {
-            if (i < outer && k + e < depth)
-              to->of[e] = element(i, r * depth + k + e);
-            else
-              to->of[e] = {};
-          }
+      for (i64 upper = 0; upper < depth; upper += k_of_tile)
+        for (i64 left = first; left < first + width; left += columns)
+          for (i64 k = upper; k < depth && k < upper + k_of_tile; k += group)
+            for (i64 i = left; i < left + columns; ++i, ++to)
+              for (int e = 0; e < group; ++e) {
+                if (i < outer && k + e < depth)
+                  to->of[e] = element(i, r * depth + k + e);
+                else
+                  to->of[e] = {};
+              }
 }
 
 }  // namespace tile

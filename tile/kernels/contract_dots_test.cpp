@@ -17,11 +17,13 @@ namespace tile {
 namespace {
 
 struct ByVectors {
+  static constexpr int side = 0, tile_steps = 1;
   template <class P, int rows, int vectors, i64 stride, class B>
   using Blocks = RowBlocks<P, rows, vectors, stride, B>;
 };
 template <int steps>
 struct ByTiles {
+  static constexpr int side = 16, tile_steps = steps;
   template <class P, int rows, int vectors, i64 stride, class B>
   using Blocks = AmxBlocks<P, rows, vectors, stride, B, steps, EmulatedTiles>;
 };
@@ -35,7 +37,7 @@ std::vector<T> any_bytes(i64 count, unsigned seed) {
 }
 
 /// Compares the product with Σ f(m, k) · g(n, k), for weights of lanes B in panels with sums.
-template <class Block, class Left, class F, class G>
+template <class Block, class By, class Left, class F, class G>
 void expect_integers(i64 m, i64 n, i64 k, const Left& left, int32_t kept_zero, F f, G g, int threads, const RowsBlocking& blocking) {
   using B = typename Block::panel_type;
   using W = typename Dot<int32_t, B>::weight_type;
@@ -50,7 +52,9 @@ void expect_integers(i64 m, i64 n, i64 k, const Left& left, int32_t kept_zero, F
       for (i64 kk = 0; kk < k && first + j < n; ++kk) sum -= g(first + j, kk);
       std::memcpy(panel + j, &sum, sizeof sum);
     }
-    pack_groups(panel + width, std::min<i64>(width, n - first), runs, depth, width, [&](i64 j, i64 kk) { return static_cast<W>(g(first + j, kk)); });
+    pack_groups(
+        panel + width, std::min<i64>(width, n - first), runs, depth, width, [&](i64 j, i64 kk) { return static_cast<W>(g(first + j, kk)); }, By::side,
+        By::tile_steps);
   }
   const PackedSums<B, width> right{weights.data(), steps, BatchStride{0}, kept_zero};
   testing::TestTeam team(threads);
@@ -80,7 +84,7 @@ void check_matrix(i64 m, i64 n, i64 k, i64 row_stride, int32_t zero, unsigned se
   const auto f = [&](i64 i, i64 kk) { return a[static_cast<size_t>(i * row_stride + kk)] - zero; };
   const auto g = [&](i64 i, i64 kk) { return int32_t{b[static_cast<size_t>(i * k + kk)]}; };
   for (int threads : {1, 3})
-    for (i64 panel_bytes : {1 << 19, 256}) expect_integers<Block>(m, n, k, left, left_zero<L, T>(zero), f, g, threads, {.panel_bytes = panel_bytes});
+    for (i64 panel_bytes : {1 << 19, 256}) expect_integers<Block, By>(m, n, k, left, left_zero<L, T>(zero), f, g, threads, {.panel_bytes = panel_bytes});
 }
 
 template <class T, class B, class By = ByVectors>
@@ -140,7 +144,7 @@ void check_windows(Axis y, Axis x, i64 channels, i64 filters, bool channels_last
   const auto g = [&](i64 i, i64 kk) { return int32_t{w[static_cast<size_t>(i * k + kk)]}; };
   for (int threads : {1, 3})
     for (const RowsBlocking& blocking : {RowsBlocking{}, RowsBlocking{.panel_bytes = 256, .strip_bytes = 64}})
-      expect_integers<Block>(y.output() * x.output(), filters, k, left, left_zero<L, T>(zero), f, g, threads, blocking);
+      expect_integers<Block, By>(y.output() * x.output(), filters, k, left, left_zero<L, T>(zero), f, g, threads, blocking);
 }
 
 template <class T, class B, class By = ByVectors>
@@ -176,7 +180,8 @@ void check_bfloats(i64 m, i64 n, i64 k, unsigned seed) {
     for (bfloat16& x : *all) x = store_as<bfloat16>(static_cast<float>(static_cast<int>(random() % 17) - 8));
   const i64 steps = dot_steps(k, 2);
   std::vector<BfloatPair> panels(static_cast<size_t>((n + width - 1) / width * width * steps));
-  pack_groups(panels.data(), n, 1, k, width, [&](i64 o, i64 kk) { return b[static_cast<size_t>(o * k + kk)]; });
+  pack_groups(
+      panels.data(), n, 1, k, width, [&](i64 o, i64 kk) { return b[static_cast<size_t>(o * k + kk)]; }, By::side, By::tile_steps);
   testing::TestTeam team(2);
   std::vector<float> out(static_cast<size_t>(m * n), 77);
   contract_rows<Block>(

@@ -121,7 +121,8 @@ void check(const Layer& layer, unsigned seed) {
   const auto bfloats = windows_of<bfloat16, bfloat16, rows, step>(layer, short_image.data());
   const i64 steps = bfloats.runs() * dot_steps(bfloats.depth(), 2);
   std::vector<BfloatPair> pairs(static_cast<size_t>((layer.filters + 31) / 32 * 32 * steps));
-  pack_groups(pairs.data(), layer.filters, bfloats.runs(), bfloats.depth(), 32, [&](i64 f, i64 k) { return store_as<bfloat16>(weight(f, k)); });
+  pack_groups(
+      pairs.data(), layer.filters, bfloats.runs(), bfloats.depth(), 32, [&](i64 f, i64 k) { return store_as<bfloat16>(weight(f, k)); }, 16, 16);
   expect_product<Bfloats>(layer, expected, bfloats, Packed<BfloatPair, 32>{pairs.data(), steps});
 }
 

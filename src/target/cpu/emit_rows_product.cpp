@@ -28,7 +28,7 @@ class RowsEmitter : ProductText {
     else if (in_parts > 1)
       out_.line(fmt::format("const tile::SplitStrips<std::remove_const_t<decltype(left)>, {}, {}> parts{{left}};", product_.step(config_.atom), in_parts));
     const int64_t panel = config_.block.vectors * lanes_of(product_, kernel_.target);
-    const bool fetch = schedule::on_tiles(config_.atom);
+    const bool tiles = schedule::on_tiles(config_.atom), fetch = schedule::parts_of(config_.atom) > 1;
     epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel, .fetch = fetch});
     using Split = schedule::ProductConfig::Split;
     const char* const split = config_.split == Split::automatic ? ""
@@ -37,7 +37,7 @@ class RowsEmitter : ProductText {
     out_.line(fmt::format("tile::contract_rows<{}>({}, {}, {}, right, epilogue, a.team,", blocks(), text(shape_.batch.extent()), text(shape_.n.extent()),
                           in_parts > 1 ? "parts" : "left"));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
-                          config_.ahead ? "" : ", .ahead = false", fetch ? ", .pieces = 1, .fetch_results = true" : ""));
+                          config_.ahead ? "" : ", .ahead = false", tiles ? fetch ? ", .pieces = 1, .fetch_results = true" : ", .pieces = 1" : ""));
   }
 
  private:

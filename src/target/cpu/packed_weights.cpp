@@ -65,9 +65,10 @@ Places places_of(const RowsProduct& product) {
   return {start.constant(), offsets_over(groups, offset), offsets_over(shape.n.loops, offset), offsets_over(k_loops, offset)};
 }
 
-/// Panels of lanes B, of integers after a row of sums each; `element(offset)` gives weights.
+/// Panels of lanes B for the atom, of integers after a row of sums each; `element(offset)` gives weights.
 template <class B, class F>
-Tensor grouped_panels(DType dtype, const Places& places, int64_t runs, int64_t width, bool with_sums, F&& element) {
+Tensor grouped_panels(DType dtype, schedule::ProductConfig::Atom atom, const Places& places, int64_t runs, int64_t width, bool with_sums, F&& element) {
+  const bool tiles = schedule::on_tiles(atom);
   constexpr int64_t group = sizeof(B::of) / sizeof(B{}.of[0]);
   const auto n = static_cast<int64_t>(places.by_n.size()), k = static_cast<int64_t>(places.by_k.size());
   const int64_t panels = ceil_div(n, width), depth = k / runs, steps = runs * tile::dot_steps(depth, group) + (with_sums ? 1 : 0);
@@ -84,8 +85,9 @@ Tensor grouped_panels(DType dtype, const Places& places, int64_t runs, int64_t w
           std::memcpy(to + j, &sum, sizeof sum);
         }
       }
-      tile::pack_groups(to + (with_sums ? width : 0), used, runs, depth, static_cast<int>(width),
-                        [&](int64_t j, int64_t i) { return element(places.at(g, first + j, i)); });
+      tile::pack_groups(
+          to + (with_sums ? width : 0), used, runs, depth, static_cast<int>(width), [&](int64_t j, int64_t i) { return element(places.at(g, first + j, i)); },
+          tiles ? 16 : 0, tiles ? tile_steps(depth, atom) : 1);
     }
   return packed;
 }
@@ -126,12 +128,12 @@ Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const 
   if (atom == Atom::amx_digits) return digit_panels(weights.as<float>(), places, runs, width);
   if (atom == Atom::bf16 || atom == Atom::amx_bf16) {
     const auto* from = weights.as<uint16_t>();
-    return grouped_panels<tile::BfloatPair>(DType::bf16, places, runs, width, false, [&](int64_t at) { return tile::bfloat16{from[at]}; });
+    return grouped_panels<tile::BfloatPair>(DType::bf16, atom, places, runs, width, false, [&](int64_t at) { return tile::bfloat16{from[at]}; });
   }
   const auto integer = [&](int64_t at) { return static_cast<int64_t>(weights.float_at(at)) - product.integers->weights_zero; };
   if (atom == Atom::dot8 || atom == Atom::amx8)
-    return grouped_panels<tile::ByteQuad>(DType::i8, places, runs, width, true, [&](int64_t at) { return static_cast<int8_t>(integer(at)); });
-  return grouped_panels<tile::ShortPair>(DType::i16, places, runs, width, true, [&](int64_t at) { return static_cast<int16_t>(integer(at)); });
+    return grouped_panels<tile::ByteQuad>(DType::i8, atom, places, runs, width, true, [&](int64_t at) { return static_cast<int8_t>(integer(at)); });
+  return grouped_panels<tile::ShortPair>(DType::i16, atom, places, runs, width, true, [&](int64_t at) { return static_cast<int16_t>(integer(at)); });
 }
 
 }  // namespace
