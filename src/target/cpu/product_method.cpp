@@ -51,7 +51,10 @@ double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum&
   if (sum.atom == schedule::ProductConfig::Atom::amx_digits) {
     const auto tiles = static_cast<double>(ceil_div(rows, tile_side) * block.vectors);
     const double wide = block.vectors > 1 && sum.runs * sum.depth > 1024 ? 1.02 : 1;  // panels that leave the first level cache
-    return tiles * (static_cast<double>(sum.runs * (whole + rest)) * 128 * 1.1 * wide + 250) + 4 * static_cast<double>(rows);
+    // Panels pass by the first level cache; rows that do not fit it are loaded as slowly as they are.
+    const int64_t near = 3 * std::min<int64_t>(block.rows, rows) * sum.runs * sum.depth;
+    const double far = near > (80 << 10) ? 1.15 : near > (40 << 10) ? 1.08 : 1;
+    return tiles * (static_cast<double>(sum.runs * (whole + rest)) * 128 * 1.1 * wide * far + 120) + 4 * static_cast<double>(rows);
   }
   const auto height = static_cast<double>(ceil_div(rows, tile_side)), width = static_cast<double>(block.vectors), r = static_cast<double>(rows);
   // Of three parts a side, six products, three in a row to each sum; of two parts, three, and two.
