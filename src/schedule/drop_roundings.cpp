@@ -84,9 +84,20 @@ std::optional<Nest> without(const Nest& nest, const Rounding& rounding) {
   return compacted(writer.nest);
 }
 
+/// Whether a product of bfloats and weights has more than one row.
+bool has_rows_of_bfloats(const Nest& product, const Rounding& rounding, const Program& program) {
+  if (program.tensor(rounding.to).type.dtype != DType::bf16) return false;
+  const bool weights =
+      std::any_of(product.accesses.begin(), product.accesses.end(), [&](const Access& access) { return program.tensor(access.tensor).constant != nullptr; });
+  Dim terms = 1, elements = 1;
+  for (size_t d = product.space.size() - static_cast<size_t>(product.reduced_rank); d < product.space.size(); ++d) terms *= product.space[d];
+  for (const Dim& dim : program.tensor(rounding.to).type.dims) elements *= dim;
+  return weights && !(elements == terms);
+}
+
 }  // namespace
 
-void drop_roundings(Program& program) {
+void drop_roundings(Program& program, bool bfloats_stay) {
   for (size_t i = 0; i < program.patterns.size(); ++i) {
     const std::optional<Rounding> rounding = as_rounding(program.patterns[i], program);
     if (!rounding) continue;
@@ -97,6 +108,8 @@ void drop_roundings(Program& program) {
       if (const auto* nest = std::get_if<Nest>(&program.patterns[at(reader)]))
         if (std::optional<Nest> product = without(*nest, *rounding)) readers.emplace_back(reader, std::move(*product));
     if (readers.size() != uses.readers_of(rounding->to).size()) continue;
+    const auto stays = [&](const auto& reader) { return has_rows_of_bfloats(reader.second, *rounding, program); };
+    if (bfloats_stay && std::any_of(readers.begin(), readers.end(), stays)) continue;
     for (auto& [reader, product] : readers) program.patterns[at(reader)] = std::move(product);
   }
   remove_dead(program);

@@ -114,6 +114,7 @@ using ChainsDepthwise = std::function<bool(const std::vector<const pattern::Nest
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
   bool drop_roundings = false;              ///< for machines whose products take operands of 16 and of 32 bits together
+  bool bfloat_products = false;             ///< for machines that multiply bfloats much faster than floats: their roundings stay
   bool choose_layouts = false;              ///< for machines whose products want the summed axis last
   bool products_of_bytes = false;           ///< for machines that multiply bytes with weights: they stay bytes, with the summed axis last
   StreamsAttention streams_attention = {};  ///< empty: no attention does

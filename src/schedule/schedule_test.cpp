@@ -285,8 +285,8 @@ TEST(FuseEpilogues, StoresBothWhenOthersReadTheProductToo) {
 /// x rounded to bf16, transposed if asked for, times weights of bf16; the sum in f32.
 struct Rounded : Writer {
   int x, rounded, result;
-  explicit Rounded(bool second_reader) {
-    x = input({Dim::symbol("N"), 64});
+  explicit Rounded(bool second_reader, const Dim& rows = Dim::symbol("N")) {
+    x = input({rows, 64});
     rounded = map("cast", {x}, [](NestBuilder& n, auto& v) { return n.cast(v[0], DType::bf16); });
     const auto weights = std::make_shared<Tensor>(DType::bf16, std::vector<int64_t>{64, 32});
     const int w = program.add_tensor({DType::bf16, {64, 32}}, "w", weights);
@@ -307,6 +307,15 @@ TEST(DropRoundings, AProductReadsAnInputOfTheModelAsItIs) {
   std::vector<DType> operands;
   for (const pattern::Access& access : nest_of(w.program, 0).accesses) operands.push_back(w.program.tensor(access.tensor).type.dtype);
   EXPECT_EQ(operands, (std::vector{DType::f32, DType::bf16}));
+}
+
+TEST(DropRoundings, RowsOfBfloatsStayForMachinesThatMultiplyThem) {
+  Rounded rows(false);
+  drop_roundings(rows.program, /*bfloats_stay=*/true);
+  EXPECT_EQ(kinds(rows.program), (std::vector{NestKind::map, NestKind::contract}));
+  Rounded row(false, 1);
+  drop_roundings(row.program, /*bfloats_stay=*/true);
+  EXPECT_EQ(kinds(row.program), std::vector{NestKind::contract});
 }
 
 TEST(DropRoundings, WhatOthersReadRoundedStays) {

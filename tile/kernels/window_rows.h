@@ -137,7 +137,11 @@ struct WindowRows {
       for (i64 i = 0; i < inside; ++i) copy_left(from + i * pitch[last], channels, zero, at + i * spot());
     } else if (weaves && channels == 3 && spot() == 3 && pitch[last] == 1 && inside >= detail::woven_lanes<P>) {
       // A picture's planes.
-      if constexpr (weaves) detail::weave<3>(from, channel_stride, inside, at);
+      if constexpr (weaves && is_short_float<P>) {
+        detail::weave<3>(&from->bits, channel_stride, inside, &at->bits);
+      } else if constexpr (weaves) {
+        detail::weave<3>(from, channel_stride, inside, at);
+      }
     } else {
       for (i64 c = 0; c < channels; ++c) {
         for (i64 i = 0; i < inside; ++i) at[i * spot() + c] = left_value<P>(from[i * pitch[last] + c * channel_stride], zero);
@@ -151,7 +155,7 @@ struct WindowRows {
   }
 
  private:
-  static constexpr bool weaves = std::is_same_v<T, P> && std::is_arithmetic_v<P>;  ///< elements that vectors have lanes of
+  static constexpr bool weaves = std::is_same_v<T, P> && (std::is_arithmetic_v<P> || is_short_float<P>);  ///< elements that vectors have lanes of
 
   i64 strips_a_line() const { return (output[rank - 1] + strip_rows - 1) / strip_rows; }
   bool joined() const { return dilation[rank - 1] == 1 && spot() == channels; }
