@@ -96,20 +96,26 @@ void measure(benchmark::State& state, Subject& subject, bool cold, const ReadBuf
   const auto before = [&] {
     if (cold) sweeper.read();
   };
-  double possible = subject.possible(before);
+  const auto reference = [&] { return measure_alone([&] { return subject.possible(before); }); };
+  const Measured first = reference();
   subject.run();
-  std::vector<double> times;
+  std::vector<double> times, disturbed;
   for ([[maybe_unused]] auto _ : state) {
     before();
+    const bool was_alone = alone();
     const double start = seconds_now();
     subject.run();
-    times.push_back(seconds_now() - start);
-    state.SetIterationTime(times.back());
+    const double time = seconds_now() - start;
+    (was_alone && alone() ? times : disturbed).push_back(time);
+    state.SetIterationTime(time);
   }
-  possible = (possible + subject.possible(before)) / 2;
-  state.counters["achieved"] = subject.work() / median(times);
+  const double time = median(times.empty() ? disturbed : times);
+  const Measured last = reference();
+  const double possible = (first.rate + last.rate) / 2;
+  state.counters["achieved"] = subject.work() / time;
   state.counters["possible"] = possible;
-  state.counters["share"] = possible > 0 ? subject.work_done() / median(times) / possible : 0;
+  state.counters["share"] = possible > 0 ? subject.work_done() / time / possible : 0;
+  state.counters["alone"] = !times.empty() && first.alone && last.alone ? 1 : 0;
 }
 
 /// Keeps the medians over repetitions, by the benchmark's name.
@@ -119,7 +125,8 @@ class Collector : public benchmark::BenchmarkReporter {
   void ReportRuns(const std::vector<Run>& runs) override {
     for (const Run& run : runs) {
       if (run.aggregate_name != "median") continue;
-      const Rate& rate = rates[run.run_name.function_name] = {run.counters.at("achieved"), run.counters.at("possible"), run.counters.at("share")};
+      const Rate& rate = rates[run.run_name.function_name] = {run.counters.at("achieved"), run.counters.at("possible"), run.counters.at("share"),
+                                                              run.counters.at("alone") == 1};
       fmt::print(stderr, "{:<50} {:8.1f}e9/s {:5.1f} %\n", run.run_name.function_name, rate.achieved * 1e-9, 100 * rate.share);
     }
   }

@@ -91,6 +91,23 @@ double float_peak() {
   return operations_a_second<tile::vec<float>>(2 * tile::lanes<float>, [&](auto sum) { return sum * a + b; });
 }
 
+bool alone() {
+  constexpr int count = 10000;
+  const auto loop = [] {
+    const double start = seconds_now();
+    for (int i = count; i > 0; --i) asm volatile("" : "+r"(i));
+    return seconds_now() - start;
+  };
+  static double shortest = [&] {
+    double best = loop();
+    for (int i = 0; i < 10000; ++i) best = std::min(best, loop());
+    return best;
+  }();
+  const double now = loop();
+  shortest = std::min(shortest, now);
+  return now < 1.35 * shortest;  // clocks vary, too
+}
+
 #if defined(__AVX512VNNI__)
 double vnni_peak() {
   return operations_a_second<__m512i>(128, [](__m512i sum) { return _mm512_dpbusd_epi32(sum, sum, sum); });

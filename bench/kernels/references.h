@@ -1,6 +1,8 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <thread>
 #include <vector>
 
 /// What one core of this machine can do at most, measured: compiled for the machine it runs on.
@@ -21,6 +23,17 @@ double amx_bfloat_peak();
 /// Of the six products of bfloats that stand for one of floats.
 inline double amx_float_peak() { return amx_bfloat_peak() / 6; }
 
+/// Whether the core is this thread's alone, as far as a short loop tells: it takes as long as the shortest that this process saw. Where another thread
+/// of the core runs, be it another virtual machine's, it gets every second of the jumps.
+bool alone();
+struct Measured {
+  double rate;
+  bool alone;  ///< whether the core was this thread's alone: half a second brought such a moment
+};
+/// The rate that `measure` returns.
+template <class Measure>
+Measured measure_alone(const Measure& measure);
+
 /// Memory to be read from its beginning to its end.
 class ReadBuffer {
  public:
@@ -39,6 +52,18 @@ double read_rate(const ReadBuffer& buffer, const Before& before);
 /// Of this thread alone: what other programs take of the core does not count.
 double seconds_now();
 double median(std::vector<double> values);
+
+template <class Measure>
+Measured measure_alone(const Measure& measure) {
+  using Clock = std::chrono::steady_clock;
+  for (const auto end = Clock::now() + std::chrono::milliseconds(500);;) {
+    const bool before = alone();
+    const double rate = measure();
+    const bool all_along = before && alone();
+    if (all_along || Clock::now() > end) return {rate, all_along};
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
 
 template <class Before>
 double read_rate(const ReadBuffer& buffer, const Before& before) {

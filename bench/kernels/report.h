@@ -12,6 +12,7 @@ namespace tilewright::kernel_bench {
 struct Rate {
   double achieved = 0;             ///< operations of Layer::operations() a second; bytes a second where memory_bound()
   double possible = 0, share = 0;  ///< 0: not known. The share counts the operations that the method does
+  bool alone = false;              ///< whether most repetitions had moments in which the core was ours alone, of which alone their figures are
 };
 
 struct Row {

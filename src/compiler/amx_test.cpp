@@ -143,7 +143,44 @@ TEST_F(AmxModels, ConvolutionsOfBfloatsRoundWhatTheyStoreAlone) {
   EXPECT_LT(compare(run(model, {Atom::amx_bf16}, inputs).cast_to(expected.dtype()), expected, {}).relative_rms, 3 * 0x1p-9);
 }
 
-TEST_F(AmxModels, AQuantisedNetworkIsWhatTheInterpreterMakesOfIt) {
+/// Two padded layers of planes of so many rows and columns.
+Graph small_planes(DType dtype, int64_t side) {
+  Graph graph;
+  Builder b(graph);
+  const Attributes padded = {{"pads", std::vector<int64_t>(4, 1)}};
+  const auto weights = [&](const std::vector<int64_t>& dims, unsigned seed) { return b.constant(normal_floats(dims, 0.05, seed).cast_to(dtype)); };
+  const ValueId x = b.max(b.one("conv", {b.input("x", {dtype, {2, 64, side, side}}), weights({96, 64, 3, 3}, 1)}, padded), 0.0);
+  b.output(b.one("conv", {x, weights({64, 96, 3, 3}, 2)}, padded), "y");
+  return graph;
+}
+
+bool has_joined_lines(const Prepared& model) {
+  for (const schedule::Kernel& kernel : model.block->kernels)
+    for (const schedule::PackedProduct& product : kernel.products)
+      if (product.config.joined) return true;
+  return false;
+}
+
+TEST_F(AmxModels, LinesOfSmallPlanesShareStrips) {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const int64_t side : {1, 2, 3, 4, 7}) {
+      const Graph graph = small_planes(dtype, side);
+      const Prepared model = prepared(graph);
+      const std::vector<Tensor> inputs = {normal_floats({2, 64, side, side}, 1, 3).cast_to(dtype)};
+      const Tensor expected = exact(graph, inputs);
+      const ScratchFolder folder(std::filesystem::temp_directory_path());
+      const std::string library = folder.path() / "model.so";
+      build_models({model}, library, options);
+      EXPECT_EQ(has_joined_lines(model), side >= 4) << side;  // smaller ones have less than a tile's rows
+      const Model loaded = open_model(library);
+      Context context = open_context(loaded, 2);
+      const Tensor actual = run_model(context, loaded, inputs).at(0);
+      EXPECT_LT(compare(actual.cast_to(expected.dtype()), expected, {}).relative_rms, dtype == DType::f32 ? 5e-7 : 2 * 0x1p-9) << name(dtype) << " " << side;
+    }
+}
+
+/// Two padded layers of bytes with a zero point, channels last outside.
+Graph quantised(int64_t height, int64_t width) {
   Graph graph;
   Builder b(graph);
   const auto bytes = [](const std::vector<int64_t>& dims, unsigned seed) {
@@ -159,16 +196,24 @@ TEST_F(AmxModels, AQuantisedNetworkIsWhatTheInterpreterMakesOfIt) {
   };
   Tensor zero(DType::u8, {});
   zero.set_int(0, 121);
-  const ValueId x = b.transpose(b.input("x", {DType::u8, {1, 24, 32, 64}}), {0, 3, 1, 2}), zero_value = b.constant(zero);
+  const ValueId x = b.transpose(b.input("x", {DType::u8, {1, height, width, 64}}), {0, 3, 1, 2}), zero_value = b.constant(zero);
   const ValueId first = layer(x, zero_value, bytes({96, 64, 3, 3}, 1), 1);
   const ValueId stored = b.cast(b.add(b.unary("round", b.mul(b.cast(first, DType::f32), 0x1p-14)), 121.0), DType::u8);
   b.output(b.transpose(layer(stored, zero_value, bytes({64, 96, 3, 3}, 2), 2), {0, 2, 3, 1}), "y");
-  const Prepared model = prepared(graph);
-  Tensor input(DType::u8, {1, 24, 32, 64});
-  std::mt19937 random(3);
-  for (int64_t i = 0; i < input.element_count(); ++i) input.set_int(i, random() % 256);
-  const Tensor expected = pattern::interpret(lower(graph), {input}).at(0), actual = run(model, {Atom::amx8}, {input});
-  for (int64_t i = 0; i < expected.element_count(); ++i) ASSERT_EQ(actual.int_at(i), expected.int_at(i)) << i;
+  return graph;
+}
+
+TEST_F(AmxModels, AQuantisedNetworkIsWhatTheInterpreterMakesOfIt) {
+  for (const auto& [height, width] : {std::pair<int64_t, int64_t>{24, 32}, {7, 7}}) {
+    const Graph graph = quantised(height, width);
+    const Prepared model = prepared(graph);
+    Tensor input(DType::u8, {1, height, width, 64});
+    std::mt19937 random(3);
+    for (int64_t i = 0; i < input.element_count(); ++i) input.set_int(i, random() % 256);
+    const Tensor expected = pattern::interpret(lower(graph), {input}).at(0), actual = run(model, {Atom::amx8, Atom::dot8}, {input});
+    EXPECT_EQ(has_joined_lines(model), width == 7);
+    for (int64_t i = 0; i < expected.element_count(); ++i) ASSERT_EQ(actual.int_at(i), expected.int_at(i)) << i;
+  }
 }
 
 TEST(AmxArtifacts, AreRefusedByMachinesThatLackTheRegisters) {

@@ -134,9 +134,12 @@ TEST(Precision, MatrixUnitsOfAGpuTakeFloatsWithTf32sBits) {
 }
 
 TEST(Precision, RoundingTakesNoKernelsOfItsOwn) {
-  const auto kernels = [](Policy policy) { return prepare(digits(), options_for(policy)).block->kernels.size(); };
-  EXPECT_EQ(kernels(Policy::bf16), kernels(Policy::fp32));
-  EXPECT_EQ(kernels(Policy::tf32), kernels(Policy::fp32));
+  const auto kernels = [](Policy policy, const char* target) { return prepare(digits(), options_for(policy, target)).block->kernels.size(); };
+  for (const char* target : {"cpu:x86-64-v4", "cpu:sapphirerapids-amx"}) {
+    const size_t image = target == std::string("cpu:sapphirerapids-amx") ? 1 : 0;  // rounded for tile registers
+    EXPECT_EQ(kernels(Policy::bf16, target), kernels(Policy::fp32, target) + image) << target;
+    EXPECT_EQ(kernels(Policy::tf32, target), kernels(Policy::fp32, target)) << target;
+  }
 }
 
 TEST(Precision, WeightsTakeHalfTheRoom) {

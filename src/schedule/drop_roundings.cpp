@@ -84,11 +84,13 @@ std::optional<Nest> without(const Nest& nest, const Rounding& rounding) {
   return compacted(writer.nest);
 }
 
-/// Whether a product of bfloats and weights has more than one row.
+/// Whether the product has more than one row of the rounded bfloats, and its other factor is weights of them.
 bool has_rows_of_bfloats(const Nest& product, const Rounding& rounding, const Program& program) {
   if (program.tensor(rounding.to).type.dtype != DType::bf16) return false;
-  const bool weights =
-      std::any_of(product.accesses.begin(), product.accesses.end(), [&](const Access& access) { return program.tensor(access.tensor).constant != nullptr; });
+  const bool weights = std::any_of(product.accesses.begin(), product.accesses.end(), [&](const Access& access) {
+    const pattern::TensorInfo& info = program.tensor(access.tensor);
+    return info.constant != nullptr && info.type.dtype == DType::bf16;  // what epilogues read is float32
+  });
   Dim terms = 1, elements = 1;
   for (size_t d = product.space.size() - static_cast<size_t>(product.reduced_rank); d < product.space.size(); ++d) terms *= product.space[d];
   for (const Dim& dim : program.tensor(rounding.to).type.dims) elements *= dim;

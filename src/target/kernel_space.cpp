@@ -80,7 +80,7 @@ std::vector<float> product_features(const KernelSpace& space, const schedule::Pr
           c.panel_bytes > 0 ? log2_of(static_cast<double>(c.panel_bytes)) : 0,
           c.strip_bytes > 0 ? log2_of(static_cast<double>(c.strip_bytes)) : 0,
           c.ahead ? 1.0F : 0.0F,
-          c.widened ? 1.0F : 0.0F,
+          c.widened ? 1.0F : c.joined ? 2.0F : 0.0F,  // never both
           floats(threads)};
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 
-// Blocks of rows × columns on the tile registers of AMX: up to 2 × 2 tiles of 16 × 16 sums, from the same rows and the same panels of
-// lanes as row_block.h. A step takes up to 16 lanes of k at once: 64 bytes of a row, sixteen rows of a panel.
+// Blocks of rows × columns on the tile registers of AMX: up to 2 × 2 tiles of 16 × 16 sums, from the same rows as row_block.h. A step takes up to 16
+// lanes of k at once: 64 bytes of a row, sixteen lanes of each column. Panels hold a step's lanes of 16 columns, then those of the next 16: pack_groups()
+// with `side` 16 and `tile_steps` as many as a step takes.
 //
 // Tiles 0 to 3 hold sums, 4 and 5 rows, 6 and 7 columns. What is left of k goes through copies padded with zeros: the shapes of tiles
 // cannot change while sums are in them.

@@ -116,11 +116,11 @@ class AmxDigitBlocks {
         const auto floats = [&](int part) { return __builtin_convertvector(load(sums_[part] + at), vec<float>); };
         const vec<float> third = __builtin_convertvector(load(sums_[2] + at) + load(sums_[3] + at), vec<float>);
         const vec<float> sum = ((floats(4) * below + third) * below + floats(1)) * below + floats(0);
-        store(joined_ + i * columns + before_.vector * side + j, sum * (load(before_.units + j) * 0x1p32F) * row_units_[i]);
+        store(floats_ + i * columns + before_.vector * side + j, sum * (load(before_.units + j) * 0x1p32F) * row_units_[i]);
       }
     }
     before_.given += count, before_.waiting -= count;
-    if (before_.vector == vectors - 1) results(before_.place, first, count, joined_ + first * columns);
+    if (before_.vector == vectors - 1) results(before_.place, first, count, floats_ + first * columns);
   }
 
   TILE_NOINLINE void configure(i64 height) {
@@ -214,7 +214,7 @@ class AmxDigitBlocks {
   }
 
   alignas(64) int32_t sums_[sums_of_tile][side * side];  ///< of the tile before
-  alignas(64) float joined_[side * columns];             ///< its rows
+  alignas(64) float floats_[side * columns];             ///< its rows
   float row_units_[side];
   Before before_ = {};
   i64 configured_ = 0;  ///< rows that registers have shapes for

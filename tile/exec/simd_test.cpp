@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -29,7 +30,14 @@ template <class T>
 void expect_rows_like_elements() {
   const std::vector<float> from = floats();
   std::vector<T> to(from.size() + 1, T{0x1234});
-  narrow_row(from.data(), static_cast<i64>(from.size()), to.data());
+  // Short rows, too: many have no subnormals, which stop instructions that take several vectors.
+  constexpr size_t rows[] = {18, 64, 96, 33};
+  size_t at = 0;
+  for (size_t i = 0; at < from.size(); ++i) {
+    const size_t count = std::min(i < 3000 ? rows[i % 4] : from.size(), from.size() - at);
+    narrow_row(from.data() + at, static_cast<i64>(count), to.data() + at);
+    at += count;
+  }
   EXPECT_EQ(to.back().bits, 0x1234);
   std::vector<float> back(from.size());
   widen_row(to.data(), static_cast<i64>(from.size()), back.data());

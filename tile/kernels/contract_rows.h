@@ -180,7 +180,8 @@ TILE_INLINE void fetch_to_read(const T* from, i64 count) {
 /// columns in all, and hands it to
 ///   epilogue(i64 batch, i64 m0, i64 n0, i64 rows, columns, const P* tile, i64 ld)
 /// with tile[i * ld + j] the sum for (batch, m0 + i, n0 + j); every element once, from any of the team's threads. The number
-/// of columns is a constant of the type where a panel is full. With `fetch_results` each such call comes after one whose tile is null.
+/// of columns is a constant of the type where a panel is full. With `fetch_results` all rows of a block are asked for by a call whose tile is null before
+/// it is computed; blocks that defer hand on a few rows a call, later. A provider may say which rows of its strips are rows of the product: products().
 template <class Block, class Left, class Right, class Epilogue>
 void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const RowsBlocking& blocking = {}) {
   using P = typename Block::sum_type;

@@ -272,8 +272,10 @@ struct DigitStrips {
         for (i64 j = 0; j < blocks_a_window(); ++j) of_row[i] = blocks[i + j] > of_row[i] ? blocks[i + j] : of_row[i];
     }
     windows.quietest = windows.all.largest;
-    for (i64 i = 0; i < strip.rows; ++i)
-      if (of_row[i] > 0 && of_row[i] < windows.quietest) windows.quietest = of_row[i];
+    products(strip.m0, strip.rows, [&](i64, i64 first, i64 rows) {
+      for (i64 i = first; i < first + rows; ++i)
+        if (of_row[i] > 0 && of_row[i] < windows.quietest) windows.quietest = of_row[i];
+    });
     return windows;
   }
   i64 blocks_a_window() const { return (depth() + stride - 1) / stride; }

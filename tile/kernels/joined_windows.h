@@ -8,7 +8,8 @@
 namespace tile {
 
 /// The windows of a convolution of planes, without strides, as WindowRows has them. Rows run through the padded lines one after another: a line of results,
-/// then the few windows that begin in one line and end in the next, which nobody wants. A strip is any `strip_rows` of them, read from a copy.
+/// then the few windows that begin in one line and end in the next, which nobody wants: fewer than `strip_rows`. A strip is any `strip_rows` of them, read
+/// from a copy.
 template <class T, class P, int strip_rows, i64 step, class Batch = BatchStride>
 struct JoinedWindows {
   WindowRows<T, P, 2, strip_rows, step, Batch> windows;

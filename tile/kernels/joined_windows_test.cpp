@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "tile/atoms/amx.h"
@@ -74,13 +75,14 @@ std::vector<float> convolved(const Layer& layer, const std::vector<float>& image
 
 template <class Block, class Left, class Right>
 void expect_product(const Layer& layer, const std::vector<float>& expected, const Left& left, const Right& right) {
-  for (int threads : {1, 3}) {
+  for (const auto& [threads, blocking] : {std::pair<int, RowsBlocking>{1, {}}, {3, {.panel_bytes = 256, .strip_bytes = 64, .fetch_results = true}}}) {
     testing::TestTeam team(threads);
     std::vector<float> out(expected.size(), 77);
     std::vector<int> times(expected.size());
     contract_rows<Block>(
         layer.batch, layer.filters, left, right,
         [&](i64 b, i64 m0, i64 n0, i64 rows, auto columns, const float* tile, auto ld) {
+          if (tile == nullptr) return;
           for (i64 i = 0; i < rows; ++i)
             for (i64 j = 0; j < columns; ++j) {
               const auto at = static_cast<size_t>(((b * layer.positions()) + m0 + i) * layer.filters + n0 + j);
@@ -88,7 +90,7 @@ void expect_product(const Layer& layer, const std::vector<float>& expected, cons
               ++times.at(at);
             }
         },
-        team.team());
+        team.team(), blocking);
     ASSERT_EQ(out, expected);
     ASSERT_EQ(times, std::vector<int>(expected.size(), 1));
   }

@@ -17,7 +17,7 @@ struct RowsBlocking {
   } split = Split::automatic;
   bool ahead = true;           ///< fetch the next group while one is used
   i64 pieces = 4;              ///< tasks a thread, whose last ones even out what threads lose; each prepares its strips anew and reads all its panels
-  bool fetch_results = false;  ///< before each block call the epilogue without sums, so that the memory of results comes nearer while it is computed
+  bool fetch_results = false;  ///< before each block call the epilogue for all its rows without sums: the memory of results comes nearer while it is computed
 };
 
 /// Units are groups of panels, one after another, of one batch entry after another. A task is some units and all strips, or some strips of one

@@ -74,8 +74,8 @@ struct WindowRows {
     return (lines < 0 ? all : lines) * strips_a_line();
   }
   /// Kernel positions side by side make one run where no hole parts them.
-  i64 runs() const { return lines_a_window() * (joined() ? 1 : kernel[rank - 1]); }
-  i64 depth() const { return joined() ? kernel[rank - 1] * channels : channels; }
+  i64 runs() const { return lines_a_window() * (one_run_a_line() ? 1 : kernel[rank - 1]); }
+  i64 depth() const { return one_run_a_line() ? kernel[rank - 1] * channels : channels; }
   i64 scratch() const { return copy_elements() + 2 * offset_elements(); }
 
   /// Elements from the first of a strip's lines to their last ones, added up.
@@ -86,7 +86,7 @@ struct WindowRows {
   void begin(P* scratch) const {
     i64* const inside = offsets(scratch, 0);
     i64* const copied = offsets(scratch, 1);
-    const i64 taps = joined() ? 1 : kernel[rank - 1];
+    const i64 taps = one_run_a_line() ? 1 : kernel[rank - 1];
     for (i64 line = 0; line < lines_a_window(); ++line) {
       i64 at = 0, rest = line;
       for (int d = rank - 2; d >= 0; --d) at += rest % kernel[d] * dilation[d] * pitch[d], rest /= kernel[d];
@@ -158,7 +158,7 @@ struct WindowRows {
   static constexpr bool weaves = std::is_same_v<T, P> && (std::is_arithmetic_v<P> || is_short_float<P>);  ///< elements that vectors have lanes of
 
   i64 strips_a_line() const { return (output[rank - 1] + strip_rows - 1) / strip_rows; }
-  bool joined() const { return dilation[rank - 1] == 1 && spot() == channels; }
+  bool one_run_a_line() const { return dilation[rank - 1] == 1 && spot() == channels; }
   i64 lines_a_window() const {
     i64 all = 1;
     for (int d = 0; d < rank - 1; ++d) all *= kernel[d];

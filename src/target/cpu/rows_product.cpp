@@ -251,7 +251,8 @@ int64_t RowsProduct::step(Atom atom) const {
     return apart && *apart >= 0 && schedule::parts_of(atom) == 1 && address.dtype == left_type(atom, shape.sum) ? *apart : shape.k.extent().constant();
   }
   const WindowRowsShape::Axis& last = windows->axes.back();
-  const auto pitch = windows->channel_stride == Dim(1) ? last.pitch.as_constant() : std::nullopt;
+  // What lies between neighbours of one position is any number.
+  const auto pitch = windows->channel_stride == Dim(1) && !(last.input == Dim(1)) ? last.pitch.as_constant() : std::nullopt;
   return (last.stride * Dim(pitch.value_or(windows->channels.constant()))).constant();
 }
 
@@ -260,8 +261,8 @@ int64_t RowsProduct::runs(Atom atom) const {
   Dim lines = 1;
   for (size_t i = 0; i + 1 < windows->axes.size(); ++i) lines *= windows->axes[i].kernel;
   const WindowRowsShape::Axis& last = windows->axes.back();
-  const bool joined = last.dilation == Dim(1) && Dim(step(atom)) == last.stride * windows->channels;
-  return (lines * (joined ? Dim(1) : last.kernel)).constant();
+  const bool one_run = last.dilation == Dim(1) && Dim(step(atom)) == last.stride * windows->channels;
+  return (lines * (one_run ? Dim(1) : last.kernel)).constant();
 }
 
 DType left_type(Atom atom, DType sum) {
@@ -339,8 +340,10 @@ int64_t RowsProduct::padded_rows() const {
   for (const WindowRowsShape::Axis& axis : windows->axes)
     if (!(axis.stride == Dim(1)) || !axis.kernel.is_constant() || !axis.dilation.is_constant() || !axis.output.is_constant()) return 0;
   const WindowRowsShape::Axis &high = windows->axes[0], &wide = windows->axes[1];
-  const int64_t beyond = (wide.kernel.constant() - 1) * wide.dilation.constant();
-  return beyond >= joined_rows || high.output.constant() < 2 ? 0 : high.output.constant() * (wide.output.constant() + beyond) - beyond;
+  constexpr int64_t longest = 48;  // all lines that a strip touches are copied
+  const int64_t beyond = (wide.kernel.constant() - 1) * wide.dilation.constant(), line = wide.output.constant() + beyond;
+  const int64_t rows = high.output.constant() * line - beyond;
+  return beyond >= joined_rows || line > longest || rows < joined_rows ? 0 : rows;
 }
 
 namespace {

@@ -50,7 +50,7 @@ struct RowsProduct {
   int64_t runs(schedule::ProductConfig::Atom atom) const;
   /// Rows that lie in one line, 0 where only a run knows.
   int64_t line() const;
-  /// Rows of all padded lines of an image, as tile::JoinedWindows has them; 0: its strips end with their lines.
+  /// Rows of all padded lines of an image, as tile::JoinedWindows has them, joined_rows at least; 0: its strips end with their lines.
   int64_t padded_rows() const;
 };
 
