@@ -59,6 +59,7 @@ std::vector<float> product_features(const KernelSpace& space, const schedule::Pr
   const auto floats = [](auto value) { return static_cast<float>(value); };
   const bool winograd = c.method == schedule::ProductConfig::Method::winograd;
   const int64_t rows_in_line = winograd ? shape["lines"] * line / 4 : c.joined ? shape["padded"] : line;
+  const int variant = c.widened ? 1 : c.joined ? 2 : 0;  // never both
   return {log2_of(static_cast<double>(shape["batch"] * shape["lines"])),
           log2_of(static_cast<double>(line)),
           log2_of(static_cast<double>(n)),
@@ -80,7 +81,7 @@ std::vector<float> product_features(const KernelSpace& space, const schedule::Pr
           c.panel_bytes > 0 ? log2_of(static_cast<double>(c.panel_bytes)) : 0,
           c.strip_bytes > 0 ? log2_of(static_cast<double>(c.strip_bytes)) : 0,
           c.ahead ? 1.0F : 0.0F,
-          c.widened ? 1.0F : c.joined ? 2.0F : 0.0F,  // never both
+          floats(variant),
           floats(threads)};
 }
 
