@@ -210,7 +210,8 @@ TEST_F(AmxModels, AQuantisedNetworkIsWhatTheInterpreterMakesOfIt) {
     Tensor input(DType::u8, {1, height, width, 64});
     std::mt19937 random(3);
     for (int64_t i = 0; i < input.element_count(); ++i) input.set_int(i, random() % 256);
-    const Tensor expected = pattern::interpret(lower(graph), {input}).at(0), actual = run(model, {Atom::amx8, Atom::dot8}, {input});
+    const Tensor expected = pattern::interpret(lower(graph), {input}).at(0),
+                 actual = run(model, width == 7 ? std::set{Atom::amx8, Atom::dot8} : std::set{Atom::amx8}, {input});
     EXPECT_EQ(has_joined_lines(model), width == 7);
     for (int64_t i = 0; i < expected.element_count(); ++i) ASSERT_EQ(actual.int_at(i), expected.int_at(i)) << i;
   }
