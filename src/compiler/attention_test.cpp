@@ -14,6 +14,7 @@
 #include "pattern/interpreter.h"
 #include "pass/merge_products.h"
 #include "schedule/fuse_attention.h"
+#include "target/emit_kernel.h"
 
 namespace tilewright {
 namespace {
@@ -222,6 +223,46 @@ std::vector<Tensor> inputs_of(const Graph& graph, std::mt19937& random) {
   return inputs;
 }
 
+TEST(FuseAttention, MultipliesBfloatsOnTiles) {
+  const auto text = [](const Form& form, const std::string& target) {
+    const Prepared model = scheduled(form, options_for(target));
+    std::string all;
+    for (const schedule::Kernel& kernel : model.block->kernels) all += emit_kernel(*model.block, kernel, find_target(target));
+    return all;
+  };
+  const auto on_tiles = [&](const Form& form, const std::string& target) { return text(form, target).find("tile::AmxAttentionBlocks<") != std::string::npos; };
+  for (const std::string target : {"emulator:amx", "cpu:sapphirerapids-amx"}) {
+    EXPECT_TRUE(on_tiles({.name = "bfloats", .dtype = DType::bf16}, target));
+    EXPECT_FALSE(on_tiles({.name = "floats"}, target));
+    EXPECT_FALSE(on_tiles({.name = "halves", .dtype = DType::f16}, target));
+  }
+  EXPECT_FALSE(on_tiles({.name = "bfloats", .dtype = DType::bf16}, "cpu:sapphirerapids"));
+}
+
+/// What `options` makes of the forms, beside the interpreter's results.
+void expect_interpreted(const std::vector<Form>& forms, const CompileOptions& options, std::mt19937& random) {
+  std::vector<Prepared> prepared;
+  for (const Form& form : forms) prepared.push_back(scheduled(form, options));
+  const ScratchFolder folder(std::filesystem::temp_directory_path());
+  const std::string library = folder.path() / "attention.so";
+  build_models(prepared, library, options);
+  for (size_t i = 0; i < forms.size(); ++i) {
+    const std::vector<Tensor> inputs = inputs_of(prepared[i].imported, random);
+    const std::vector<Tensor> expected = pattern::interpret(lower(prepared[i].imported), inputs);
+    const Model model = open_model(library, static_cast<int>(i));
+    for (const int threads : {1, 3}) {
+      Context context = open_context(model, threads);
+      const std::vector<Tensor> actual = run_model(context, model, inputs);
+      ASSERT_EQ(actual.size(), 1u);
+      double scale = 0;
+      for (int64_t e = 0; e < expected[0].element_count(); ++e)
+        if (!std::isnan(expected[0].float_at(e))) scale = std::max(scale, std::abs(expected[0].float_at(e)));
+      const Comparison result = compare(actual[0], expected[0], network_tolerance(forms[i].dtype, rounding_steps(prepared[i].imported), scale));
+      EXPECT_TRUE(result.same) << forms[i].name << ": " << result.reason;
+    }
+  }
+}
+
 TEST_P(AttentionOn, GivesWhatTheInterpreterGives) {
   std::mt19937 random(5);
   std::vector<Form> forms = recognised();
@@ -243,27 +284,22 @@ TEST_P(AttentionOn, GivesWhatTheInterpreterGives) {
     form.not_a_number_is_zero = random() % 2 == 0;
     forms.push_back(form);
   }
-  std::vector<Prepared> prepared;
-  const CompileOptions options = options_for(GetParam());
-  for (const Form& form : forms) prepared.push_back(scheduled(form, options));
-  const ScratchFolder folder(std::filesystem::temp_directory_path());
-  const std::string library = folder.path() / "attention.so";
-  build_models(prepared, library, options);
-  for (size_t i = 0; i < forms.size(); ++i) {
-    const std::vector<Tensor> inputs = inputs_of(prepared[i].imported, random);
-    const std::vector<Tensor> expected = pattern::interpret(lower(prepared[i].imported), inputs);
-    const Model model = open_model(library, static_cast<int>(i));
-    for (const int threads : {1, 3}) {
-      Context context = open_context(model, threads);
-      const std::vector<Tensor> actual = run_model(context, model, inputs);
-      ASSERT_EQ(actual.size(), 1u);
-      double scale = 0;
-      for (int64_t e = 0; e < expected[0].element_count(); ++e)
-        if (!std::isnan(expected[0].float_at(e))) scale = std::max(scale, std::abs(expected[0].float_at(e)));
-      const Comparison result = compare(actual[0], expected[0], network_tolerance(forms[i].dtype, rounding_steps(prepared[i].imported), scale));
-      EXPECT_TRUE(result.same) << forms[i].name << ": " << result.reason;
-    }
-  }
+  expect_interpreted(forms, options_for(GetParam()), random);
+}
+
+TEST(FuseAttention, TilesGiveWhatTheInterpreterGives) {
+  using Mask = Form::Mask;
+  CompileOptions options = options_for("emulator:amx");
+  options.build.optimisation = 1;
+  if (!runs_here(find_target(options.target))) GTEST_SKIP() << "this machine lacks what " << options.target << " is compiled with";
+  const std::vector<Form> forms = {
+      {.name = "one block of keys", .mask = Mask::causal, .dtype = DType::bf16},
+      {.name = "several blocks of keys", .heads = 1, .key_heads = 1, .rows = 35, .keys = 600, .mask = Mask::selected, .dtype = DType::bf16},
+      {.name = "keys transposed, odd heads", .rows = 40, .head = 85, .value_head = 50, .keys_transposed = true, .dtype = DType::bf16},
+      {.name = "named sizes", .batch = Dim::symbol("batch"), .rows = Dim::symbol("rows"), .keys = Dim::symbol("keys"), .dtype = DType::bf16},
+  };
+  std::mt19937 random(6);
+  expect_interpreted(forms, options, random);
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ using Bias = float (*)(i64 batch, i64 row, i64 key);
 float no_bias(i64, i64, i64) { return 0; }
 
 /// Softmax in double precision, as its formula reads, and how far attention() may be off: rounding of scores of d products, of the power,
-/// and of a sum of `keys` values.
+/// and of a sum of `keys` values; of powers to bfloats, where tiles multiply them.
 template <class Blocks, class T = float>
 void expect_attention(const Sizes& s, Layout (*keys_lie)(i64, i64), Layout (*values_lie)(i64, i64), Bias bias, int threads, bool nan_is_zero = false,
                       Layout (*queries_lie)(i64, i64) = by_rows) {
@@ -106,7 +106,9 @@ void expect_attention(const Sizes& s, Layout (*keys_lie)(i64, i64), Layout (*val
         } else {
           const double steps =
               std::min<double>(head, 128) * magnitude + std::min<double>(static_cast<double>(s.keys), 128) + static_cast<double>(s.keys) / 128 + 10;
-          ASSERT_NEAR(out[at], sum, absolute * steps * 0x1p-24) << "batch " << b << " row " << i << " column " << c << " of " << s.rows << "x" << s.keys;
+          const double powers = std::is_same_v<typename Blocks::element, bfloat16> ? 0x1p-8 : 0;
+          ASSERT_NEAR(out[at], sum, absolute * (steps * 0x1p-24 + powers))
+              << "batch " << b << " row " << i << " column " << c << " of " << s.rows << "x" << s.keys;
         }
       }
     }
@@ -181,6 +183,39 @@ TEST(Attention, NotANumberSpoilsItsRowAlone) {
 TEST(Attention, ShortFloatsAreConvertedAsTheyAreRead) {
   expect_all<AttentionBlocks<64, 64>, float16>({2, 31, 101}, no_bias);
   expect_all<AttentionBlocks<64, 64>, bfloat16>({2, 1, 101}, no_bias);
+}
+
+template <i64 head, i64 value_head, i64 keys = 0, i64 limit = 256>
+using OnTiles = AmxAttentionBlocks<head, value_head, keys, limit, EmulatedTiles>;
+
+TEST(AttentionOnTiles, AnyNumberOfRowsKeysAndElements) {
+  expect_all<OnTiles<64, 64, 197>, bfloat16>({2, 67, 197}, no_bias);
+  expect_all<OnTiles<64, 64>, bfloat16>({2, 31, 101}, no_bias);
+  expect_all<OnTiles<40, 40, 77>, bfloat16>({3, 25, 77}, no_bias);
+  expect_all<OnTiles<80, 80, 0, 64>, bfloat16>({1, 33, 150}, no_bias);
+  expect_all<OnTiles<7, 3>, bfloat16>({1, 5, 13}, no_bias);
+  expect_all<OnTiles<128, 160, 16>, bfloat16>({1, 24, 16}, no_bias);
+}
+
+TEST(AttentionOnTiles, SeveralBlocksOfKeys) {
+  expect_all<OnTiles<64, 64, 523, 128>, bfloat16>({2, 50, 523}, no_bias);
+  expect_all<OnTiles<8, 20, 0, 64>, bfloat16>({1, 29, 200}, [](i64, i64, i64 key) { return static_cast<float>(key) * 0.5f; });
+  expect_all<OnTiles<8, 20, 0, 64>, bfloat16>({1, 29, 200}, [](i64, i64, i64 key) { return static_cast<float>(key) * -0.5f; });
+}
+
+TEST(AttentionOnTiles, QueriesOneBehindAnotherAreReadInPlace) {
+  expect_attention<OnTiles<64, 64, 197>, bfloat16>({2, 67, 197}, by_rows, by_columns, no_bias, 3, false, one_behind_another);
+  expect_attention<OnTiles<40, 40>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
+  expect_attention<OnTiles<42, 42>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
+}
+
+TEST(AttentionOnTiles, MaskedKeysAndNotANumber) {
+  const Bias causal = [](i64, i64 row, i64 key) { return key > row + 3 ? -infinity : 0; };
+  const Bias late = [](i64, i64, i64 key) { return key < 130 ? -infinity : 0; };
+  const Bias some = [](i64, i64 row, i64) { return row % 2 == 0 ? -infinity : 0; };
+  const Bias spoilt = [](i64, i64 row, i64 key) { return row == 1 && key == 70 ? std::numeric_limits<float>::quiet_NaN() : 0; };
+  for (const Bias bias : {causal, late, some, spoilt})
+    for (const bool zero : {false, true}) expect_all<OnTiles<16, 24, 0, 64>, bfloat16>({2, 37, 211}, bias, zero);
 }
 
 TEST(Attention, WithoutKeysResultsAreZero) {
