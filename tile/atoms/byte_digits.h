@@ -1,7 +1,6 @@
 #pragma once
 
-// Floats as whole numbers of 24 bits in units of a power of two that they share, and those as three digits of base 256, each from -128 to 127: what bytes
-// multiply exactly.
+// Floats as whole numbers of 24 bits in units that they share, and those as three digits of base 256, each from -128 to 127: what bytes multiply exactly.
 
 #include <cstdint>
 #include <cstring>
@@ -32,8 +31,8 @@ TILE_INLINE int8_t digit_of(int32_t number, int d) {
 
 }  // namespace detail
 
-/// The unit of floats of which the largest magnitude has these bits: the smallest in which it is no more than largest_number. Nothing, which is 0, for
-/// infinities and NaN, and for magnitudes below 2^-90, whose units have no inverse.
+/// The unit of floats of which the largest magnitude has these bits: the smallest power of two in which it is no more than largest_number. Nothing, which is 0,
+/// for infinities and NaN, and for magnitudes below 2^-90, whose units have no inverse.
 TILE_INLINE float unit_of(uint32_t largest) {
   constexpr uint32_t least = (127u - 90) << 23, limit = 255u << 23;
   if (largest == 0) return 1;
@@ -41,6 +40,24 @@ TILE_INLINE float unit_of(uint32_t largest) {
   const int exponent = static_cast<int>(largest >> 23) - 127;  // 2^exponent <= largest < 2^(exponent + 1)
   const bool above = (largest & 0x7fffffu) > (bit_cast<uint32_t>(static_cast<float>(detail::largest_number)) & 0x7fffffu);
   return detail::power_of_two(exponent - (above ? 21 : 22));
+}
+
+/// The unit of a column's weights, element(k) for `depth` k, whose numbers shall be no more than `most`: a power of two where all weights are multiples of
+/// it, whole numbers and their sums stay exact then; else the smallest, of which weights err by half at most.
+template <class F>
+float unit_of_column(i64 depth, int32_t most, F&& element) {
+  uint32_t bits = 0;
+  for (i64 k = 0; k < depth; ++k) {
+    const uint32_t magnitude = detail::magnitude_bits(element(k));
+    bits = magnitude > bits ? magnitude : bits;
+  }
+  if (bits == 0) return 1;
+  const float largest = bit_cast<float>(bits), numbers = static_cast<float>(most), least = largest / numbers;
+  float even = bit_cast<float>(bit_cast<uint32_t>(least) & 0x7f800000u);
+  if (even * numbers < largest) even *= 2;
+  bool whole = true;
+  for (i64 k = 0; k < depth && whole; ++k) whole = __builtin_nearbyintf(element(k) / even) * even == element(k);
+  return whole ? even : least;
 }
 
 /// Let p be the largest magnitude of some floats over the root of their mean square. Numbers err by half a unit, whatever their size; in a sum of k products
@@ -68,12 +85,8 @@ void pack_digits(ByteDigits* to, i64 columns, i64 runs, i64 depth, int width, in
     std::memset(to, 0, static_cast<size_t>((rows + 1) * width) * sizeof(ByteDigits));
     auto* const units = reinterpret_cast<float*>(to);
     for (i64 j = 0; j < width; ++j) {
-      uint32_t largest = 0;
-      for (i64 k = 0; first + j < columns && k < runs * depth; ++k) {
-        const uint32_t bits = detail::magnitude_bits(element(first + j, k));
-        largest = bits > largest ? bits : largest;
-      }
-      units[j] = unit_of(largest);
+      // Less than largest_number by what quotients are rounded by.
+      units[j] = first + j < columns ? unit_of_column(runs * depth, detail::largest_number - 127, [&](i64 k) { return element(first + j, k); }) : 1;
       auto* const bytes = reinterpret_cast<int8_t*>(to + width + j / side * rows * side);
       for (i64 k = 0; first + j < columns && k < runs * depth; ++k) {
         const float weight = element(first + j, k);
