@@ -299,13 +299,19 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
             }
             const P* begin = nullptr;
             alignas(64) P start[width];
-            if constexpr (requires { right.start(from, start); }) right.start(from, start), begin = start;
-            if constexpr (requires { right.units(from); }) begin = right.units(from);
+            constexpr bool starts = requires { right.start(from, start); }
+            , in_units = requires { right.units(from); };
+            if constexpr (starts) right.start(from, start), begin = start;
+            if constexpr (in_units) begin = right.units(from);
             if constexpr (detail::defers<Block>) {
               block.multiply(place, strip.rows, runs, depth, strip.base, strip.offsets, from, ahead, begin, results);
             } else {
               alignas(64) P sums[Block::rows * width];
-              block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, sums, ahead, begin);
+              if constexpr (starts || in_units) {
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, sums, ahead, begin);
+              } else {
+                block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, sums, ahead);
+              }
               results(place, 0, strip.rows, sums);
             }
           }
