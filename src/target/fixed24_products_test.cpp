@@ -2,8 +2,11 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
+#include <memory>
 #include <random>
 #include <set>
+#include <string>
 
 #include "op/builder.h"
 #include "pattern/interpreter.h"
@@ -116,52 +119,55 @@ void expect_24_bits(const schedule::Block& block, const char* machine) {
   EXPECT_EQ(found, 1) << machine;
 }
 
-TEST(Fixed24Products, AreAsAccurateAsFloats) {
-  int machines_here = 0;
-  for (const char* machine : machines) {
-    const Target& target = find_target(machine);
-    if (!runs_here(target)) continue;
-    ++machines_here;
-    std::vector<schedule::Block> blocks;
-    // Whatever rows are cheapest, all of a block's sizes are computed here.
-    const PlanOptions always{.choose = [&](const schedule::Block&, const schedule::Kernel&) {
-      return ProductConfig{.block = {2, target.vector_bytes == 64 ? 5 : 3}, .panel_bytes = 1 << 18, .strip_bytes = 3 << 18, .atom = fma24};
-    }};
-    for (const Layer& layer : layers) {
-      blocks.push_back(planned(program_of(layer), machine, always));
-      expect_24_bits(blocks.back(), machine);
+/// The layers by blocks of two rows, then the first of them as rules have it.
+std::unique_ptr<testing::CompiledBlocks> compiled_for(const char* machine) {
+  std::vector<schedule::Block> blocks;
+  const int vectors = find_target(machine).vector_bytes == 64 ? 5 : 3;
+  const ProductConfig config{.block = {2, vectors}, .panel_bytes = 1 << 18, .strip_bytes = 3 << 18, .atom = fma24};
+  for (const Layer& layer : layers) blocks.push_back(planned(program_of(layer), machine, {.choose = [&](const auto&, const auto&) { return config; }}));
+  blocks.push_back(planned(program_of(layers[0]), machine));
+  for (const schedule::Block& block : blocks) expect_24_bits(block, machine);
+  return std::make_unique<testing::CompiledBlocks>(std::move(blocks), machine);
+}
+
+void expect_close(const Tensor& actual, const Tensor& expected, double odd, const std::string& what) {
+  double error = 0, magnitude = 0;
+  for (int64_t i = 0; i < expected.element_count(); ++i) {
+    const double e = expected.float_at(i), y = actual.float_at(i);
+    if (!std::isfinite(e)) {
+      ASSERT_EQ(y, e) << what << " at " << i;
+      continue;
     }
-    blocks.push_back(planned(program_of(layers[0]), machine));
-    expect_24_bits(blocks.back(), machine);
-    const testing::CompiledBlocks compiled(std::move(blocks), machine);
-    for (size_t at = 0; at <= std::size(layers); ++at) {
-      const Layer& layer = layers[at % std::size(layers)];
-      for (const double odd : {1.0, -HUGE_VAL, 0x1p120, 0x1p-130}) {
-        Tensor x = normal_floats(input_dims(layer), 7);
-        x.set_float(x.element_count() / 2, odd);
-        pattern::InterpreterOptions wide;
-        wide.arithmetic = pattern::InterpreterOptions::Arithmetic::float64;
-        const Tensor expected = pattern::interpret(program_of(layer), {x}, wide).at(0), actual = compiled.run(at, {x}).at(0);
-        double error = 0, magnitude = 0;
-        for (int64_t i = 0; i < expected.element_count(); ++i) {
-          const double e = expected.float_at(i), y = actual.float_at(i);
-          if (!std::isfinite(e)) {
-            ASSERT_EQ(y, e) << machine << ", " << layer.name << " at " << i;
-            continue;
-          }
-          // A weight is within 2^-24 of the largest one of its column, which is less than 8.
-          const double of_odd = std::abs(e) > 1e6 ? 0x1p-21 * odd : 0;
-          ASSERT_NEAR(y, e, 5e-5 + 1e-5 * std::abs(e) + of_odd) << machine << ", " << layer.name << ", " << odd << " at " << i;
-          error += (y - e) * (y - e), magnitude += e * e;
-        }
-        // A chain of 128 multiply-adds errs by 4.6 units of 2^-24, weights by 0.58 of the largest one, four times their mean.
-        if (odd == 1) {
-          EXPECT_LT(std::sqrt(error / magnitude), 5.2 * 1.1 * 0x1p-24) << machine << ", " << layer.name;
-        }
+    // A weight is within 2^-24 of the largest one of its column, which is less than 8.
+    const double of_odd = std::abs(e) > 1e6 ? 0x1p-21 * odd : 0;
+    ASSERT_NEAR(y, e, 5e-5 + 1e-5 * std::abs(e) + of_odd) << what << " at " << i;
+    error += (y - e) * (y - e), magnitude += e * e;
+  }
+  // A chain of 128 multiply-adds errs by 4.6 units of 2^-24, weights by 0.58 of the largest one, four times their mean.
+  if (odd == 1) {
+    EXPECT_LT(std::sqrt(error / magnitude), 5.2 * 1.1 * 0x1p-24) << what;
+  }
+}
+
+TEST(Fixed24Products, AreAsAccurateAsFloats) {
+  std::map<std::string, std::unique_ptr<testing::CompiledBlocks>> compiled;
+  for (const char* machine : machines)
+    if (runs_here(find_target(machine))) compiled[machine] = compiled_for(machine);
+  if (compiled.empty()) GTEST_SKIP() << "no machine of these runs here";
+  for (size_t at = 0; at < std::size(layers); ++at)
+    for (const double odd : {1.0, -HUGE_VAL, 0x1p120, 0x1p-130}) {
+      const Layer& layer = layers[at];
+      Tensor x = normal_floats(input_dims(layer), 7);
+      x.set_float(x.element_count() / 2, odd);
+      pattern::InterpreterOptions wide;
+      wide.arithmetic = pattern::InterpreterOptions::Arithmetic::float64;
+      const Tensor expected = pattern::interpret(program_of(layer), {x}, wide).at(0);
+      for (const auto& [machine, blocks] : compiled) {
+        const std::string what = fmt::format("{}, {}, {}", machine, layer.name, odd);
+        expect_close(blocks->run(at, {x}).at(0), expected, odd, what);
+        if (at == 0) expect_close(blocks->run(std::size(layers), {x}).at(0), expected, odd, what);
       }
     }
-  }
-  if (machines_here == 0) GTEST_SKIP() << "no machine of these runs here";
 }
 
 TEST(Fixed24Products, OfTheSameWeightsShareTheirPanels) {
