@@ -21,9 +21,9 @@ namespace detail {
 /// Which byte each byte of 32-bit lanes comes from: the upper three of a lane from a number, the lowest from `none`. Numbers lie side by side, so many of
 /// them within reach of a shuffle; those of all shuffles but the first begin at byte `first`.
 struct Fixed24Order {
-  alignas(64) uint8_t of[64];
+  alignas(64) uint8_t of[64] = {};
 
-  constexpr Fixed24Order(int within_reach, int first, uint8_t none) : of() {
+  constexpr Fixed24Order(int within_reach, int first, uint8_t none) {
     for (int i = 0; i < 64; ++i) {
       const int number = i / 4, from = number % within_reach * 3 + i % 4 - 1 + (number >= within_reach ? first : 0);
       of[i] = i % 4 == 0 ? none : static_cast<uint8_t>(from);

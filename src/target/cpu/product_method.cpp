@@ -196,7 +196,10 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
       across.cycles /= static_cast<double>(product.windows->axes[0].output.constant());
       if (across.cycles < joining_pays * choice.cycles) choice = across, joined = true;
     }
-    if (waits) choice.cycles += static_cast<double>(n * k * bytes_of_weight(product, atom) * line / passing_rows(product)) / shared_cache_bytes;
+    if (waits) {
+      const double lines = static_cast<double>(passing_rows(product)) / static_cast<double>(line);
+      choice.cycles += static_cast<double>(n * k * bytes_of_weight(product, atom)) / shared_cache_bytes / lines;
+    }
     if (rows.block.rows == 0 || choice.cycles < rows.cycles * 0.999) rows = choice, config.atom = atom, config.widened = widened, config.joined = joined;
   }
   config.block = rows.block;
