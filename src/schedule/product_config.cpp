@@ -16,24 +16,37 @@ using Method = ProductConfig::Method;
 using Atom = ProductConfig::Atom;
 using Split = ProductConfig::Split;
 constexpr Word<Method> methods[] = {{Method::rows, "rows"}, {Method::winograd, "winograd"}, {Method::depthwise, "depthwise"}};
-constexpr Word<Atom> atoms[] = {{Atom::fma, "fma"},         {Atom::dot8, "dot8"},         {Atom::dot16, "dot16"},
-                                {Atom::bf16, "bf16"},       {Atom::amx8, "amx8"},         {Atom::amx_bf16, "amx_bf16"},
-                                {Atom::amx_f32, "amx_f32"}, {Atom::amx_tf32, "amx_tf32"}, {Atom::amx_digits, "amx_digits"}};
+/// What there is to say of an atom: product_config.h.
+struct AtomWord : Word<Atom> {
+  int group, parts, lane_elements;
+  bool on_tiles;
+};
+constexpr AtomWord atoms[] = {
+    {{Atom::fma, "fma"}, 1, 1, 1, false},        {{Atom::dot8, "dot8"}, 4, 1, 4, false},        {{Atom::dot16, "dot16"}, 2, 1, 2, false},
+    {{Atom::bf16, "bf16"}, 2, 1, 2, false},      {{Atom::amx8, "amx8"}, 4, 1, 4, true},         {{Atom::amx_bf16, "amx_bf16"}, 2, 1, 2, true},
+    {{Atom::amx_f32, "amx_f32"}, 2, 3, 6, true}, {{Atom::amx_tf32, "amx_tf32"}, 2, 2, 4, true}, {{Atom::amx_digits, "amx_digits"}, 4, 3, 12, true},
+    {{Atom::fma24, "fma24"}, 1, 1, 3, false},
+};
 constexpr Word<Split> splits[] = {{Split::automatic, "automatic"}, {Split::panels, "panels"}, {Split::rows, "rows"}};
 constexpr Word<bool> switches[] = {{true, "on"}, {false, "off"}};
 constexpr Word<bool> weights[] = {{true, "widened"}, {false, "stored"}};
 constexpr Word<bool> lines[] = {{true, "joined"}, {false, "apart"}};
 
-template <class T, size_t n>
-const char* text_of(const Word<T> (&words)[n], T value) {
-  for (const Word<T>& word : words)
-    if (word.value == value) return word.text;
-  return "";
+template <class W, size_t n, class T>
+const W& word_of(const W (&words)[n], T value) {
+  for (const W& word : words)
+    if (word.value == value) return word;
+  fail(ErrorKind::internal, "a product's configuration has a value without a name");
 }
 
-template <class T, size_t n>
-T value_of(const Word<T> (&words)[n], std::string_view text, std::string_view whole) {
-  for (const Word<T>& word : words)
+template <class W, size_t n, class T>
+const char* text_of(const W (&words)[n], T value) {
+  return word_of(words, value).text;
+}
+
+template <class W, size_t n>
+auto value_of(const W (&words)[n], std::string_view text, std::string_view whole) {
+  for (const W& word : words)
     if (word.text == text) return word.value;
   refuse(whole);
 }
@@ -52,13 +65,10 @@ int64_t bytes_of(std::string_view text, std::string_view whole) {
 const char* name(Method method) { return text_of(methods, method); }
 const char* name(Atom atom) { return text_of(atoms, atom); }
 
-int64_t group_of(Atom atom) { return atom == Atom::fma ? 1 : atom == Atom::dot8 || atom == Atom::amx8 || atom == Atom::amx_digits ? 4 : 2; }
-
-int64_t parts_of(Atom atom) { return atom == Atom::amx_f32 || atom == Atom::amx_digits ? 3 : atom == Atom::amx_tf32 ? 2 : 1; }
-
-int64_t lane_elements(Atom atom) { return group_of(atom) * parts_of(atom); }
-
-bool on_tiles(Atom atom) { return atom == Atom::amx8 || atom == Atom::amx_bf16 || parts_of(atom) > 1; }
+int64_t group_of(Atom atom) { return word_of(atoms, atom).group; }
+int64_t parts_of(Atom atom) { return word_of(atoms, atom).parts; }
+int64_t lane_elements(Atom atom) { return word_of(atoms, atom).lane_elements; }
+bool on_tiles(Atom atom) { return word_of(atoms, atom).on_tiles; }
 
 std::string print(const ProductConfig& c) {
   const std::string atom = c.atom == Atom::fma ? "" : fmt::format(" atom={}", name(c.atom));

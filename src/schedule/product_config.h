@@ -41,6 +41,7 @@ struct ProductConfig {
     amx_f32,     ///< products of floats by the six of their three parts: tile/atoms/amx_split.h
     amx_tf32,    ///< by the three of two parts
     amx_digits,  ///< by eight of nine products of digits: tile/atoms/amx_digits.h
+    fma24,       ///< a multiply-add of floats whose weights are stored in 24 bits: tile/atoms/fixed24.h
   } atom = Atom::fma;
   bool widened = false;  ///< whether panels of short floats are widened a group at a time, for all strips that pass, instead of at each load
   bool joined = false;   ///< whether strips of a convolution's windows go on in the next line: tile/kernels/joined_windows.h
@@ -58,7 +59,7 @@ const char* name(ProductConfig::Atom atom);
 int64_t group_of(ProductConfig::Atom atom);
 /// Bfloats or digits that stand for a float; 1: none do.
 int64_t parts_of(ProductConfig::Atom atom);
-/// Elements that a lane of weights has: of all these k, and of all parts.
+/// Elements that a lane of weights has: of all these k, and of all parts; of 24 bits three bytes.
 int64_t lane_elements(ProductConfig::Atom atom);
 /// Whether blocks are tiles of AMX.
 bool on_tiles(ProductConfig::Atom atom);

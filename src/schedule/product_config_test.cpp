@@ -25,7 +25,8 @@ TEST(ProductConfig, PrintsAndParses) {
                                    {Atom::amx_bf16, "amx_bf16"},
                                    {Atom::amx_f32, "amx_f32"},
                                    {Atom::amx_tf32, "amx_tf32"},
-                                   {Atom::amx_digits, "amx_digits"}}) {
+                                   {Atom::amx_digits, "amx_digits"},
+                                   {Atom::fma24, "fma24"}}) {
     bytes.atom = atom;
     EXPECT_THAT(print(bytes), testing::HasSubstr(std::string(" atom=") + text + " "));
     EXPECT_EQ(parse_product_config(print(bytes)), bytes);

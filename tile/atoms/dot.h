@@ -6,7 +6,7 @@
 //
 // An atom is a specialisation of Dot for the type of sums and of a lane:
 //   left_type, weight_type, group       what it multiplies, and how many at once
-//   Lanes load_lanes(lane*)             a vector of lanes
+//   Lanes load_lanes(lane*)             a vector of lanes; of lanes in units of their columns, load_lanes(lane*, vec<P> units)
 //   Broadcast broadcast(left_type[group]), broadcast_rest(the same, less than group of them): one row's elements for all lanes
 //   add(vec<P> sum, Broadcast, Lanes)
 // and, of several k, emulate(P sum, left_type[group], weight_type[group]): the same for one lane, bit by bit.
@@ -14,6 +14,7 @@
 // | lane       | left | weights | sums | instruction            | promises                                                        |
 // | ---------- | ---- | ------- | ---- | ---------------------- | --------------------------------------------------------------- |
 // | float, …   | P    | B       | P    | multiply-add           | each product rounded with the sum, or before it, as P           |
+// | Fixed24    | f32  | s24     | f32  | multiply-add           | the same, of the weight rounded as P: fixed24.h                 |
 // | ByteQuad   | u8   | s8      | i32  | vpdpbusd               | exact modulo 2^32: nothing saturates                            |
 // | ShortPair  | s16  | s16     | i32  | vpdpwssd, vpmaddwd     | exact modulo 2^32                                               |
 // | BfloatPair | bf16 | bf16    | f32  | vdpbf16ps              | two fused multiply-adds, odd k first; subnormals count as zeros |

@@ -32,13 +32,15 @@ struct BlockPlace {
 };
 
 /// `rows` rows that begin `stride` elements apart, times `vectors` vectors of columns, computed in P from panels of B, which names the
-/// atom, Dot<P, B>. The accumulators take rows · vectors registers; `vectors` more hold a row of the panel, one an element of the left
-/// operand, which multiply-adds of 64 bytes take from memory.
+/// atom, Dot<P, B>. The accumulators take rows · vectors registers; `vectors` more hold a row of the panel, as many the columns' units where there are any, one
+/// an element of the left operand, which multiply-adds of 64 bytes take from memory.
 template <class P, int rows_, int vectors_, i64 stride_, class B = P>
 struct RowBlock {
   using Atom = Dot<P, B>;
   static constexpr int group = Atom::group;
-  static_assert(rows_ * vectors_ + vectors_ + (vector_bytes == 64 && group == 1 ? 0 : 1) <= vector_registers,
+  /// Whether weights are multiples of units that their columns have.
+  static constexpr bool in_units = requires(const B* from, vec<P> units) { Atom::load_lanes(from, units); };
+  static_assert(rows_ * vectors_ + vectors_ * (in_units ? 2 : 1) + (vector_bytes == 64 && group == 1 && !in_units ? 0 : 1) <= vector_registers,
                 "the accumulators and a row of the panel exceed the vector registers; take fewer rows");
   using sum_type = P;
   using panel_type = B;
@@ -52,13 +54,18 @@ struct RowBlock {
 
   /// tile[i][j] = Σ a[offsets[r] + i · stride + k] · weight(r, k, j) over `runs` runs r of depth ≥ 1 elements k each, added to what
   /// the tile holds where `accumulate` says so; b holds dot_steps(depth, group) rows of the panel a run. Integer sums begin at start[j],
-  /// where that is given. `ahead`: memory that will be wanted soon and meanwhile comes nearer.
+  /// where that is given; of weights in units, start[j] is the column's. `ahead`: memory that will be wanted soon and meanwhile comes nearer.
   static TILE_NOINLINE void multiply(i64 runs, i64 depth, const left_type* a, const i64* offsets, const B* b, P* __restrict tile, Ahead& ahead,
                                      bool accumulate = false, const P* start = nullptr) {
     const i64 steps = depth / group, total = runs * dot_steps(depth, group), pieces = (total + chain - 1) / chain;
     const i64 piece = std::is_floating_point_v<P> ? (total + pieces - 1) / pieces : chain;
     V sum[chains][rows][vectors] = {};
     if constexpr (std::is_integral_v<P>) begin(sum[0], start);
+    V units[vectors] = {};
+    if constexpr (in_units) {
+      TILE_UNROLL
+      for (int j = 0; j < vectors; ++j) units[j] = load(start + j * lanes<P>);
+    }
     Ahead near = ahead;
     bool first = !accumulate;
     i64 room = piece;
@@ -72,7 +79,7 @@ struct RowBlock {
           room = piece;
         }
         const i64 count = left < room ? left : room;
-        if (group == 1 || count > 0) add(count, from, b, sum, near);
+        if (group == 1 || count > 0) add(count, from, b, sum, units, near);
         left -= count;
         from += count * group;
         b += count * columns;
@@ -80,7 +87,7 @@ struct RowBlock {
       } while (left > 0);
       if constexpr (group > 1) {
         if (const i64 rest = depth % group; rest > 0) {
-          step<true>(from + rest, b, sum[0], rest, depth - rest);
+          step<true>(from + rest, b, sum[0], units, rest, depth - rest);
           b += columns;
           --room;
         }
@@ -104,12 +111,12 @@ struct RowBlock {
     }
   }
 
-  static TILE_INLINE void add(i64 count, const left_type* from, const B* b, V (&sum)[chains][rows][vectors], Ahead& ahead) {
+  static TILE_INLINE void add(i64 count, const left_type* from, const B* b, V (&sum)[chains][rows][vectors], const V (&units)[vectors], Ahead& ahead) {
     if constexpr (chains > 1) {
       for (; count >= chains; count -= chains, from += chains * group, b += chains * columns) {
         ahead.fetch();
         TILE_UNROLL
-        for (int c = 0; c < chains; ++c) step(from + c * group, b + c * columns, sum[c]);
+        for (int c = 0; c < chains; ++c) step(from + c * group, b + c * columns, sum[c], units);
       }
     }
     for (; count >= pace; count -= pace, from += pace * group, b += pace * columns) {
@@ -117,21 +124,28 @@ struct RowBlock {
       // Unrolled, a block that takes all registers would lose some of them to addresses.
       if constexpr (rows * vectors + vectors < vector_registers) {
         TILE_UNROLL
-        for (int c = 0; c < pace; ++c) step(from + c * group, b + c * columns, sum[0]);
+        for (int c = 0; c < pace; ++c) step(from + c * group, b + c * columns, sum[0], units);
       } else {
 #pragma GCC unroll 1
-        for (int c = 0; c < pace; ++c) step(from + c * group, b + c * columns, sum[0]);
+        for (int c = 0; c < pace; ++c) step(from + c * group, b + c * columns, sum[0], units);
       }
     }
-    for (; count > 0; --count, from += group, b += columns) step(from, b, sum[0]);
+    for (; count > 0; --count, from += group, b += columns) step(from, b, sum[0], units);
   }
 
   /// `partial`: `from` is the end of a run, of which `rest` elements are left; `before` elements lie in front of these.
   template <bool partial = false>
-  static TILE_INLINE void step(const left_type* from, const B* b, V (&sum)[rows][vectors], [[maybe_unused]] i64 rest = 0, [[maybe_unused]] i64 before = 0) {
+  static TILE_INLINE void step(const left_type* from, const B* b, V (&sum)[rows][vectors], [[maybe_unused]] const V (&units)[vectors],
+                               [[maybe_unused]] i64 rest = 0, [[maybe_unused]] i64 before = 0) {
     typename Atom::Lanes row[vectors];
     TILE_UNROLL
-    for (int j = 0; j < vectors; ++j) row[j] = Atom::load_lanes(b + j * lanes<P>);
+    for (int j = 0; j < vectors; ++j) {
+      if constexpr (in_units) {
+        row[j] = Atom::load_lanes(b + j * lanes<P>, units[j]);
+      } else {
+        row[j] = Atom::load_lanes(b + j * lanes<P>);
+      }
+    }
     TILE_UNROLL
     for (int i = 0; i < rows; ++i) {
       typename Atom::Broadcast left;

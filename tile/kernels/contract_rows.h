@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "tile/atoms/fixed24.h"
 #include "tile/atoms/row_block.h"
 #include "tile/exec/args.h"
 #include "tile/kernels/operands.h"
@@ -81,6 +82,19 @@ struct WidenedPanels {
   const B* panel_at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * depth + k * width; }
   /// Some panels of batch entry b from column `outer` on: so many elements, a multiple of the width.
   static TILE_NOINLINE void widen(const B* from, i64 elements, float* to) { widen_row(from, elements, to); }
+};
+
+/// Panels of whole numbers of 24 bits, `depth` rows behind their columns' units: pack_fixed24().
+template <int width_, class Batch = BatchStride>
+struct Fixed24Panels {
+  static constexpr int width = width_;
+
+  const Fixed24* data;
+  i64 depth;
+  Batch batch{};
+
+  const Fixed24* panel_at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * (depth + fixed24_unit_rows) + (k + fixed24_unit_rows) * width; }
+  static const float* units(const Fixed24* panel) { return reinterpret_cast<const float*>(panel - fixed24_unit_rows * width); }
 };
 
 /// Rows that are ready for a register block: element (i, run r, k) lies at base[offsets[r] + i · stride + k].
@@ -285,14 +299,15 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
             }
             const P* begin = nullptr;
             alignas(64) P start[width];
-            constexpr bool starts = requires { right.start(from, start); };
+            constexpr bool starts = requires { right.start(from, start); }
+            , in_units = requires { right.units(from); };
             if constexpr (starts) right.start(from, start), begin = start;
-            if constexpr (requires { right.units(from); }) begin = right.units(from);
+            if constexpr (in_units) begin = right.units(from);
             if constexpr (detail::defers<Block>) {
               block.multiply(place, strip.rows, runs, depth, strip.base, strip.offsets, from, ahead, begin, results);
             } else {
               alignas(64) P sums[Block::rows * width];
-              if constexpr (starts) {
+              if constexpr (starts || in_units) {
                 block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, sums, ahead, begin);
               } else {
                 block.multiply(strip.rows, runs, depth, strip.base, strip.offsets, from, sums, ahead);

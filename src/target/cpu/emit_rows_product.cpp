@@ -121,6 +121,11 @@ class RowsEmitter : ProductText {
                             text(dims[2] - 1)));
       return;
     }
+    if (config_.atom == Atom::fma24) {
+      out_.line(fmt::format("const tile::Fixed24Panels<{}, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", text(width), data,
+                            text(shape_.k.extent())));
+      return;
+    }
     if (!product_.integers) {
       out_.line(fmt::format("const tile::Packed<{}, {}, false, std::remove_const_t<decltype(right_batch)>> right{{{}, {}, right_batch}};", lane_type(),
                             text(width), data, text(dims[2])));
@@ -168,6 +173,7 @@ class RowsEmitter : ProductText {
       case Atom::amx_f32: return "tile::BfloatParts<3>";
       case Atom::amx_tf32: return "tile::BfloatParts<2>";
       case Atom::amx_digits: return "tile::ByteDigits";
+      case Atom::fma24: return "tile::Fixed24";
     }
     return storage_type(kernel_.program().tensor(planned_.packed).type.dtype);
   }

@@ -6,6 +6,7 @@
 #include "tile/atoms/bfloat_parts.h"
 #include "tile/atoms/byte_digits.h"
 #include "tile/atoms/dot.h"
+#include "tile/atoms/fixed24.h"
 #include "tile/kernels/winograd.h"
 
 namespace tilewright::cpu {
@@ -120,12 +121,26 @@ Tensor digit_panels(const float* weights, const Places& places, int64_t runs, in
   return packed;
 }
 
+/// Panels of whole numbers of 24 bits.
+Tensor fixed24_panels(const float* weights, const Places& places, int64_t width) {
+  const auto n = static_cast<int64_t>(places.by_n.size()), k = static_cast<int64_t>(places.by_k.size());
+  const int64_t panels = ceil_div(n, width), rows = k + tile::fixed24_unit_rows;
+  const auto groups = static_cast<int64_t>(places.by_group.size());
+  Tensor packed(DType::u8, {groups, panels, rows, width * int64_t{sizeof(tile::Fixed24)}});
+  auto* const to = static_cast<tile::Fixed24*>(packed.mutable_data());
+  for (int64_t g = 0; g < groups; ++g)
+    tile::pack_fixed24(to + g * panels * rows * width, n, k, static_cast<int>(width),
+                       [&](int64_t j, int64_t i) { return weights[places.at(static_cast<size_t>(g), j, i)]; });
+  return packed;
+}
+
 Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const Places& places, schedule::ProductConfig::Atom atom, int64_t width) {
   using Atom = schedule::ProductConfig::Atom;
   const int64_t runs = product.runs(atom);
   if (atom == Atom::amx_tf32) return split_panels<2>(weights.as<float>(), places, runs, width);
   if (atom == Atom::amx_f32) return split_panels<3>(weights.as<float>(), places, runs, width);
   if (atom == Atom::amx_digits) return digit_panels(weights.as<float>(), places, runs, width);
+  if (atom == Atom::fma24) return fixed24_panels(weights.as<float>(), places, width);
   if (atom == Atom::bf16 || atom == Atom::amx_bf16) {
     const auto* from = weights.as<uint16_t>();
     return grouped_panels<tile::BfloatPair>(DType::bf16, atom, places, runs, width, false, [&](int64_t at) { return tile::bfloat16{from[at]}; });

@@ -11,6 +11,9 @@ inline constexpr double start_cycles = 2000, shared_cache_bytes = 9;
 /// All that the vector registers have room for.
 std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma);
 
+/// Bytes of a weight as panels have it for the atom.
+int64_t bytes_of_weight(const RowsProduct& product, schedule::ProductConfig::Atom atom);
+
 /// What a result of a product is the sum of.
 struct Sum {
   schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma;

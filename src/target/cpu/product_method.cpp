@@ -73,7 +73,9 @@ int64_t tile_steps(int64_t depth, schedule::ProductConfig::Atom atom) {
 }
 
 std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom) {
+  // Columns' units take a vector beside each of weights, and shuffles one that says what goes where.
   const int registers = target.vector_registers - (target.broadcasts_loads && atom == schedule::ProductConfig::Atom::fma ? 0 : 1);
+  const int row = atom == schedule::ProductConfig::Atom::fma24 ? 2 : 1;
   std::vector<schedule::ProductBlock> blocks;
   if (schedule::on_tiles(atom)) {
     for (int vectors = 2; vectors >= 1; --vectors)
@@ -84,8 +86,16 @@ std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedu
     return blocks;
   }
   for (int vectors = 1; vectors <= 8; ++vectors)
-    for (int rows = 1; rows * vectors + vectors <= registers; ++rows) blocks.push_back({rows, vectors});
+    for (int rows = 1; (rows + row) * vectors <= registers; ++rows) blocks.push_back({rows, vectors});
   return blocks;
+}
+
+int64_t bytes_of_weight(const RowsProduct& product, schedule::ProductConfig::Atom atom) {
+  using Atom = schedule::ProductConfig::Atom;
+  if (product.integers) return 4 / schedule::group_of(atom);
+  if (atom == Atom::amx_digits || atom == Atom::fma24) return 3;
+  if (const int64_t parts = schedule::parts_of(atom); parts > 1) return parts * int64_t{sizeof(uint16_t)};
+  return static_cast<int64_t>(size_of(product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype));
 }
 
 Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target) {
@@ -115,8 +125,8 @@ double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum&
   const auto cycles_of = [&](int64_t rows) {
     if (rows > 0 && schedule::on_tiles(sum.atom)) return tile_cycles(block, rows, sum);
     const auto r = static_cast<double>(rows), v = static_cast<double>(block.vectors);
-    // Widening a vector of weights takes two operations of the units that multiply.
-    const double widening = sum.narrow ? v : 0;
+    // Widening a vector of weights takes two operations of the units that multiply, of 24 bits three.
+    const double widening = sum.atom == schedule::ProductConfig::Atom::fma24 ? 1.5 * v : sum.narrow ? v : 0;
     return rows == 0 ? 0 : k * std::max({r * v / 2 + widening, (r + v) / 2, v * 2.0}) + 2 * r * v + 30;
   };
   return static_cast<double>(line / block.rows) * cycles_of(block.rows) + cycles_of(line % block.rows);
@@ -172,6 +182,7 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
   if (product.depthwise) return {.method = Method::depthwise, .block = {8, 2}};
   const int64_t line = product.line() > 0 ? product.line() : usual_line, lanes = lanes_of(product, target);
   const int64_t n = product.shape.n.extent().constant(), k = product.shape.k.extent().constant();
+  const bool waits = waits_for_weights(product, target);
   Choice rows;
   schedule::ProductConfig config;
   for (const schedule::ProductConfig::Atom atom : named ? std::vector{*named} : atoms_of(product, target)) {
@@ -184,6 +195,10 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
       Choice across = cheapest_block(padded, n, sum, lanes, target, joined_rows);
       across.cycles /= static_cast<double>(product.windows->axes[0].output.constant());
       if (across.cycles < joining_pays * choice.cycles) choice = across, joined = true;
+    }
+    if (waits) {
+      const double lines = static_cast<double>(passing_rows(product)) / static_cast<double>(line);
+      choice.cycles += static_cast<double>(n * k * bytes_of_weight(product, atom)) / shared_cache_bytes / lines;
     }
     if (rows.block.rows == 0 || choice.cycles < rows.cycles * 0.999) rows = choice, config.atom = atom, config.widened = widened, config.joined = joined;
   }

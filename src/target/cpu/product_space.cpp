@@ -30,7 +30,7 @@ constexpr int64_t widening_may_pay = 32;
 struct Sizes {
   int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps, padded;
   std::map<ProductConfig::Atom, Sum> sums;
-  std::map<ProductConfig::Atom, int64_t> panel_element;  ///< bytes of a weight
+  std::map<ProductConfig::Atom, int64_t> weight_bytes;  ///< of each
 
   Sizes(const RowsProduct& product, const Target& target, const SpaceOptions& options) {
     const ContractShape& shape = product.shape;
@@ -44,16 +44,11 @@ struct Sizes {
     channels = product.windows ? number(product.windows->channels) : k;
     groups = 1;
     for (size_t i = shape.batch.loops.size() - product.weight_groups; i < shape.batch.loops.size(); ++i) groups *= number(shape.batch.loops[i].extent);
-    const auto bytes = [&](const Factor& factor) { return static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(factor.access)].dtype)); };
-    const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
-    for (const ProductConfig::Atom atom : atoms) {
+    for (const ProductConfig::Atom atom : atoms_of(product, target)) {
       sums[atom] = sum_of(product, k, atom, target);
-      panel_element[atom] = product.integers ? 4 / schedule::group_of(atom)
-                            : schedule::parts_of(atom) > 1
-                                ? schedule::lane_elements(atom) * (atom == ProductConfig::Atom::amx_digits ? 1 : 2) / schedule::group_of(atom)
-                                : bytes(shape.right);
+      weight_bytes[atom] = bytes_of_weight(product, atom);
     }
-    left_element = bytes(shape.left);
+    left_element = static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype));
     lanes = lanes_of(product, target);
     taps = product.windows && !product.depthwise ? k / std::max<int64_t>(channels, 1) : product.depthwise ? k : 1;
     tiles = 0;
@@ -84,7 +79,7 @@ struct Division {
 
   Division(const Sizes& s, const ProductConfig& config, int threads)
       : panels(ceil_div(s.n, config.block.vectors * s.lanes)),
-        panel_bytes(panel_elements(s, config) * s.panel_element.at(config.atom)),
+        panel_bytes(panel_elements(s, config) * s.weight_bytes.at(config.atom)),
         strips(s.lines_of(config) * ceil_div(s.line_of(config), config.block.rows)),
         strip_bytes(config.block.rows * s.channels * s.left_element),
         shares(s.batch, panels, config.widened ? panel_elements(s, config) * int64_t{sizeof(float)} : panel_bytes, strips, threads, blocking_of(config)) {}
@@ -245,10 +240,10 @@ std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const p
   space.operations = 2.0 * static_cast<double>(s.rows()) * static_cast<double>(s.n) * static_cast<double>(s.k);
 
   const ProductConfig guess = choose_method(*product, target, options.winograd);
-  space.weight_bytes = s.groups * s.n * s.k * s.panel_element.at(guess.atom);
+  space.weight_bytes = s.groups * s.n * s.k * s.weight_bytes.at(guess.atom);
   space.exact = product->integers.has_value();
   space.lanes = s.lanes;
-  space.weight_element = s.panel_element.at(guess.atom);
+  space.weight_element = s.weight_bytes.at(guess.atom);
   const double expected = cycles_of(s, guess, options.threads);
   space.configs = {guess};
   space.cycles = {expected};

@@ -270,7 +270,8 @@ DType left_type(Atom atom, DType sum) {
     case Atom::fma:
     case Atom::amx_f32:
     case Atom::amx_tf32:
-    case Atom::amx_digits: return sum;
+    case Atom::amx_digits:
+    case Atom::fma24: return sum;
     case Atom::dot8:
     case Atom::amx8: return DType::u8;
     case Atom::dot16: return DType::i16;
@@ -296,13 +297,22 @@ bool splits(const RowsProduct& product) {
   return std::all_of(values, values + product.floats->element_count(), [k](float value) { return tile::weight_splits(value, k); });
 }
 
-/// Whether the product's sums are of known size, its rows more than one, which would read each weight once, and its weights such that digits stand for them.
-bool suits_digits(const RowsProduct& product) {
-  const auto k = product.shape.k.extent().as_constant();
-  return product.floats != nullptr && k && *k > 0 && !(product.matrix && product.shape.m.extent() == Dim(1)) && digits_stand_for_weights(product);
+/// Whether tiles may multiply the floats by their digits: sums are of known size, and rows more than one, which would read each weight once.
+bool suits_digits(const RowsProduct& product, const Target& target, bool fixed) {
+  return target.tile_registers && fixed && are_dense(product) && !(product.matrix && product.shape.m.extent() == Dim(1));
 }
 
 }  // namespace
+
+bool waits_for_weights(const RowsProduct& product, const Target& target) {
+  constexpr int64_t few_rows = 4;
+  const ContractShape& shape = product.shape;
+  Dim rows = shape.m.extent(), weights = shape.n.extent() * shape.k.extent();
+  const size_t moving = shape.batch.loops.size() - product.weight_groups;
+  for (size_t i = 0; i < shape.batch.loops.size(); ++i) (i < moving ? rows : weights) *= shape.batch.loops[i].extent;
+  const auto row_count = rows.as_constant(), count = weights.as_constant();
+  return row_count && count && *row_count <= few_rows && *count * int64_t{sizeof(float)} >= target.l2_bytes;
+}
 
 std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
   const ContractShape& shape = product.shape;
@@ -323,12 +333,16 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
     if (target.bfloat_dots > 0) atoms.insert(target.bfloat_dots > 1 ? atoms.begin() : atoms.end(), Atom::bf16);
     if (target.tile_registers) atoms.insert(atoms.begin(), Atom::amx_bf16);
   }
-  if (target.tile_registers && fixed && are_dense(product)) {
-    if (splits(product)) {
-      if (product.tf32) atoms.push_back(Atom::amx_tf32);
-      atoms.push_back(Atom::amx_f32);
-    }
-    if (suits_digits(product)) atoms.push_back(Atom::amx_digits);
+  if (target.tile_registers && fixed && are_dense(product) && splits(product)) {
+    if (product.tf32) atoms.push_back(Atom::amx_tf32);
+    atoms.push_back(Atom::amx_f32);
+  }
+  if (product.floats == nullptr || shape.k.extent().as_constant().value_or(0) <= 0) return atoms;
+  // Bytes of a weight are moved to their places by shuffles, which machines with short vectors may lack.
+  const bool digits = suits_digits(product, target, fixed), fewer_bytes = target.vector_bytes >= 32 && waits_for_weights(product, target);
+  if ((digits || fewer_bytes) && digits_stand_for_weights(product)) {
+    if (digits) atoms.push_back(Atom::amx_digits);
+    if (fewer_bytes) atoms.push_back(Atom::fma24);
   }
   return atoms;
 }

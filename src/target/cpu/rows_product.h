@@ -62,7 +62,10 @@ std::vector<schedule::ProductConfig::Atom> atoms_of(const RowsProduct& product, 
 /// What the left operand's elements are for the atom, in memory or copied.
 DType left_type(schedule::ProductConfig::Atom atom, DType sum);
 
-/// Whether digits of bytes stand for the weights of every column, which are float32.
+/// Whether so few rows meet each weight that the product takes as long as its weights take to come, from beyond the second level cache.
+bool waits_for_weights(const RowsProduct& product, const Target& target);
+
+/// Whether numbers of 24 bits in a unit of their column stand for the weights, which are float32, of every column.
 bool digits_stand_for_weights(const RowsProduct& product);
 
 /// How the product is best computed on `target`, as far as is known without a measurement. `atom`: one of atoms_of(), the cheapest of them
@@ -77,7 +80,8 @@ int64_t tile_steps(int64_t depth, schedule::ProductConfig::Atom atom);
 bool can_compute(const RowsProduct& product, const schedule::ProductConfig& config, const Target& target);
 
 /// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · channels, width]. Those of atoms of
-/// several k have steps instead of k and the elements of a step's lanes in a row; integers begin with a row of sums, see tile::PackedSums.
+/// several k have steps instead of k and the elements of a step's lanes in a row; integers begin with a row of sums, see tile::PackedSums, numbers of 24 bits
+/// with two rows of units, see tile::Fixed24Panels.
 /// `as_sums`: floats become what their sums are, as those of one filter a channel always do.
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target, bool as_sums = false);
 
