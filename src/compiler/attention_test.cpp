@@ -289,17 +289,19 @@ TEST_P(AttentionOn, GivesWhatTheInterpreterGives) {
 
 TEST(FuseAttention, TilesGiveWhatTheInterpreterGives) {
   using Mask = Form::Mask;
-  CompileOptions options = options_for("emulator:amx");
-  options.build.optimisation = 1;
-  if (!runs_here(find_target(options.target))) GTEST_SKIP() << "this machine lacks what " << options.target << " is compiled with";
   const std::vector<Form> forms = {
       {.name = "one block of keys", .mask = Mask::causal, .dtype = DType::bf16},
       {.name = "several blocks of keys", .heads = 1, .key_heads = 1, .rows = 35, .keys = 600, .mask = Mask::selected, .dtype = DType::bf16},
       {.name = "keys transposed, odd heads", .rows = 40, .head = 85, .value_head = 50, .keys_transposed = true, .dtype = DType::bf16},
       {.name = "named sizes", .batch = Dim::symbol("batch"), .rows = Dim::symbol("rows"), .keys = Dim::symbol("keys"), .dtype = DType::bf16},
   };
-  std::mt19937 random(6);
-  expect_interpreted(forms, options, random);
+  for (const std::string target : {"emulator:amx", "cpu:sapphirerapids-amx"}) {
+    if (!runs_here(find_target(target))) GTEST_SKIP() << "this machine lacks what " << target << " is compiled with";
+    CompileOptions options = options_for(target);
+    options.build.optimisation = 1;
+    std::mt19937 random(6);
+    expect_interpreted(forms, options, random);
+  }
 }
 
 }  // namespace

@@ -96,7 +96,7 @@ std::set<ProductConfig::Atom> offered(const Layer& layer, const char* machine, f
 
 TEST(Fixed24Products, AreOfFewRowsAndManyEvenWeights) {
   const Layer one = {"one row", 1, 1024, 1024}, named = {"a named number of rows", 1, 1024, 1024, 0, 1, true};
-  const Layer eight = {"eight rows", 8, 1024, 1024}, small = {"few weights", 1, 256, 256};
+  const Layer eight = {"eight rows", 8, 1024, 1024}, small = {"few weights", 1, 256, 256}, flat = {"short sums", 1, 250, 8000};
   for (const char* machine : machines) {
     EXPECT_EQ(chosen(one, machine), fma24) << machine;
     EXPECT_TRUE(offered(one, machine).contains(fma)) << machine << ": a tuner may find that they are as fast";
@@ -105,7 +105,7 @@ TEST(Fixed24Products, AreOfFewRowsAndManyEvenWeights) {
     EXPECT_EQ(chosen(one, machine, 0x1p-101F), fma24) << machine;
     for (const float odd : {100.0F, 0x1p70F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()})
       EXPECT_FALSE(offered(one, machine, odd).contains(fma24)) << machine << ", " << odd;
-    for (const Layer* other : {&named, &eight, &small}) EXPECT_FALSE(offered(*other, machine).contains(fma24)) << machine << ", " << other->name;
+    for (const Layer* other : {&named, &eight, &small, &flat}) EXPECT_FALSE(offered(*other, machine).contains(fma24)) << machine << ", " << other->name;
   }
   EXPECT_EQ(chosen(one, "cpu:x86-64-v3", 100), fma);
   EXPECT_EQ(chosen(eight, "cpu:sapphirerapids"), fma);

@@ -43,7 +43,8 @@ TILE_INLINE float unit_of(uint32_t largest) {
 }
 
 /// The unit of a column's weights, element(k) for `depth` k, whose numbers shall be no more than `most`: a power of two where all weights are multiples of
-/// it, whole numbers and their sums stay exact then; else the smallest, of which weights err by half at most.
+/// it, whole numbers and their sums stay exact then; else the smallest, of which weights err by half at most. The largest magnitude is zero or within 2^-60
+/// and 2^60.
 template <class F>
 float unit_of_column(i64 depth, int32_t most, F&& element) {
   uint32_t bits = 0;
@@ -85,12 +86,11 @@ void pack_digits(ByteDigits* to, i64 columns, i64 runs, i64 depth, int width, in
     std::memset(to, 0, static_cast<size_t>((rows + 1) * width) * sizeof(ByteDigits));
     auto* const units = reinterpret_cast<float*>(to);
     for (i64 j = 0; j < width; ++j) {
-      // Less than largest_number by what quotients are rounded by.
-      units[j] = first + j < columns ? unit_of_column(runs * depth, detail::largest_number - 127, [&](i64 k) { return element(first + j, k); }) : 1;
+      units[j] = first + j < columns ? unit_of_column(runs * depth, detail::largest_number, [&](i64 k) { return element(first + j, k); }) : 1;
       auto* const bytes = reinterpret_cast<int8_t*>(to + width + j / side * rows * side);
       for (i64 k = 0; first + j < columns && k < runs * depth; ++k) {
-        const float weight = element(first + j, k);
-        auto number = static_cast<int32_t>(__builtin_nearbyintf(weight / units[j]));
+        const double weight = static_cast<double>(element(first + j, k));  // whose quotient is rounded once
+        auto number = static_cast<int32_t>(__builtin_nearbyint(weight / static_cast<double>(units[j])));
         if (number == 0 && weight != 0) number = weight < 0 ? -1 : 1;
         const i64 row = k / depth * digit_steps(depth, steps) + k % depth / 4;
         for (int d = 0; d < ByteDigits::count; ++d)

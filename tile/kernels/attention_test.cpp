@@ -207,7 +207,10 @@ TEST(AttentionOnTiles, QueriesOneBehindAnotherAreReadInPlace) {
   expect_attention<OnTiles<64, 64, 197>, bfloat16>({2, 67, 197}, by_rows, by_columns, no_bias, 3, false, one_behind_another);
   expect_attention<OnTiles<40, 40>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
   expect_attention<OnTiles<42, 42>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
+  expect_attention<OnTiles<42, 42>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, scattered);
 }
+
+TEST(AttentionOnTiles, LongStretchesOfQueriesAreCut) { expect_attention<OnTiles<16, 16, 0, 64>, bfloat16>({1, 1409, 131}, by_rows, by_columns, no_bias, 3); }
 
 TEST(AttentionOnTiles, MaskedKeysAndNotANumber) {
   const Bias causal = [](i64, i64 row, i64 key) { return key > row + 3 ? -infinity : 0; };

@@ -79,6 +79,7 @@ class AmxAttentionBlocks {
   static constexpr i64 query_stride = 2 * step_pairs * key_steps;
   static constexpr i64 key_size = block_keys * query_stride, value_size = value_panels * value_columns * block_keys, query_size = strip * query_stride;
 
+  /// Keys, values and queries are Dense<bfloat16>.
   template <class Key>
   static void pack_keys(bfloat16* to, const Key& key, i64 batch, i64 key0, i64 count) {
     auto* tiles = reinterpret_cast<BfloatPair*>(to);

@@ -81,7 +81,7 @@ void emit_attention(const KernelText& kernel, Writer& out) {
   ValuesText(kernel, *stages[5], *shape, out).emit();
   // Keys and values of a block take half of the second level cache.
   const bool tiles = is_on_tiles(kernel, *shape, stages);
-  const int64_t limit = std::max<int64_t>(64, kernel.target.l2_bytes / 2 / 4 / (shape->head + shape->value_head) / 64 * 64);
+  const int64_t limit = std::max<int64_t>(64, kernel.target.l2_bytes / 2 / (tiles ? 2 : 4) / (shape->head + shape->value_head) / 64 * 64);
   out.line(fmt::format("tile::attention<tile::{}<{}, {}, {}, {}>>({}, query, key, value, scores, weight, epilogue, a.team);",
                        tiles ? "AmxAttentionBlocks" : "AttentionBlocks", shape->head, shape->value_head, shape->scores.n.extent().as_constant().value_or(0),
                        std::min<int64_t>(limit, 512), scores.extents()));

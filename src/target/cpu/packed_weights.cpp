@@ -151,9 +151,7 @@ Tensor grouped_weights(const RowsProduct& product, const Tensor& weights, const 
   return grouped_panels<tile::ShortPair>(DType::i16, atom, places, runs, width, true, [&](int64_t at) { return static_cast<int16_t>(integer(at)); });
 }
 
-}  // namespace
-
-bool digits_stand_for_weights(const RowsProduct& product) {
+bool all_columns_split(const RowsProduct& product) {
   const Places places = places_of(product);
   const std::vector<int64_t>&by_n = places.by_n, &by_k = places.by_k;
   const size_t n = by_n.size(), k = by_k.size();
@@ -178,6 +176,13 @@ bool digits_stand_for_weights(const RowsProduct& product) {
       if (!tile::column_splits(largest[j], squares[j] / static_cast<double>(k), static_cast<int64_t>(k))) return false;
   }
   return true;
+}
+
+}  // namespace
+
+bool digits_stand_for_weights(const RowsProduct& product) {
+  if (!product.even_columns) product.even_columns = all_columns_split(product);
+  return *product.even_columns;
 }
 
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target, bool as_sums) {

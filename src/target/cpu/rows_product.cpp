@@ -337,9 +337,13 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
     if (product.tf32) atoms.push_back(Atom::amx_tf32);
     atoms.push_back(Atom::amx_f32);
   }
-  if (product.floats == nullptr || shape.k.extent().as_constant().value_or(0) <= 0) return atoms;
-  // Bytes of a weight are moved to their places by shuffles, which machines with short vectors may lack.
-  const bool digits = suits_digits(product, target, fixed), fewer_bytes = target.vector_bytes >= 32 && waits_for_weights(product, target);
+  const int64_t terms = shape.k.extent().as_constant().value_or(0);
+  if (product.floats == nullptr || terms <= 0) return atoms;
+  // Numbers of columns as uneven as may be err by as much as a chain of 128 multiply-adds, which block sums have as well: sums of fewer terms than two such
+  // chains would err by more than floats in one. Bytes of a weight are moved to their places by shuffles, which machines with short vectors may lack.
+  constexpr int64_t least_terms = 256;
+  const bool digits = suits_digits(product, target, fixed);
+  const bool fewer_bytes = terms >= least_terms && target.vector_bytes >= 32 && waits_for_weights(product, target);
   if ((digits || fewer_bytes) && digits_stand_for_weights(product)) {
     if (digits) atoms.push_back(Atom::amx_digits);
     if (fewer_bytes) atoms.push_back(Atom::fma24);

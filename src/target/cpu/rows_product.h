@@ -39,6 +39,8 @@ struct RowsProduct {
   std::optional<Integers> integers;
   /// The weights where all factors are float32; the program's.
   const Tensor* floats = nullptr;
+  /// What digits_stand_for_weights() found, once it was asked: that reads all weights.
+  mutable std::optional<bool> even_columns = {};
   /// Whether TF32's accuracy is enough.
   bool tf32 = false;
   /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
