@@ -339,9 +339,9 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
   }
   const int64_t terms = shape.k.extent().as_constant().value_or(0);
   if (product.floats == nullptr || terms <= 0) return atoms;
-  // Numbers of columns as uneven as may be err by as much as a chain of 128 multiply-adds, which block sums have as well: sums of fewer terms than two such
-  // chains would err by more than floats in one. Bytes of a weight are moved to their places by shuffles, which machines with short vectors may lack.
-  constexpr int64_t least_terms = 256;
+  // Numbers of columns as uneven as may be err by as much as a chain of 128 multiply-adds and more, which block sums have as well: sums of fewer terms than
+  // these would err by more than floats in one chain. Bytes of a weight are moved to their places by shuffles, which machines with short vectors may lack.
+  constexpr int64_t least_terms = 512;
   const bool digits = suits_digits(product, target, fixed);
   const bool fewer_bytes = terms >= least_terms && target.vector_bytes >= 32 && waits_for_weights(product, target);
   if ((digits || fewer_bytes) && digits_stand_for_weights(product)) {
