@@ -105,29 +105,33 @@ TEST(KernelSpace, AChoiceThatTheKernelCannotDoFallsBackToTheRules) {
 }
 
 /// Every configuration of small layers of each method, compiled and run.
-TEST(KernelSpace, EveryConfigurationIsRight) {
+/// A layer a test: hundreds of kernels are compiled for each.
+class ConfigurationsOf : public ::testing::TestWithParam<Layer> {};
+INSTANTIATE_TEST_SUITE_P(Layers, ConfigurationsOf,
+                         ::testing::Values(Layer{"3x3", 1, 16, 40, 9, 3}, Layer{"strided", 2, 24, 70, 11, 3, 2}, Layer{"depthwise", 1, 40, 40, 9, 3, 1, 40},
+                                           Layer{"rows", 13, 33, 50, 0}),
+                         [](const auto& layer) { return layer.param.name; });
+
+TEST_P(ConfigurationsOf, AreAllRight) {
   const Target& target = find_target("native");
-  for (const Layer& layer :
-       {Layer{"3x3", 1, 16, 40, 9, 3}, Layer{"strided", 2, 24, 70, 11, 3, 2}, Layer{"depthwise", 1, 40, 40, 9, 3, 1, 40}, Layer{"rows", 13, 33, 50, 0}}) {
-    const schedule::Block block = block_of(layer);
-    const auto space = space_of(block, "native");
-    ASSERT_TRUE(space) << layer.name;
-    std::vector<schedule::Block> blocks;
-    for (size_t i = 0; i < space->configs.size(); ++i) {
-      blocks.push_back(block);
-      plan_kernels(blocks.back(), target, {.choose = [&](const auto&, const auto&) { return space->configs[i]; }});
-    }
-    const testing::CompiledBlocks compiled(std::move(blocks));
-    std::vector<int64_t> dims = {layer.images, layer.channels};
-    if (layer.size > 0) dims.insert(dims.begin() + 1, 2, layer.size);
-    const std::vector<Tensor> inputs = {testing::random_floats(dims, 7)};
-    const Tensor expected = pattern::interpret(testing::program_of(layer), inputs).at(0);
-    for (size_t i = 0; i < space->configs.size(); ++i) {
-      const Tensor actual = compiled.run(i, inputs).at(0);
-      for (int64_t e = 0; e < expected.element_count(); ++e)
-        ASSERT_NEAR(actual.float_at(e), expected.float_at(e), 2e-5 * std::max(1.0, std::abs(expected.float_at(e))))
-            << layer.name << ": " << schedule::print(space->configs[i]);
-    }
+  const Layer& layer = GetParam();
+  const schedule::Block block = block_of(layer);
+  const auto space = space_of(block, "native");
+  ASSERT_TRUE(space) << layer.name;
+  std::vector<schedule::Block> blocks;
+  for (size_t i = 0; i < space->configs.size(); ++i) {
+    blocks.push_back(block);
+    plan_kernels(blocks.back(), target, {.choose = [&](const auto&, const auto&) { return space->configs[i]; }});
+  }
+  const testing::CompiledBlocks compiled(std::move(blocks));
+  std::vector<int64_t> dims = {layer.images, layer.channels};
+  if (layer.size > 0) dims.insert(dims.begin() + 1, 2, layer.size);
+  const std::vector<Tensor> inputs = {testing::random_floats(dims, 7)};
+  const Tensor expected = pattern::interpret(testing::program_of(layer), inputs).at(0);
+  for (size_t i = 0; i < space->configs.size(); ++i) {
+    const Tensor actual = compiled.run(i, inputs).at(0);
+    for (int64_t e = 0; e < expected.element_count(); ++e)
+      ASSERT_NEAR(actual.float_at(e), expected.float_at(e), 2e-5 * std::max(1.0, std::abs(expected.float_at(e)))) << schedule::print(space->configs[i]);
   }
 }
 
