@@ -287,7 +287,13 @@ TEST_P(AttentionOn, GivesWhatTheInterpreterGives) {
   expect_interpreted(forms, options_for(GetParam()), random);
 }
 
-TEST(FuseAttention, TilesGiveWhatTheInterpreterGives) {
+/// Targets with tile registers, emulated and real.
+class AttentionOnTilesOf : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Targets, AttentionOnTilesOf, ::testing::Values("emulator:amx", "cpu:sapphirerapids-amx"),
+                         [](const auto& target) { return std::regex_replace(target.param, std::regex("[:-]"), "_"); });
+
+TEST_P(AttentionOnTilesOf, GivesWhatTheInterpreterGives) {
+  if (!runs_here(find_target(GetParam()))) GTEST_SKIP() << "this machine lacks what " << GetParam() << " is compiled with";
   using Mask = Form::Mask;
   const std::vector<Form> forms = {
       {.name = "one block of keys", .mask = Mask::causal, .dtype = DType::bf16},
@@ -295,13 +301,10 @@ TEST(FuseAttention, TilesGiveWhatTheInterpreterGives) {
       {.name = "keys transposed, odd heads", .rows = 40, .head = 85, .value_head = 50, .keys_transposed = true, .dtype = DType::bf16},
       {.name = "named sizes", .batch = Dim::symbol("batch"), .rows = Dim::symbol("rows"), .keys = Dim::symbol("keys"), .dtype = DType::bf16},
   };
-  for (const std::string target : {"emulator:amx", "cpu:sapphirerapids-amx"}) {
-    if (!runs_here(find_target(target))) GTEST_SKIP() << "this machine lacks what " << target << " is compiled with";
-    CompileOptions options = options_for(target);
-    options.build.optimisation = 1;
-    std::mt19937 random(6);
-    expect_interpreted(forms, options, random);
-  }
+  CompileOptions options = options_for(GetParam());
+  options.build.optimisation = 1;
+  std::mt19937 random(6);
+  expect_interpreted(forms, options, random);
 }
 
 }  // namespace
