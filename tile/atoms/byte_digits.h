@@ -42,6 +42,24 @@ TILE_INLINE float unit_of(uint32_t largest) {
   return detail::power_of_two(exponent - (above ? 21 : 22));
 }
 
+/// The unit of floats that share one: that power of two where `are_multiples(of it)`, whole numbers and their sums stay exact then; else a smaller one, so
+/// that they err less.
+template <class F>
+TILE_INLINE float unit_of(uint32_t largest, F&& are_multiples) {
+  constexpr float most = detail::largest_number - 0x7f;  // roundings of a unit, of its inverse and of products with that stay below
+  const float even = unit_of(largest);
+  return largest == 0 || even == 0 || are_multiples(even) ? even : bit_cast<float>(largest) / most;
+}
+/// Whether floats, of magnitudes below 2^24 units, are multiples of it, a power of two: mostly an early one is not.
+TILE_INLINE bool are_multiples(const float* from, i64 floats, float unit) {
+  const float per_unit = 1 / unit;
+  for (i64 i = 0; i < floats; ++i) {
+    const float number = from[i] * per_unit;
+    if (number != static_cast<float>(static_cast<int32_t>(number))) return false;
+  }
+  return true;
+}
+
 /// The unit of a column's weights, element(k) for `depth` k, whose numbers shall be no more than `most`: a power of two where all weights are multiples of
 /// it, whole numbers and their sums stay exact then; else the smallest, of which weights err by half at most. The largest magnitude is zero or within 2^-60
 /// and 2^60.
@@ -64,6 +82,9 @@ float unit_of_column(i64 depth, int32_t most, F&& element) {
 /// Let p be the largest magnitude of some floats over the root of their mean square. Numbers err by half a unit, whatever their size; in a sum of k products
 /// that is less than what k roundings of the sum come to while p² is no more than this.
 constexpr double evenness(i64 k) { return k <= 40 ? 20 : k >= 128 ? 64 : static_cast<double>(k) / 2; }
+
+/// For rows, which a fourth digit spares all that.
+constexpr double row_evenness(i64 k) { return evenness(k) < 36 ? evenness(k) : 36; }
 
 /// Whether products with a column of weights are right in sums of `k`, whatever floats they meet. Of an uneven column the small weights would be lost, and
 /// with them results of rows whose large elements meet these.

@@ -68,14 +68,8 @@ struct Dot<float, Fixed24> {
   using Lanes = vec<float>;
   using Broadcast = float;
 
-  /// How far ahead of a load memory is asked for, in bytes: a page, at whose ends machines stop to do so by themselves.
-  static constexpr i64 ahead = 4096;
-
   /// `units`: of the vector's columns, as pack_fixed24() writes them.
-  static TILE_INLINE Lanes load_lanes(const Fixed24* from, vec<float> units) {
-    __builtin_prefetch(reinterpret_cast<const char*>(from) + ahead);
-    return detail::load_fixed24(from) * units;
-  }
+  static TILE_INLINE Lanes load_lanes(const Fixed24* from, vec<float> units) { return detail::load_fixed24(from) * units; }
   static TILE_INLINE Broadcast broadcast(const float* from) { return *from; }
   static TILE_INLINE void add(vec<float>& sum, Broadcast left, Lanes weights) { sum += left * weights; }
 };

@@ -48,6 +48,9 @@ struct RowBlock {
   static constexpr int rows = rows_, vectors = vectors_, columns = vectors_ * lanes<P>;
   static constexpr i64 stride = stride_;
   static constexpr int pace = 4;  ///< steps of k between calls of Ahead::fetch(), about
+  /// Blocks of few rows wait for weights. These are asked for so many bytes before they are loaded: a page, at whose ends machines stop to do so by themselves.
+  static constexpr bool waits = rows <= 4;
+  static constexpr i64 page = 4096;
 
   /// So many products of floats are added up before their sum joins the tile's: rounding errors grow with the chain.
   static constexpr i64 chain = std::is_floating_point_v<P> ? 128 / group : i64{1} << 62;
@@ -140,6 +143,7 @@ struct RowBlock {
     typename Atom::Lanes row[vectors];
     TILE_UNROLL
     for (int j = 0; j < vectors; ++j) {
+      if constexpr (waits) __builtin_prefetch(reinterpret_cast<const char*>(b + j * lanes<P>) + page);
       if constexpr (in_units) {
         row[j] = Atom::load_lanes(b + j * lanes<P>, units[j]);
       } else {

@@ -173,6 +173,35 @@ TILE_INLINE void each_product(const Left& left, i64 first, i64 count, F&& each) 
   }
 }
 
+/// Bundles of neighbouring strips that are prepared together: strips [bundle · strips / bundles, (bundle + 1) · strips / bundles).
+template <class Left>
+i64 bundles_of(const Left& left) {
+  if constexpr (requires { left.bundles(); }) {
+    return left.bundles();
+  } else {
+    return left.strips();
+  }
+}
+
+/// Strip `index`, whose bundle is prepared first where the strip before was none of it.
+template <class Left, class L>
+auto strip_of(const Left& left, i64 b, i64 index, i64 bundle, bool begins, L* scratch) {
+  if constexpr (requires { left.prepare(b, bundle, scratch); }) {
+    if (begins) left.prepare(b, bundle, scratch);
+  }
+  return left.strip(b, index, scratch);
+}
+
+/// Whether a strip lasts as long as its bundle's scratch memory is left alone.
+template <class Rows>
+bool lasts(const Rows& strip) {
+  if constexpr (requires { strip.lasts; }) {
+    return strip.lasts;
+  } else {
+    return true;
+  }
+}
+
 /// Whether a block's sums become results while the next block is computed.
 template <class Block>
 inline constexpr bool defers = requires {
@@ -195,7 +224,8 @@ TILE_INLINE void fetch_to_read(const T* from, i64 count) {
 ///   epilogue(i64 batch, i64 m0, i64 n0, i64 rows, columns, const P* tile, i64 ld)
 /// with tile[i * ld + j] the sum for (batch, m0 + i, n0 + j); every element once, from any of the team's threads. The number
 /// of columns is a constant of the type where a panel is full. With `fetch_results` all rows of a block are asked for by a call whose tile is null before
-/// it is computed; blocks that defer hand on a few rows a call, later. A provider may say which rows of its strips are rows of the product: products().
+/// it is computed; blocks that defer hand on a few rows a call, later. A provider may say which rows of its strips are rows of the product, products(), and
+/// prepare(i64 batch, i64 bundle, L* scratch) bundles() of strips before they are asked for.
 template <class Block, class Left, class Right, class Epilogue>
 void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const RowsBlocking& blocking = {}) {
   using P = typename Block::sum_type;
@@ -221,13 +251,16 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   const bool reverse = strips == 1 && tasks % team.size == 0 && (turn = !turn);
   const i64 share = tasks / team.size;
   const i64 widened = widens ? ceil_div(group * panel, 16) * 16 : 0;
-  // Strips that stay near while all groups of panels pass, each copied once if at all; with one group, all of them, one by one.
+  // Bundles of strips that stay near while all groups of panels pass, each prepared once if at all; with one group, all of them, one by one.
   constexpr i64 most_kept = 64;
+  const i64 bundles = detail::bundles_of(left), together = ceil_div(strips, bundles);
+  const auto first_of = [&](i64 bundle) { return bundle * strips / bundles; };
+  const auto bundle_of = [&](i64 strip) { return ((strip + 1) * bundles - 1) / strips; };
   const i64 slot = ceil_div(left.scratch(), 16) * 16;
   const i64 fitting = most(blocking.strip_bytes / most(most(left.strip_bytes(), detail::near_scratch(left) * static_cast<i64>(sizeof(L))),
-                                                       ceil_div(blocking.strip_bytes, most_kept)),
+                                                       ceil_div(blocking.strip_bytes, most_kept / together)),
                            1);
-  const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(strips, strip_tasks)) : 1;
+  const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(bundles, strip_tasks)) : 1;
   // Whose widened panels each worker holds.
   const Stored** held = nullptr;
   if constexpr (widens) {
@@ -249,17 +282,22 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     const i64 index = reverse ? asked / share * share + share - 1 - asked % share : asked;
     const i64 by_unit = index / strip_tasks, by_strip = index % strip_tasks;
     const i64 u0 = by_unit * units / unit_tasks, u1 = (by_unit + 1) * units / unit_tasks;
-    const i64 s0 = by_strip * strips / strip_tasks, s1 = (by_strip + 1) * strips / strip_tasks;
+    const i64 bundle0 = by_strip * bundles / strip_tasks, bundle1 = (by_strip + 1) * bundles / strip_tasks;
+    if (bundle0 == bundle1) return;
     Block block;  // may hold registers of the thread, and results of some rows
     using Rows = decltype(left.strip(0, 0, static_cast<L*>(nullptr)));
     Rows kept[most_kept];
     const bool keep = u1 - u0 > 1;
-    const i64 near = keep ? ceil_div(s1 - s0, ceil_div(s1 - s0, least(fitting, s1 - s0))) : s1 - s0;
+    const i64 mine = bundle1 - bundle0, near = keep ? ceil_div(mine, ceil_div(mine, least(fitting, mine))) : mine;
     L* const memory = team.scratch_as<L>(worker, widened + slots * slot);
     L* const scratch = memory + widened;
     for (i64 i = 0; i < (keep ? near : 1); ++i) left.begin(scratch + i * slot);
-    for (i64 first = s0; first < s1; first += near) {
-      const i64 end = first + near < s1 ? first + near : s1;
+    for (i64 bundle = bundle0; bundle < bundle1; bundle += near) {
+      const i64 first = first_of(bundle), end = first_of(least(bundle + near, bundle1));
+      const auto make = [&](i64 b, i64 s) {
+        const i64 from = bundle_of(s);
+        return detail::strip_of(left, b, s, from, s == first_of(from), scratch + (keep ? (from - bundle) * slot : 0));
+      };
       i64 kept_batch = -1;
       for (i64 i = u0; i < u1; ++i) {
         const i64 u = reverse ? u0 + u1 - 1 - i : i;
@@ -272,7 +310,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           ahead.at_once = ceil_div(ahead.lines * 4, most((end - first) * (p1 - p0) * runs * steps, 1));
         }
         if (keep && kept_batch != b) {
-          for (i64 s = first; s < end; ++s) kept[s - first] = left.strip(b, s, scratch + (s - first) * slot);
+          for (i64 s = first; s < end; ++s) kept[s - first] = make(b, s);
           kept_batch = b;
         }
         if constexpr (widens) {
@@ -281,7 +319,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           held[worker] = from;
         }
         for (i64 s = first; s < end; ++s) {
-          const Rows strip = keep ? kept[s - first] : left.strip(b, s, scratch);
+          const Rows strip = !keep ? make(b, s) : detail::lasts(kept[s - first]) ? kept[s - first] : left.strip(b, s, scratch + (bundle_of(s) - bundle) * slot);
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;
             const BlockPlace place{b, strip.m0, p * width};
@@ -299,8 +337,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
             }
             const P* begin = nullptr;
             alignas(64) P start[width];
-            constexpr bool starts = requires { right.start(from, start); }
-            , in_units = requires { right.units(from); };
+            constexpr bool starts = requires { right.start(from, start); };
+            constexpr bool in_units = requires { right.units(from); };
             if constexpr (starts) right.start(from, start), begin = start;
             if constexpr (in_units) begin = right.units(from);
             if constexpr (detail::defers<Block>) {

@@ -71,6 +71,23 @@ TILE_INLINE void split_digits(const float* from, float per_unit, int8_t* to, i64
   }
 }
 
+/// The same for `floats` elements, fewer than 64, then zeros up to `bytes`.
+template <int count>
+TILE_INLINE void split_some(const float* from, i64 floats, i64 bytes, float per_unit, int8_t* to, i64 apart) {
+  alignas(64) float some[64] = {};
+  alignas(64) int8_t digits[count * 64];
+  for (i64 i = 0; i < floats; ++i) some[i] = from[i];
+  split_digits<count>(some, per_unit, digits, 64);
+  for (int d = 0; d < count; ++d) std::memcpy(to + d * apart, digits + d * 64, static_cast<size_t>(bytes));
+}
+
+/// The same for `floats` elements.
+template <int count>
+TILE_NOINLINE void split_piece(const float* from, i64 floats, float per_unit, int8_t* to, i64 apart) {
+  for (; floats >= 64; floats -= 64, from += 64, to += 64) split_digits<count>(from, per_unit, to, apart);
+  if (floats > 0) split_some<count>(from, floats, floats, per_unit, to, apart);
+}
+
 /// What decides of the digits of some floats.
 struct Magnitudes {
   uint32_t largest = 0;  ///< magnitude_bits() of it
@@ -101,7 +118,7 @@ struct Magnitudes {
   bool uneven(i64 k) const {
     const auto most = static_cast<double>(bit_cast<float>(largest));
     if (largest != 0 && !(most >= 0x1p-50 && most < 0x1p50)) return true;
-    return most * most * static_cast<double>(count) > evenness(k) * squares;
+    return most * most * static_cast<double>(count) > row_evenness(k) * squares;
   }
 };
 
@@ -172,8 +189,9 @@ struct DigitStrips {
     bool all = true, fourth = false;
     for (i64 i = 0; i < strip.rows; ++i) {
       Magnitudes row;
-      row.add(strip.base + strip.offsets[0] + i * stride, k);
-      units[i] = unit_of(row.largest);
+      const float* const from = strip.base + strip.offsets[0] + i * stride;
+      row.add(from, k);
+      units[i] = unit_of(row.largest, [&](float unit) { return are_multiples(from, k, unit); });
       all &= units[i] != 0;
       fourth |= row.uneven(k);
     }
@@ -205,16 +223,6 @@ struct DigitStrips {
     for (; rest > 0; rest -= lane_bytes, from += lane_bytes, to += count * digit)
       split_some<count>(from, rest < lane_bytes ? rest : lane_bytes, lane_bytes, per_unit, to, digit);
   }
-  /// `floats` elements, fewer than 64, then zeros up to `bytes`.
-  template <int count>
-  static TILE_INLINE void split_some(const float* from, i64 floats, i64 bytes, float per_unit, int8_t* to, i64 digit) {
-    alignas(64) float some[64] = {};
-    alignas(64) int8_t digits[count * 64];
-    for (i64 i = 0; i < floats; ++i) some[i] = from[i];
-    split_digits<count>(some, per_unit, digits, 64);
-    for (int d = 0; d < count; ++d) std::memcpy(to + d * digit, digits + d * 64, static_cast<size_t>(bytes));
-  }
-
   /// fresh(elements from, so many, where in a plane) for each piece of floats that runs add to those before them, and the runs' offsets.
   template <class F>
   void pieces(const Strip<float>& strip, i64* offsets, F&& fresh) const {
@@ -239,7 +247,11 @@ struct DigitStrips {
     const Windows windows = measure(strip, reinterpret_cast<uint32_t*>(digits));
     // Windows share the largest one's unit. Those whose own would be smaller lose bits; from a quarter on a fourth digit keeps them, down to 2^-8.
     const uint32_t apart_by = windows.all.largest - windows.quietest;
-    const float unit = apart_by > 8u << 23 ? 0 : unit_of(windows.all.largest);
+    const float unit = apart_by > 8u << 23 ? 0 : unit_of(windows.all.largest, [&](float even) {
+      bool all = true;
+      pieces(strip, offsets, [&](const float* from, i64 count, i64) { all = all && are_multiples(from, count, even); });
+      return all;
+    });
     const bool fourth = apart_by > 2u << 23 || windows.all.uneven(runs() * depth());
     const i64 height = Block::tile_height(strip.rows), apart = plane();
     if (unit != 0)
@@ -279,12 +291,6 @@ struct DigitStrips {
     return windows;
   }
   i64 blocks_a_window() const { return (depth() + stride - 1) / stride; }
-
-  template <int digits>
-  static TILE_NOINLINE void split_piece(const float* from, i64 count, float per_unit, int8_t* to, i64 apart) {
-    for (; count >= aligned; count -= aligned, from += aligned, to += aligned) split_digits<digits>(from, per_unit, to, apart);
-    if (count > 0) split_some<digits>(from, count, count, per_unit, to, apart);
-  }
 };
 
 }  // namespace tile

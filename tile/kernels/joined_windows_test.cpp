@@ -7,15 +7,15 @@
 #include <vector>
 
 #include "tile/atoms/amx.h"
-#include "tile/kernels/digit_rows.h"
+#include "tile/kernels/digit_windows.h"
 #include "tile/testing/teams.h"
 
 namespace tile {
 namespace {
 
 struct Axis {
-  i64 input, kernel, dilation = 1, pad = 0;
-  i64 output() const { return input + 2 * pad - (kernel - 1) * dilation; }
+  i64 input, kernel, dilation = 1, pad = 0, stride = 1;
+  i64 output() const { return (input + 2 * pad - (kernel - 1) * dilation - 1) / stride + 1; }
 };
 
 /// Whole numbers, whose sums are exact however they are added up.
@@ -48,7 +48,7 @@ JoinedWindows<T, P, rows, step> windows_of(const Layer& layer, const T* data) {
   for (int d = 0; d < 2; ++d) {
     windows.pitch[d] = (d == 0 ? layer.x.input : 1) * (layer.channels_last ? layer.pitch : 1);
     windows.input[d] = axes[d]->input, windows.output[d] = axes[d]->output(), windows.kernel[d] = axes[d]->kernel;
-    windows.stride[d] = 1, windows.dilation[d] = axes[d]->dilation, windows.pad[d] = axes[d]->pad;
+    windows.stride[d] = axes[d]->stride, windows.dilation[d] = axes[d]->dilation, windows.pad[d] = axes[d]->pad;
   }
   return joined;
 }
@@ -62,8 +62,8 @@ std::vector<float> convolved(const Layer& layer, const std::vector<float>& image
       for (i64 f = 0; f < layer.filters; ++f) {
         float sum = 0;
         for (i64 k = 0; k < layer.k(); ++k) {
-          const i64 tap = k / layer.channels, row = o / layer.x.output() - layer.y.pad + tap / layer.x.kernel * layer.y.dilation,
-                    column = o % layer.x.output() - layer.x.pad + tap % layer.x.kernel * layer.x.dilation;
+          const i64 tap = k / layer.channels, row = o / layer.x.output() * layer.y.stride - layer.y.pad + tap / layer.x.kernel * layer.y.dilation,
+                    column = o % layer.x.output() * layer.x.stride - layer.x.pad + tap % layer.x.kernel * layer.x.dilation;
           if (row < 0 || row >= layer.y.input || column < 0 || column >= layer.x.input) continue;
           sum += image[static_cast<size_t>(b * layer.image() + (row * layer.x.input + column) * pixel + k % layer.channels * channel)] *
                  weights[static_cast<size_t>(f * layer.k() + k)];
@@ -116,6 +116,7 @@ void check(const Layer& layer, unsigned seed) {
   std::vector<ByteDigits> digit_panels(static_cast<size_t>((layer.filters + 15) / 16 * 16 * (lines + 1)));
   pack_digits(digit_panels.data(), layer.filters, floats.runs(), floats.depth(), 16, 16, weight);
   expect_product<Digits>(layer, expected, digits, DigitPanels<16>{digit_panels.data(), lines});
+  if (layer.channels_last) expect_product<Digits>(layer, expected, DigitWindows<decltype(floats), Digits>{floats}, DigitPanels<16>{digit_panels.data(), lines});
 
   using Bfloats = AmxBlocks<float, rows, 2, step, BfloatPair, 16, EmulatedTiles>;
   std::vector<bfloat16> short_image;
@@ -126,6 +127,7 @@ void check(const Layer& layer, unsigned seed) {
   pack_groups(
       pairs.data(), layer.filters, bfloats.runs(), bfloats.depth(), 32, [&](i64 f, i64 k) { return store_as<bfloat16>(weight(f, k)); }, 16, 16);
   expect_product<Bfloats>(layer, expected, bfloats, Packed<BfloatPair, 32>{pairs.data(), steps});
+  expect_product<Bfloats>(layer, expected, BundledWindows<decltype(bfloats), bfloat16, rows, step>{bfloats}, Packed<BfloatPair, 32>{pairs.data(), steps});
 }
 
 TEST(JoinedWindows, OfLinesShorterThanAStrip) {
@@ -143,6 +145,16 @@ TEST(JoinedWindows, OfAllKernels) {
   check<28, 8>({{9, 7, 1, 3}, {17, 1, 1, 0}, 8, 12, 8}, 11);
   check<28, 8>({{9, 1, 1, 0}, {17, 7, 1, 3}, 8, 12, 8}, 13);
   check<18, 8>({{11, 3, 2, 2}, {13, 3, 3, 3}, 8, 12, 8}, 15);  // holes between
+}
+
+TEST(JoinedWindows, WithStrides) {
+  check<16, 16>({{14, 3, 1, 1, 2}, {14, 3, 1, 1, 2}, 8, 20, 8}, 21);
+  check<20, 16>({{15, 3, 1, 0, 2}, {15, 3, 1, 0, 2}, 8, 20, 8}, 23);    // no padding, odd
+  check<16, 16>({{14, 1, 1, 0, 2}, {14, 1, 1, 0, 2}, 8, 20, 8}, 25);    // positions between are skipped
+  check<16, 24>({{19, 5, 1, 2, 2}, {20, 4, 1, 1, 3}, 8, 20, 8}, 27);    // unlike each other
+  check<16, 16>({{17, 3, 2, 2, 2}, {17, 3, 3, 3, 2}, 8, 20, 8}, 29);    // holes as far apart as windows, and not
+  check<16, 24>({{14, 2, 1, 0, 1}, {23, 1, 1, 1, 3}, 8, 9, 8}, 31);     // one column, outside at first
+  check<32, 16>({{90, 3, 1, 1, 2}, {30, 3, 1, 1, 2}, 8, 9, 8, 1}, 33);  // several bundles
 }
 
 TEST(JoinedWindows, OfChannelsWithGapsAndOfPlanes) {

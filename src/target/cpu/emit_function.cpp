@@ -20,6 +20,7 @@ std::span<const std::string_view> headers() {
                                                "kernels/select",
                                                "kernels/split_rows",
                                                "kernels/digit_rows",
+                                               "kernels/digit_windows",
                                                "kernels/suppress",
                                                "kernels/joined_windows",
                                                "kernels/window_rows",

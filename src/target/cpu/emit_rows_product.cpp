@@ -24,9 +24,13 @@ class RowsEmitter : ProductText {
     right(zero);
     const int64_t in_parts = schedule::parts_of(config_.atom);
     if (config_.atom == Atom::amx_digits)
-      out_.line(fmt::format("const tile::DigitStrips<std::remove_const_t<decltype(left)>, {}> parts{{left}};", blocks()));
+      out_.line(
+          fmt::format("const tile::{}<std::remove_const_t<decltype(left)>, {}> parts{{left}};", config_.joined ? "DigitWindows" : "DigitStrips", blocks()));
     else if (in_parts > 1)
       out_.line(fmt::format("const tile::SplitStrips<std::remove_const_t<decltype(left)>, {}, {}> parts{{left}};", product_.step(config_.atom), in_parts));
+    else if (config_.joined)
+      out_.line(fmt::format("const tile::BundledWindows<std::remove_const_t<decltype(left)>, {}, {}, {}> parts{{left}};", left_element(), config_.block.rows,
+                            product_.step(config_.atom)));
     const int64_t panel = config_.block.vectors * lanes_of(product_, kernel_.target);
     const bool tiles = schedule::on_tiles(config_.atom), fetch = schedule::parts_of(config_.atom) > 1;
     epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel, .fetch = fetch});
@@ -35,7 +39,7 @@ class RowsEmitter : ProductText {
                               : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
                                                                 : ", .split = tile::RowsBlocking::Split::rows";
     out_.line(fmt::format("tile::contract_rows<{}>({}, {}, {}, right, epilogue, a.team,", blocks(), text(shape_.batch.extent()), text(shape_.n.extent()),
-                          in_parts > 1 ? "parts" : "left"));
+                          in_parts > 1 || config_.joined ? "parts" : "left"));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
                           config_.ahead ? "" : ", .ahead = false", tiles ? fetch ? ", .pieces = 1, .fetch_results = true" : ", .pieces = 1" : ""));
   }

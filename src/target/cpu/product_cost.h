@@ -20,6 +20,7 @@ struct Sum {
   int64_t runs = 1, depth = 0;  ///< of rows as they lie
   int64_t steps = 0;            ///< multiply-adds that take as long as those of the atom do, if it is none of tiles
   int64_t split = 0;            ///< elements that a row adds to those that are split for it
+  int64_t split_joined = 0;     ///< the same in joined strips
   bool narrow = false;          ///< weights are floats shorter than the sums
 
   /// One run of multiply-adds.
@@ -27,7 +28,7 @@ struct Sum {
 };
 Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target);
 /// What `line` rows take before they meet panels.
-double split_cycles(int64_t line, const Sum& sum);
+double split_cycles(int64_t line, const Sum& sum, bool joined);
 /// `line` rows times one panel, whose weights are as long as the sums or are widened at each load.
 double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum& sum);
 /// Widening a panel once, for all strips that pass.

@@ -17,11 +17,11 @@ struct Choice {
 };
 
 /// The register block that takes the fewest cycles for `line` rows and n columns, and how many.
-Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, const Target& target, int64_t least_rows = 1) {
+Choice cheapest_block(int64_t line, int64_t n, const Sum& sum, int64_t lanes, const Target& target, bool joined = false) {
   Choice best;
   for (const schedule::ProductBlock block : register_blocks(target, sum.atom)) {
-    if (block.rows > line || block.rows < least_rows) continue;
-    const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, sum) + split_cycles(line, sum);
+    if (block.rows > line || (joined && block.rows < joined_rows)) continue;
+    const double cycles = static_cast<double>(ceil_div(n, block.vectors * lanes)) * line_cycles(block, line, sum) + split_cycles(line, sum, joined);
     if (best.block.rows == 0 || cycles < best.cycles * 0.999) best = {block, cycles};
   }
   return best;
@@ -32,6 +32,9 @@ constexpr int64_t widening_pays = 96;
 
 /// Strips of several lines are copied, those of one line are read in place where they can be.
 constexpr double joining_pays = 0.93;
+
+/// Of the bytes that vectors get from afar tiles get so many: few of their loads are under way at once. Measured on a core that others share: 0.3 to 0.6.
+constexpr double waiting_tiles = 0.4;
 
 /// Rows of an entry of the batch that pass its panels.
 int64_t passing_rows(const RowsProduct& product) {
@@ -102,21 +105,23 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
   const int64_t runs = product.depthwise ? 1 : product.runs(atom);
   const int64_t steps =
       atom == schedule::ProductConfig::Atom::bf16 ? static_cast<int64_t>(static_cast<double>(k) / target.bfloat_dots) : ceil_div(k, schedule::group_of(atom));
-  int64_t split = 0;
+  int64_t split = 0, split_joined = 0;
   if (schedule::parts_of(atom) > 1) {
+    const bool digits = atom == schedule::ProductConfig::Atom::amx_digits;
     split = k;
-    if (product.windows && (runs > 1 || atom != schedule::ProductConfig::Atom::amx_digits))
+    if (product.windows && (runs > 1 || !digits))
       split = ceil_div(k, product.windows->axes.back().kernel.constant()) * product.windows->axes.back().stride.constant();
+    split_joined = digits && product.windows ? product.windows->channels.constant() : split;  // digits of a position are made once
   }
   const DType weights = product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype;
   const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.integers && weights != product.shape.sum;
-  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split, narrow};
+  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split, split_joined, narrow};
 }
 
 double widen_cycles(const schedule::ProductBlock& block, const Sum& sum) { return 4.4 * static_cast<double>(block.vectors * sum.steps); }
 
-double split_cycles(int64_t line, const Sum& sum) {
-  return (sum.atom == schedule::ProductConfig::Atom::amx_digits ? 1.2 : 0.75) * static_cast<double>(line * sum.split);
+double split_cycles(int64_t line, const Sum& sum, bool joined) {
+  return (sum.atom == schedule::ProductConfig::Atom::amx_digits ? 1.2 : 0.75) * static_cast<double>(line * (joined ? sum.split_joined : sum.split));
 }
 
 double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum& sum) {
@@ -191,14 +196,15 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     if (widened || as_sums) sum.narrow = false;
     Choice choice = cheapest_block(line, n, sum, lanes, target);
     bool joined = false;
-    if (const int64_t padded = product.padded_rows(); padded > 0 && schedule::on_tiles(atom)) {
-      Choice across = cheapest_block(padded, n, sum, lanes, target, joined_rows);
+    if (const int64_t padded = product.padded_rows(atom); padded > 0) {
+      Choice across = cheapest_block(padded, n, sum, lanes, target, true);
       across.cycles /= static_cast<double>(product.windows->axes[0].output.constant());
       if (across.cycles < joining_pays * choice.cycles) choice = across, joined = true;
     }
     if (waits) {
       const double lines = static_cast<double>(passing_rows(product)) / static_cast<double>(line);
-      choice.cycles += static_cast<double>(n * k * bytes_of_weight(product, atom)) / shared_cache_bytes / lines;
+      const double bytes_a_cycle = shared_cache_bytes * (schedule::on_tiles(atom) ? waiting_tiles : 1);
+      choice.cycles += static_cast<double>(n * k * bytes_of_weight(product, atom)) / bytes_a_cycle / lines;
     }
     if (rows.block.rows == 0 || choice.cycles < rows.cycles * 0.999) rows = choice, config.atom = atom, config.widened = widened, config.joined = joined;
   }

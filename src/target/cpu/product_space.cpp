@@ -28,7 +28,7 @@ constexpr int64_t widening_may_pay = 32;
 
 /// A product's sizes as numbers.
 struct Sizes {
-  int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps, padded;
+  int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps, padded = 0;
   std::map<ProductConfig::Atom, Sum> sums;
   std::map<ProductConfig::Atom, int64_t> weight_bytes;  ///< of each
 
@@ -40,13 +40,13 @@ struct Sizes {
     k = number(shape.k.extent());
     line = product.matrix ? number(shape.m.extent()) : number(product.windows->axes.back().output);
     lines = std::max<int64_t>(number(shape.m.extent()) / line, 1);
-    padded = product.padded_rows();
     channels = product.windows ? number(product.windows->channels) : k;
     groups = 1;
     for (size_t i = shape.batch.loops.size() - product.weight_groups; i < shape.batch.loops.size(); ++i) groups *= number(shape.batch.loops[i].extent);
     for (const ProductConfig::Atom atom : atoms_of(product, target)) {
       sums[atom] = sum_of(product, k, atom, target);
       weight_bytes[atom] = bytes_of_weight(product, atom);
+      padded = std::max(padded, product.padded_rows(atom));
     }
     left_element = static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype));
     lanes = lanes_of(product, target);
@@ -119,8 +119,8 @@ double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   if (config.widened) sum.narrow = false;
   const double widening = config.widened ? static_cast<double>(s.batch * d.panels * (d.shares.by_units ? 1 : threads)) * widen_cycles(config.block, sum) : 0;
   const int64_t line = s.line_of(config), lines = s.batch * s.lines_of(config);
-  const double compute =
-      static_cast<double>(lines * d.panels) * line_cycles(config.block, line, sum) + widening + static_cast<double>(lines) * split_cycles(line, sum);
+  const double compute = static_cast<double>(lines * d.panels) * line_cycles(config.block, line, sum) + widening +
+                         static_cast<double>(lines) * split_cycles(line, sum, config.joined);
   // Panels come from the shared cache: to every thread where strips are shared out, each panel to one where panels are.
   const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / shared_cache_bytes;
   const double share = compute / t * d.uneven(s.batch, threads);
@@ -187,7 +187,7 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
       };
       add(false, false);
       if (s.sums.at(atom).narrow && s.lines * s.line >= widening_may_pay) add(true, false);
-      if (s.padded > 0 && schedule::on_tiles(atom) && block.rows >= joined_rows) add(false, true);
+      if (product.padded_rows(atom) > 0 && block.rows >= joined_rows) add(false, true);
     }
   if (!options.winograd || !suits_winograd(product, target)) return all;
   for (const ProductBlock block : register_blocks(target))
@@ -221,8 +221,7 @@ bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, c
   if (std::find(atoms.begin(), atoms.end(), config.atom) == atoms.end()) return false;
   if (config.method == Method::winograd && config.atom != ProductConfig::Atom::fma) return false;
   if (config.widened && (config.method != Method::rows || !sum_of(product, 1, config.atom, target).narrow)) return false;
-  if (config.joined && (config.method != Method::rows || !schedule::on_tiles(config.atom) || config.block.rows < joined_rows || product.padded_rows() == 0))
-    return false;
+  if (config.joined && (config.method != Method::rows || config.block.rows < joined_rows || product.padded_rows(config.atom) == 0)) return false;
   const std::vector<ProductBlock> blocks = register_blocks(target, config.atom);
   if (std::find(blocks.begin(), blocks.end(), config.block) == blocks.end()) return false;
   return config.method == Method::rows ? config.panel_bytes > 0 && config.strip_bytes > 0 : suits_winograd(product, target);

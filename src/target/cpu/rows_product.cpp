@@ -353,13 +353,18 @@ std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
 
 int64_t RowsProduct::line() const { return (matrix ? shape.m.extent() : windows->axes.back().output).as_constant().value_or(0); }
 
-int64_t RowsProduct::padded_rows() const {
-  if (!windows || depthwise || windows->axes.size() != 2) return 0;
+int64_t RowsProduct::padded_rows(Atom atom) const {
+  if (!schedule::on_tiles(atom) || !windows || depthwise || windows->axes.size() != 2) return 0;
+  // Digits are made once however lines are long and strides are; strips of parts copy all lines that they touch each, others share copies.
+  const bool digits = atom == Atom::amx_digits, shared = schedule::parts_of(atom) == 1;
   for (const WindowRowsShape::Axis& axis : windows->axes)
-    if (!(axis.stride == Dim(1)) || !axis.kernel.is_constant() || !axis.dilation.is_constant() || !axis.output.is_constant()) return 0;
+    if (!axis.stride.is_constant() || !(digits || axis.stride == Dim(1)) || !axis.kernel.is_constant() || !axis.dilation.is_constant() ||
+        !axis.output.is_constant())
+      return 0;
+  if (digits && !(windows->channel_stride == Dim(1))) return 0;
   const WindowRowsShape::Axis &high = windows->axes[0], &wide = windows->axes[1];
-  constexpr int64_t longest = 48;  // all lines that a strip touches are copied
-  const int64_t beyond = (wide.kernel.constant() - 1) * wide.dilation.constant(), line = wide.output.constant() + beyond;
+  const int64_t longest = digits ? 1 << 20 : shared ? 64 : 48;
+  const int64_t beyond = (wide.kernel.constant() - 1) * wide.dilation.constant() / wide.stride.constant(), line = wide.output.constant() + beyond;
   const int64_t rows = high.output.constant() * line - beyond;
   return beyond >= joined_rows || line > longest || rows < joined_rows ? 0 : rows;
 }

@@ -52,8 +52,8 @@ struct RowsProduct {
   int64_t runs(schedule::ProductConfig::Atom atom) const;
   /// Rows that lie in one line, 0 where only a run knows.
   int64_t line() const;
-  /// Rows of all padded lines of an image, as tile::JoinedWindows has them, joined_rows at least; 0: its strips end with their lines.
-  int64_t padded_rows() const;
+  /// Rows of all padded lines of an image, as tile::JoinedWindows has them, joined_rows at least; 0: strips of the atom end with their lines.
+  int64_t padded_rows(schedule::ProductConfig::Atom atom) const;
 };
 
 /// When `nest` is such a product.
