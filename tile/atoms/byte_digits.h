@@ -50,7 +50,7 @@ TILE_INLINE float unit_of(uint32_t largest, F&& are_multiples) {
   const float even = unit_of(largest);
   return largest == 0 || even == 0 || are_multiples(even) ? even : bit_cast<float>(largest) / most;
 }
-/// Whether floats, of magnitudes below 2^24 units, are multiples of it, a power of two: mostly an early one is not.
+/// Whether floats, of magnitudes below 2^24 units, are multiples of it, a power of two: mostly an early one is not. Those below 2^-126 units count as zeros.
 TILE_INLINE bool are_multiples(const float* from, i64 floats, float unit) {
   const float per_unit = 1 / unit;
   for (i64 i = 0; i < floats; ++i) {
@@ -83,7 +83,7 @@ float unit_of_column(i64 depth, int32_t most, F&& element) {
 /// that is less than what k roundings of the sum come to while p² is no more than this.
 constexpr double evenness(i64 k) { return k <= 40 ? 20 : k >= 128 ? 64 : static_cast<double>(k) / 2; }
 
-/// For rows, which a fourth digit spares all that.
+/// The same for rows, less than columns may have: only these have a fourth digit for a ninth product, and models shall err no more than by multiply-adds.
 constexpr double row_evenness(i64 k) { return evenness(k) < 36 ? evenness(k) : 36; }
 
 /// Whether products with a column of weights are right in sums of `k`, whatever floats they meet. Of an uneven column the small weights would be lost, and

@@ -12,6 +12,7 @@
 #include "tile/atoms/fixed24.h"
 #include "tile/atoms/row_block.h"
 #include "tile/exec/args.h"
+#include "tile/kernels/bundles.h"
 #include "tile/kernels/operands.h"
 #include "tile/kernels/rows_division.h"
 
@@ -173,13 +174,13 @@ TILE_INLINE void each_product(const Left& left, i64 first, i64 count, F&& each) 
   }
 }
 
-/// Bundles of neighbouring strips that are prepared together: strips [bundle · strips / bundles, (bundle + 1) · strips / bundles).
+/// Strips that are prepared together: each by itself, if the provider does not say otherwise.
 template <class Left>
-i64 bundles_of(const Left& left) {
+Bundles bundles_of(const Left& left) {
   if constexpr (requires { left.bundles(); }) {
     return left.bundles();
   } else {
-    return left.strips();
+    return {left.strips(), left.strips()};
   }
 }
 
@@ -225,7 +226,7 @@ TILE_INLINE void fetch_to_read(const T* from, i64 count) {
 /// with tile[i * ld + j] the sum for (batch, m0 + i, n0 + j); every element once, from any of the team's threads. The number
 /// of columns is a constant of the type where a panel is full. With `fetch_results` all rows of a block are asked for by a call whose tile is null before
 /// it is computed; blocks that defer hand on a few rows a call, later. A provider may say which rows of its strips are rows of the product, products(), and
-/// prepare(i64 batch, i64 bundle, L* scratch) bundles() of strips before they are asked for.
+/// prepare(i64 batch, i64 bundle, L* scratch) its bundles() before their strips are asked for.
 template <class Block, class Left, class Right, class Epilogue>
 void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right, const Epilogue& epilogue, Team& team, const RowsBlocking& blocking = {}) {
   using P = typename Block::sum_type;
@@ -253,14 +254,13 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   const i64 widened = widens ? ceil_div(group * panel, 16) * 16 : 0;
   // Bundles of strips that stay near while all groups of panels pass, each prepared once if at all; with one group, all of them, one by one.
   constexpr i64 most_kept = 64;
-  const i64 bundles = detail::bundles_of(left), together = ceil_div(strips, bundles);
-  const auto first_of = [&](i64 bundle) { return bundle * strips / bundles; };
-  const auto bundle_of = [&](i64 strip) { return ((strip + 1) * bundles - 1) / strips; };
+  static_assert(most_kept >= Bundles::most_strips);
+  const Bundles bundles = detail::bundles_of(left);
   const i64 slot = ceil_div(left.scratch(), 16) * 16;
   const i64 fitting = most(blocking.strip_bytes / most(most(left.strip_bytes(), detail::near_scratch(left) * static_cast<i64>(sizeof(L))),
-                                                       ceil_div(blocking.strip_bytes, most_kept / together)),
+                                                       ceil_div(blocking.strip_bytes, most_kept / bundles.together())),
                            1);
-  const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(bundles, strip_tasks)) : 1;
+  const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(bundles.count, strip_tasks)) : 1;
   // Whose widened panels each worker holds.
   const Stored** held = nullptr;
   if constexpr (widens) {
@@ -282,7 +282,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     const i64 index = reverse ? asked / share * share + share - 1 - asked % share : asked;
     const i64 by_unit = index / strip_tasks, by_strip = index % strip_tasks;
     const i64 u0 = by_unit * units / unit_tasks, u1 = (by_unit + 1) * units / unit_tasks;
-    const i64 bundle0 = by_strip * bundles / strip_tasks, bundle1 = (by_strip + 1) * bundles / strip_tasks;
+    const i64 bundle0 = by_strip * bundles.count / strip_tasks, bundle1 = (by_strip + 1) * bundles.count / strip_tasks;
     if (bundle0 == bundle1) return;
     Block block;  // may hold registers of the thread, and results of some rows
     using Rows = decltype(left.strip(0, 0, static_cast<L*>(nullptr)));
@@ -293,10 +293,10 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     L* const scratch = memory + widened;
     for (i64 i = 0; i < (keep ? near : 1); ++i) left.begin(scratch + i * slot);
     for (i64 bundle = bundle0; bundle < bundle1; bundle += near) {
-      const i64 first = first_of(bundle), end = first_of(least(bundle + near, bundle1));
+      const i64 first = bundles.first(bundle), end = bundles.first(least(bundle + near, bundle1));
       const auto make = [&](i64 b, i64 s) {
-        const i64 from = bundle_of(s);
-        return detail::strip_of(left, b, s, from, s == first_of(from), scratch + (keep ? (from - bundle) * slot : 0));
+        const i64 from = bundles.of(s);
+        return detail::strip_of(left, b, s, from, s == bundles.first(from), scratch + (keep ? (from - bundle) * slot : 0));
       };
       i64 kept_batch = -1;
       for (i64 i = u0; i < u1; ++i) {
@@ -319,7 +319,9 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           held[worker] = from;
         }
         for (i64 s = first; s < end; ++s) {
-          const Rows strip = !keep ? make(b, s) : detail::lasts(kept[s - first]) ? kept[s - first] : left.strip(b, s, scratch + (bundle_of(s) - bundle) * slot);
+          const Rows strip = !keep                            ? make(b, s)
+                             : detail::lasts(kept[s - first]) ? kept[s - first]
+                                                              : left.strip(b, s, scratch + (bundles.of(s) - bundle) * slot);
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;
             const BlockPlace place{b, strip.m0, p * width};

@@ -114,13 +114,20 @@ struct Magnitudes {
     count += floats;
     return most;
   }
-  /// Whether three digits of them err by more than a sum of k floats does. Squares of very small and very large ones are not known.
+  /// Whether three digits of them err by more than a sum of k floats does, or not much less. Squares of very small and very large ones are not known.
   bool uneven(i64 k) const {
     const auto most = static_cast<double>(bit_cast<float>(largest));
     if (largest != 0 && !(most >= 0x1p-50 && most < 0x1p50)) return true;
     return most * most * static_cast<double>(count) > row_evenness(k) * squares;
   }
 };
+
+/// How many digits windows need that share the unit of `seen.largest`, 3 or 4; 0: more. Sums have k terms; `quietest` is the largest magnitude in a window
+/// where that is smallest, of those that are not zeros alone: from half of the unit's on its elements have the bits that a unit of its own would give them.
+inline int digits_needed(const Magnitudes& seen, uint32_t quietest, i64 k) {
+  const uint32_t apart_by = seen.largest - quietest;
+  return apart_by > 8u << 23 ? 0 : apart_by > 1u << 23 || seen.uneven(k) ? 4 : 3;
+}
 
 /// Panels of digits, `depth` rows of quads each behind a row that begins with the columns' units.
 template <int width_, class Batch = BatchStride>
@@ -177,11 +184,11 @@ struct DigitStrips {
   i64 floats() const { return (left.scratch() + 15) / 16 * 16; }
   i64 steps_a_run() const { return Block::panel_steps(depth()) / Block::steps; }
   i64 all_digits() const { return runs() == 1 ? (Block::rows + 15) / 16 * 16 * steps_a_run() * lane_bytes * 4 + 64 : 4 * plane(); }
-  /// One digit of all elements, each line's begin aligned.
+  /// One digit of all elements: of runs that continue each other once, of those of other phases once a run; the begin of each is aligned.
   i64 plane() const {
     constexpr i64 rows_beyond = (Block::rows - 1) / 16;
-    return (left.span() + (runs() + 1) * aligned + rows_beyond * stride + (Block::rows + blocks_a_window()) * 4 + DigitRows::read_beyond + 63) / aligned *
-           aligned;
+    const i64 apart = runs() * ((Block::rows - 1) * stride + depth()), elements = apart > left.span() ? apart : left.span();
+    return (elements + (runs() + 1) * aligned + rows_beyond * stride + (Block::rows + blocks_a_window()) * 4 + DigitRows::read_beyond + 63) / aligned * aligned;
   }
 
   DigitStrip apart(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
@@ -245,14 +252,14 @@ struct DigitStrips {
 
   DigitStrip overlapping(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
     const Windows windows = measure(strip, reinterpret_cast<uint32_t*>(digits));
-    // Windows share the largest one's unit. Those whose own would be smaller lose bits; from a quarter on a fourth digit keeps them, down to 2^-8.
-    const uint32_t apart_by = windows.all.largest - windows.quietest;
-    const float unit = apart_by > 8u << 23 ? 0 : unit_of(windows.all.largest, [&](float even) {
+    // Windows share the largest one's unit. Those whose own would be smaller lose bits, which a fourth digit keeps.
+    const int count = digits_needed(windows.all, windows.quietest, runs() * depth());
+    const float unit = count == 0 ? 0 : unit_of(windows.all.largest, [&](float even) {
       bool all = true;
       pieces(strip, offsets, [&](const float* from, i64 count, i64) { all = all && are_multiples(from, count, even); });
       return all;
     });
-    const bool fourth = apart_by > 2u << 23 || windows.all.uneven(runs() * depth());
+    const bool fourth = count == 4;
     const i64 height = Block::tile_height(strip.rows), apart = plane();
     if (unit != 0)
       pieces(strip, offsets, [&](const float* from, i64 count, i64 at) {

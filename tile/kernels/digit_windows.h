@@ -1,22 +1,21 @@
 #pragma once
 
 // The windows of a convolution as AmxDigitBlocks take them: strips that follow each other make a bundle, whose numbers have one unit, and each position of
-// the input becomes digits once for all of them.
+// the input becomes digits once a bundle.
 
 #include "tile/kernels/digit_rows.h"
 #include "tile/kernels/joined_windows.h"
 
 namespace tile {
 
-/// A strip of a bundle, or one with digits of its own, which the next one of that kind takes the place of.
+/// A strip. It lasts as long as its bundle; one that has digits of its own only until the next such strip is asked for.
 struct DigitWindow : DigitStrip {
   bool lasts;
 };
 
 /// The digits of JoinedWindows of floats, dense ones, strips of which may be asked for when prepare() has seen their bundle. Digits lie in the order of the
-/// padded lines, position by position, phase after phase; positions that no window of one column meets are left out. Strips without an
-/// element of half the bundle's largest have a fourth digit, as those with a window of which the largest one is below a quarter of it; strips with a window
-/// below 2^-8 of it have digits of their own, as DigitStrips makes them, and so have all strips beside infinities and NaN.
+/// padded lines, position by position, phase after phase; positions that no window of one column meets are left out. A strip has three digits,
+/// or four, or, where these do not do and in a bundle with infinities or NaN, digits of its own, as DigitStrips makes them.
 template <class Left, class Block>
 struct DigitWindows {
   static constexpr i64 stride = Block::stride, lane_bytes = Block::steps * 4;
@@ -26,9 +25,9 @@ struct DigitWindows {
   i64 strips() const { return left.strips(); }
   i64 runs() const { return left.runs(); }
   i64 depth() const { return left.depth(); }
-  i64 bundles() const {
+  Bundles bundles() const {
     constexpr i64 most_bytes = 1 << 18;
-    return bundles_of_strips(strips(), Block::rows, reach() / row_positions(), most_bytes / (ByteDigits::count * left.phases() * row_elements()));
+    return Bundles::of_windows(strips(), Block::rows, reach() / row_positions(), most_bytes / (ByteDigits::count * left.phases() * row_elements()));
   }
   i64 scratch() const { return places().alone + alone().scratch(); }
   /// Three digits, as most bundles have them.
@@ -46,7 +45,7 @@ struct DigitWindows {
 
   void prepare(i64 b, i64 bundle, float* scratch) const {
     const Places at = places();
-    const i64 begin = first_of(bundle), end = first_of(bundle + 1), first = begin * Block::rows;
+    const i64 begin = bundles().first(bundle), end = bundles().first(bundle + 1), first = begin * Block::rows;
     const i64 rows = least(end * Block::rows, left.all_rows()) - first;
     auto* const largest = reinterpret_cast<uint32_t*>(scratch + at.largest);
     float* const squares = scratch + at.squares;
@@ -64,12 +63,11 @@ struct DigitWindows {
       });
       return all;
     });
-    auto* const kinds = reinterpret_cast<uint32_t*>(scratch + at.kinds);
+    auto* const counts = reinterpret_cast<int32_t*>(scratch + at.counts);
     bool fourth = false;
     for (i64 s = begin; s < end; ++s) {
-      const Kind kind = unit != 0 ? kind_of(s, (s - begin) * Block::rows * row_positions(), most, largest, squares) : Kind::alone;
-      kinds[s - begin] = static_cast<uint32_t>(kind);
-      fourth |= kind == Kind::four;
+      counts[s - begin] = unit != 0 ? digits_of_strip(s, (s - begin) * Block::rows * row_positions(), most, largest, squares) : 0;
+      fourth |= counts[s - begin] == 4;
     }
     for (i64 i = 0; i < Block::rows; ++i) scratch[at.units + i] = unit;
     if (unit == 0) return;
@@ -94,26 +92,22 @@ struct DigitWindows {
 
   DigitWindow strip(i64 b, i64 index, float* scratch) const {
     const Places at = places();
-    const i64 in_bundle = index - first_of(((index + 1) * bundles() - 1) / strips());
-    const auto kind = static_cast<Kind>(reinterpret_cast<const uint32_t*>(scratch + at.kinds)[in_bundle]);
-    if (kind == Kind::alone) return {alone().strip(b, index, scratch + at.alone), false};
+    const i64 in_bundle = index - bundles().first(bundles().of(index));
+    const int32_t count = reinterpret_cast<const int32_t*>(scratch + at.counts)[in_bundle];
+    if (count == 0) return {alone().strip(b, index, scratch + at.alone), false};
     const i64 m0 = index * Block::rows, rows = left.rows_of(index), row = row_elements();
     const auto* const digits = reinterpret_cast<const int8_t*>(scratch + at.digits) + in_bundle * Block::rows * row;
     const auto* const offsets = reinterpret_cast<const i64*>(scratch + at.offsets);
-    return {{{digits, kind == Kind::four, row, plane(), lane_bytes, Block::tile_height(rows) * row, scratch + at.units, nullptr, nullptr}, offsets, m0, rows},
-            true};
+    return {{{digits, count == 4, row, plane(), lane_bytes, Block::tile_height(rows) * row, scratch + at.units, nullptr, nullptr}, offsets, m0, rows}, true};
   }
 
  private:
-  enum class Kind : uint32_t { three, four, alone };
   static constexpr i64 word = sizeof(float), words = sizeof(i64) / word;
 
   static i64 least(i64 a, i64 b) { return a < b ? a : b; }
   static i64 whole(i64 floats) { return (floats + 15) / 16 * 16; }
 
   DigitStrips<Left, Block> alone() const { return {left}; }
-  i64 first_of(i64 bundle) const { return bundle * strips() / bundles(); }
-  i64 together() const { return (strips() + bundles() - 1) / bundles(); }
 
   /// Elements of a position.
   i64 channels() const { return left.windows.channels; }
@@ -126,19 +120,22 @@ struct DigitWindows {
   i64 reach() const { return left.lines_below() * line_positions() + (left.windows.kernel[1] - 1) * left.windows.dilation[1]; }
   i64 reached(i64 rows) const { return rows * row_positions() + reach(); }
   /// Those of a phase of a bundle.
-  i64 positions() const { return reached(together() * Block::rows); }
-  /// One digit of all positions, and of a row beyond, which tiles may read.
-  i64 plane() const { return (left.phases() * positions() * channels() + row_elements() + DigitRows::read_beyond + 63) / 64 * 64; }
+  i64 positions() const { return reached(bundles().together() * Block::rows); }
+  /// One digit of all positions, and of rows beyond, which tiles may read.
+  i64 plane() const {
+    constexpr i64 rows_beyond = (Block::rows - 1) / 16;
+    return (left.phases() * positions() * channels() + rows_beyond * row_elements() + DigitRows::read_beyond + 63) / 64 * 64;
+  }
 
   /// Where what lies in a bundle's scratch memory.
   struct Places {
-    i64 offsets, units, kinds, largest, squares, digits, alone;
+    i64 offsets, units, counts, largest, squares, digits, alone;
   };
   Places places() const {
     Places at = {};
     at.units = at.offsets + whole(runs() * words);
-    at.kinds = at.units + whole(Block::rows);
-    at.largest = at.kinds + whole(together());
+    at.counts = at.units + whole(Block::rows);
+    at.largest = at.counts + whole(bundles().together());
     at.squares = at.largest + whole(left.phases() * positions());
     at.digits = at.squares + whole(left.phases() * positions());
     at.alone = at.digits + whole(4 * plane() / word);
@@ -180,8 +177,8 @@ struct DigitWindows {
     largest = most, squares = sum;
   }
 
-  /// What a strip needs, whose first position is `at` of the bundle.
-  TILE_NOINLINE Kind kind_of(i64 index, i64 at, uint32_t most, const uint32_t* largest, const float* squares) const {
+  /// digits_needed() by a strip, whose first position is `at` of the bundle.
+  TILE_NOINLINE int digits_of_strip(i64 index, i64 at, uint32_t most, const uint32_t* largest, const float* squares) const {
     const i64 rows = left.rows_of(index), apart = row_positions();
     const i64 run = left.windows.kernel[1] / (runs() / left.windows.kernel[0]);  // positions
     uint32_t of_row[Block::rows] = {};
@@ -200,17 +197,13 @@ struct DigitWindows {
       seen.squares += static_cast<double>(sum);
       seen.count += reach * channels();
     });
-    uint32_t quietest = most, loudest = 0;
+    uint32_t quietest = most;
     left.products(index * Block::rows, rows, [&](i64, i64 first, i64 count) {
-      for (i64 i = first; i < first + count; ++i) {
-        loudest = of_row[i] > loudest ? of_row[i] : loudest;
+      for (i64 i = first; i < first + count; ++i)
         if (of_row[i] > 0 && of_row[i] < quietest) quietest = of_row[i];
-      }
     });
-    if (most - quietest > 8u << 23) return Kind::alone;
     seen.largest = most;
-    const bool coarse = loudest > 0 && most - loudest > 1u << 23;
-    return coarse || most - quietest > 2u << 23 || seen.uneven(runs() * depth()) ? Kind::four : Kind::three;
+    return digits_needed(seen, quietest, runs() * depth());
   }
 };
 

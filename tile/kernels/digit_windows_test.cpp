@@ -74,7 +74,77 @@ TEST(DigitWindows, BesideBrighterOnesKeepTheirBits) {
       }
 }
 
-TEST(DigitWindows, WithLonePeaksErrNoMoreThanMultiplyAdds) {
+struct Axis {
+  i64 input, kernel, dilation = 1, pad = 0, stride = 1;
+  i64 output() const { return (input + 2 * pad - (kernel - 1) * dilation - 1) / stride + 1; }
+};
+
+/// Convolutions of two pictures, whose halves have unlike magnitudes, one with an infinity: results are as near as those of floats to what float64 gives.
+template <int rows, i64 channels_, i64 stride>
+void check_pictures(Axis y, Axis x, float scale, float corner, unsigned seed) {
+  constexpr i64 step = channels_ * stride, batch = 2, columns = 20;
+  const i64 picture = y.input * x.input * channels_, results = y.output() * x.output(), terms = y.kernel * x.kernel * channels_;
+  auto image = any_floats(batch * picture, seed, seed % 4 == 1);
+  for (i64 i = 0; i < batch * picture; ++i)
+    if (i / channels_ % (y.input * x.input) >= y.input * x.input / 2) image[static_cast<size_t>(i)] *= scale;
+  image[static_cast<size_t>(picture - 1)] = corner;
+  const auto weights = any_floats(columns * terms, seed + 1);
+
+  using Block = AmxDigitBlocks<rows, 1, step, 16, EmulatedTiles>;
+  const JoinedWindows<float, float, rows, step> joined{{.data = image.data(),
+                                                        .batch = {picture},
+                                                        .channels = channels_,
+                                                        .channel_stride = 1,
+                                                        .pitch = {x.input * channels_, channels_},
+                                                        .input = {y.input, x.input},
+                                                        .output = {y.output(), x.output()},
+                                                        .kernel = {y.kernel, x.kernel},
+                                                        .stride = {y.stride, x.stride},
+                                                        .dilation = {y.dilation, x.dilation},
+                                                        .pad = {y.pad, x.pad}}};
+  const i64 lines = joined.runs() * Block::panel_steps(joined.depth());
+  std::vector<ByteDigits> digits(static_cast<size_t>((lines + 1) * 32));
+  pack_digits(digits.data(), columns, joined.runs(), joined.depth(), 16, 16, [&](i64 j, i64 t) { return weights[static_cast<size_t>(j * terms + t)]; });
+  for (const RowsBlocking& blocking : {RowsBlocking{}, kept}) {
+    const std::vector<float> out =
+        product<Block>(results, columns, testing::digits_of<Block>(joined), DigitPanels<16>{digits.data(), lines}, 1, blocking, batch);
+    for (i64 o = 0; o < batch * results; ++o)
+      for (i64 j = 0; j < columns; ++j) {
+        double sum = 0, lengths = 0, row = 0, column = 0;
+        for (i64 t = 0; t < terms; ++t) {
+          const i64 tap = t / channels_, line = o % results / x.output() * y.stride - y.pad + tap / x.kernel * y.dilation,
+                    position = o % x.output() * x.stride - x.pad + tap % x.kernel * x.dilation;
+          if (line < 0 || line >= y.input || position < 0 || position >= x.input) continue;
+          const auto a = static_cast<double>(image[static_cast<size_t>(o / results * picture + (line * x.input + position) * channels_ + t % channels_)]);
+          const auto b = static_cast<double>(weights[static_cast<size_t>(j * terms + t)]);
+          sum += a * b, row += a * a, column += b * b;
+        }
+        lengths = std::sqrt(row * column);
+        const auto actual = static_cast<double>(out[static_cast<size_t>(o * columns + j)]);
+        if (std::isfinite(sum)) {
+          ASSERT_NEAR(actual, sum, lengths * 8 * 0x1p-24) << "result " << o << " of filter " << j;
+        } else {
+          ASSERT_FALSE(std::isfinite(actual)) << "result " << o << " of filter " << j;
+        }
+      }
+  }
+}
+
+TEST(DigitWindows, OfAllKindsAreAsNearAsFloats) {
+  for (const float corner : {1.F, std::numeric_limits<float>::infinity()})
+    for (const float scale : {1.F, 0x1p-3F, 0x1p-11F}) {
+      check_pictures<32, 64, 2>({14, 5, 1, 2, 2}, {14, 5, 1, 2, 2}, scale, corner, 1);
+      check_pictures<32, 24, 2>({15, 3, 1, 0, 2}, {15, 3, 1, 0, 2}, scale, corner, 3);
+      check_pictures<16, 40, 2>({20, 7, 1, 3, 2}, {14, 7, 1, 3, 2}, scale, corner, 5);
+      check_pictures<28, 48, 1>({14, 3, 1, 1, 1}, {14, 3, 1, 1, 1}, scale, corner, 7);
+      check_pictures<16, 72, 1>({13, 3, 2, 2, 1}, {11, 3, 3, 3, 1}, scale, corner, 9);
+      check_pictures<32, 64, 2>({16, 1, 1, 0, 2}, {16, 1, 1, 0, 2}, scale, corner, 11);
+      check_pictures<16, 64, 3>({17, 4, 1, 1, 2}, {19, 1, 1, 1, 3}, scale, corner, 13);
+      check_pictures<32, 64, 1>({9, 1, 1, 0, 1}, {17, 7, 1, 3, 1}, scale, corner, 15);
+    }
+}
+
+TEST(DigitWindows, WithLonePeaksKeepTheBitsOfTheOthers) {
   for (const float peak : {10.F, 100.F, 1e4F, 1e12F, 1e30F}) {
     auto image = any_floats(height * width * channels, 3, true);
     for (size_t i = 77; i < image.size(); i += 1501) image[i] *= peak;

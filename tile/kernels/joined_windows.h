@@ -7,16 +7,6 @@
 
 namespace tile {
 
-/// Strips that follow each other and are prepared together, of windows that reach `reach` rows beyond the last one's first position: of three times as many
-/// rows, so that a quarter of what they read is prepared twice, but of `most_rows` at most.
-constexpr i64 bundles_of_strips(i64 strips, i64 strip_rows, i64 reach, i64 most_rows) {
-  constexpr i64 most_strips = 32;
-  const auto least = [](i64 a, i64 b) { return a < b ? a : b; };
-  const i64 some = least(least(most_rows / strip_rows, (3 * reach + strip_rows - 1) / strip_rows), most_strips), together = some < 1 ? 1 : some;
-  const i64 all = (strips + together - 1) / together;
-  return least((all + 1) / 2 * 2, strips);  // threads share them evenly
-}
-
 /// The windows of a convolution of planes as WindowRows has them. Rows run through the padded lines one after another: a line of results, then the few
 /// windows that begin in one line and end in the next, which nobody wants: fewer than `strip_rows`. Where windows go down by several lines, those of each
 /// remainder follow each other: a phase of the padded image, in which windows go down by one. A strip is any `strip_rows` rows, read from a copy.
@@ -111,9 +101,10 @@ struct BundledWindows {
   i64 strips() const { return left.strips(); }
   i64 runs() const { return left.runs(); }
   i64 depth() const { return left.depth(); }
-  i64 bundles() const {
+  Bundles bundles() const {
     constexpr i64 most_bytes = 1 << 18;
-    return bundles_of_strips(strips(), strip_rows, left.reached_lines(2) * left.line_rows(), most_bytes / (left.phases() * step * static_cast<i64>(sizeof(P))));
+    return Bundles::of_windows(strips(), strip_rows, left.reached_lines(2) * left.line_rows(),
+                               most_bytes / (left.phases() * step * static_cast<i64>(sizeof(P))));
   }
   i64 scratch() const { return place() + left.copy_elements(rows()); }
   i64 strip_bytes() const { return left.copy_elements(rows()) * static_cast<i64>(sizeof(P)); }
@@ -128,14 +119,14 @@ struct BundledWindows {
     left.copy(b, first, (end < all ? end : all) - first, left.reached_lines(rows()), scratch + place());
   }
   Strip<P> strip(i64, i64 index, P* scratch) const {
-    const i64 m0 = index * strip_rows, first = first_row(((index + 1) * bundles() - 1) / strips());
+    const i64 m0 = index * strip_rows, first = first_row(bundles().of(index));
     const i64 row = m0 - first / left.line_rows() * left.line_rows();  // of the copied lines
     return {scratch + place() + row * step, reinterpret_cast<const i64*>(scratch), m0, left.rows_of(index)};
   }
 
  private:
-  i64 first_row(i64 bundle) const { return bundle * strips() / bundles() * strip_rows; }
-  i64 rows() const { return (strips() + bundles() - 1) / bundles() * strip_rows; }
+  i64 first_row(i64 bundle) const { return bundles().first(bundle) * strip_rows; }
+  i64 rows() const { return bundles().together() * strip_rows; }
   /// Of the copy, behind the offsets.
   i64 place() const { return (runs() * static_cast<i64>((sizeof(i64) + sizeof(P) - 1) / sizeof(P)) + 63) / 64 * 64; }
 };

@@ -111,7 +111,12 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
     split = k;
     if (product.windows && (runs > 1 || !digits))
       split = ceil_div(k, product.windows->axes.back().kernel.constant()) * product.windows->axes.back().stride.constant();
-    split_joined = digits && product.windows ? product.windows->channels.constant() : split;  // digits of a position are made once
+    split_joined = split;
+    if (digits && product.windows) {  // a position becomes digits once a bundle, a third of them once more
+      split_joined = product.windows->channels.constant() * 4 / 3;
+      for (const WindowRowsShape::Axis& axis : product.windows->axes)
+        if (!(axis.kernel == Dim(1)) && axis.stride.is_constant()) split_joined *= axis.stride.constant();
+    }
   }
   const DType weights = product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype;
   const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.integers && weights != product.shape.sum;
