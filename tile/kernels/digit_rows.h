@@ -253,13 +253,13 @@ struct DigitStrips {
   DigitStrip overlapping(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
     const Windows windows = measure(strip, reinterpret_cast<uint32_t*>(digits));
     // Windows share the largest one's unit. Those whose own would be smaller lose bits, which a fourth digit keeps.
-    const int count = digits_needed(windows.all, windows.quietest, runs() * depth());
-    const float unit = count == 0 ? 0 : unit_of(windows.all.largest, [&](float even) {
+    const int needed = digits_needed(windows.all, windows.quietest, runs() * depth());
+    const float unit = needed == 0 ? 0 : unit_of(windows.all.largest, [&](float even) {
       bool all = true;
       pieces(strip, offsets, [&](const float* from, i64 count, i64) { all = all && are_multiples(from, count, even); });
       return all;
     });
-    const bool fourth = count == 4;
+    const bool fourth = needed == 4;
     const i64 height = Block::tile_height(strip.rows), apart = plane();
     if (unit != 0)
       pieces(strip, offsets, [&](const float* from, i64 count, i64 at) {
