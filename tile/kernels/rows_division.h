@@ -21,7 +21,8 @@ struct RowsBlocking {
 };
 
 /// Units are groups of panels, one after another, of one batch entry after another. A task is some units and all strips, or some strips of one
-/// unit (of one batch entry, by rows). Tasks differ by one unit or one strip at most: with as many a thread, no thread has much more to do.
+/// unit (of one batch entry, by rows). Tasks differ by one unit or one strip, or one bundle of these, at most: with as many a thread, no thread has much more
+/// to do.
 struct RowsDivision {
   i64 group = 0;   ///< panels of a group, or one less: groups differ by one panel at most
   i64 groups = 0;  ///< of a batch entry
