@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <fstream>
 #include <cstring>
 #include <mutex>
@@ -152,7 +153,8 @@ void append_footer(const fs::path& library) {
   if (result.exit_code == 127) fail(ErrorKind::environment, "the compiler '{}' cannot be run: {}; install g++ or name one with --cxx", command, result.output);
   if (result.output.find("No space left") != std::string::npos) fail(ErrorKind::environment, "{}: the disk is full", what);
   if (result.exit_code > 128)
-    fail(ErrorKind::environment, "{}: the compiler was killed by signal {} (out of memory, or interrupted)", what, result.exit_code - 128);
+    fail(ErrorKind::environment, "{}: the compiler was killed by signal {} ({})", what, result.exit_code - 128,
+         result.exit_code - 128 == SIGINT ? "interrupted" : "out of memory, if nobody stopped it: fewer --jobs need less");
   fail(ErrorKind::internal, "internal error: generated code does not compile; this is a bug of Tilewright. The source lies in {}.\n{}", kept.string(),
        result.output.substr(0, 4000));
 }

@@ -170,7 +170,7 @@ void check_windows(Axis y, Axis x, i64 channels, i64 filters, bool channels_last
     for (const RowsBlocking& blocking : {RowsBlocking{}, RowsBlocking{.panel_bytes = 256, .strip_bytes = 64}})
       expect_accuracy_of_floats(results<Digits, Plain>(y.output() * x.output(), filters, k, left(std::integral_constant<int, strip>{}),
                                                        left(std::integral_constant<int, 8>{}), f, weights, threads, blocking),
-                                k, 4);
+                                k, 2);
 }
 
 TEST(DigitRows, WindowsAreAsAccurateAsByMultiplyAdds) {

@@ -97,11 +97,11 @@ inline double error(const std::vector<float>& actual, const Results& r, i64 k) {
   return std::sqrt(squares / lengths * static_cast<double>(k)) * 0x1p24;
 }
 
-/// Rows' units are 2^-23 to 2^-22 of the largest one, columns' 2^-23, and numbers err by a unit over √12 in the mean; then a result is rounded. Sums of few
+/// Units are 2^-23 of the largest element of a row or column, and numbers err by a unit over √12 in the mean; then a result is rounded. Sums of few
 /// products by multiply-adds are nearly exact. `shared`: how much larger a strip's largest element may be than a window's.
 inline void expect_accuracy_of_floats(const Results& r, i64 k, double shared = 1) {
   const double digits = error(r.digits, r, k), plain = error(r.plain, r, k);
-  EXPECT_LE(digits, std::max(plain, std::hypot(1.16 * shared * r.row_peak, 0.6 * r.column_peak) + 1)) << "multiply-adds err by " << plain << ", k " << k;
+  EXPECT_LE(digits, std::max(plain, std::hypot(0.6 * shared * r.row_peak, 0.6 * r.column_peak) + 1)) << "multiply-adds err by " << plain << ", k " << k;
 }
 
 }  // namespace tile::testing
