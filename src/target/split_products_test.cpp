@@ -77,9 +77,10 @@ pattern::Program program_of(const Layer& layer, float odd_weight = 1) {
 
 const schedule::Options options{.choose_layouts = true};
 
-schedule::Block planned(const Layer& layer, schedule::ProductBlock shape, ProductConfig::Atom atom) {
+schedule::Block planned(const Layer& layer, schedule::ProductBlock shape, ProductConfig::Atom atom,
+                        ProductConfig::Method method = ProductConfig::Method::rows) {
   schedule::Block block = schedule::schedule(program_of(layer), {}, options);
-  const ProductConfig config{.block = shape, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = atom};
+  const ProductConfig config{.method = method, .block = shape, .panel_bytes = 1 << 19, .strip_bytes = 3 << 18, .atom = atom};
   plan_kernels(block, find_target("emulator:amx"), {.choose = [&](const auto&, const auto&) { return config; }});
   return block;
 }
@@ -134,6 +135,39 @@ void check_accuracy(ProductConfig::Atom atom, schedule::ProductBlock first, sche
 TEST(SplitProducts, AreAsAccurateAsFloatsInEveryShapeOfBlock) { check_accuracy(ProductConfig::Atom::amx_f32, {16, 2}, {27, 1}, "tile::AmxSplitBlocks<"); }
 TEST(SplitProducts, OfDigitsAreAsAccurateAsFloats) { check_accuracy(ProductConfig::Atom::amx_digits, {16, 1}, {26, 2}, "tile::AmxDigitBlocks<"); }
 
+TEST(SplitProducts, OfDigitsByWinogradsMethodAreAsAccurateAsFloats) {
+  const Target& target = find_target("emulator:amx");
+  if (!runs_here(target)) GTEST_SKIP() << "this machine lacks what " << target.name << " is compiled with";
+  const Layer convolutions[] = {{"3x3", 2, 16, 40, 9, 3}, {"more channels than a step has", 1, 80, 17, 7, 3}, {"named sizes", 2, 32, 40, 9, 3, 1, 1, true}};
+  const schedule::ProductBlock shapes[] = {{16, 2}, {9, 1}};
+  std::vector<schedule::Block> blocks;
+  for (const Layer& layer : convolutions)
+    for (const schedule::ProductBlock shape : shapes) {
+      blocks.push_back(planned(layer, shape, ProductConfig::Atom::amx_digits, ProductConfig::Method::winograd));
+      std::string text;
+      for (const schedule::Kernel& kernel : blocks.back().kernels) text += emit_kernel(blocks.back(), kernel, target);
+      EXPECT_NE(text.find("tile::winograd<tile::AmxDigitBlocks<"), std::string::npos) << layer.name << "\n" << text;
+    }
+  const testing::CompiledBlocks compiled(std::move(blocks), target.name);
+  size_t at = 0;
+  for (const Layer& layer : convolutions) {
+    const Tensor x = normal_floats(input_dims(layer), 7);
+    pattern::InterpreterOptions wide;
+    wide.arithmetic = pattern::InterpreterOptions::Arithmetic::float64;
+    const Tensor expected = pattern::interpret(program_of(layer), {x}, wide).at(0);
+    for (size_t shape = 0; shape < std::size(shapes); ++shape, ++at) {
+      const Tensor actual = compiled.run(at, {x}).at(0);
+      double error = 0, magnitude = 0;
+      for (int64_t i = 0; i < expected.element_count(); ++i) {
+        const double e = expected.float_at(i);
+        error += (actual.float_at(i) - e) * (actual.float_at(i) - e), magnitude += e * e;
+      }
+      // Filters' numbers err as above, inputs' next to nothing. A result's part in the nine sums that it is made of is 3 to 5 in the mean: errors grow by that.
+      EXPECT_LT(std::sqrt(error / magnitude), 0.8 * 3.5 * 5 / 3 * 0x1p-24) << layer.name;
+    }
+  }
+}
+
 TEST(SplitProducts, OfTwoPartsAreForPlansWithTf32Alone) {
   const Layer rows = {"rows", 128, 768, 768};
   for (const bool tf32 : {false, true}) {
@@ -151,6 +185,30 @@ std::set<ProductConfig::Atom> atoms(const Layer& layer, const char* target, floa
     if (const auto space = kernel_space(block, kernel, find_target(target), {.winograd = false}))
       for (const auto& config : space->configs) all.insert(std::get<ProductConfig>(config).atom);
   return all;
+}
+
+/// What computes the layer's product, guessed.
+ProductConfig guess(const Layer& layer, const char* target, float odd_weight = 1) {
+  schedule::Block block = schedule::schedule(program_of(layer, odd_weight), {}, options);
+  plan_kernels(block, find_target(target), {});
+  for (const schedule::Kernel& kernel : block.kernels)
+    if (!kernel.products.empty()) return kernel.products[0].config;
+  return {};
+}
+
+TEST(SplitProducts, OfDigitsByWinogradsMethodAreForManyChannels) {
+  const auto expect = [](const ProductConfig& config, ProductConfig::Method method, ProductConfig::Atom atom) {
+    EXPECT_EQ(config.method, method) << print(config);
+    EXPECT_EQ(config.atom, atom) << print(config);
+  };
+  using enum ProductConfig::Atom;
+  using enum ProductConfig::Method;
+  const Layer many = {"many channels", 1, 256, 256, 14, 3}, strided = {"strided", 1, 256, 256, 14, 3, 2};
+  expect(guess(many, "cpu:sapphirerapids-amx"), winograd, amx_digits);
+  expect(guess(many, "cpu:sapphirerapids"), winograd, fma);
+  expect(guess(strided, "cpu:sapphirerapids-amx"), rows, amx_digits);
+  // An uneven filter has points for which digits are too few.
+  EXPECT_NE(guess(many, "cpu:sapphirerapids-amx", 200).atom, amx_digits);
 }
 
 TEST(SplitProducts, AreChosenWhereTheyAreCheaperAndRight) {

@@ -23,12 +23,12 @@ namespace tile {
 struct DigitRows {
   static constexpr i64 read_beyond = 64;  ///< digits behind a row's end that may be read: zeros multiply them
 
-  const int8_t* digits;  ///< null: what digits do not stand for
-  bool fourth;           ///< whether there are four
-  i64 row_apart, digit_apart, step_apart, tile_apart;
-  const float* units;  ///< of each row
-  const float* floats;
-  const i64* float_offsets;
+  const int8_t* digits = nullptr;  ///< null: what digits do not stand for
+  bool fourth = false;             ///< whether there are four
+  i64 row_apart = 0, digit_apart = 0, step_apart = 0, tile_apart = 0;
+  const float* units = nullptr;   ///< of each row
+  const float* floats = nullptr;  ///< read where there are no digits
+  const i64* float_offsets = nullptr;
 };
 
 /// Up to `rows` rows times `vectors` times 16 columns, tile by tile. Rows are cut into tiles

@@ -122,6 +122,64 @@ struct Magnitudes {
   }
 };
 
+namespace detail {
+
+/// The bits of the largest magnitude.
+TILE_INLINE uint32_t largest_bits(const float* from, i64 floats) {
+  uint32_t most = 0;
+#pragma omp simd reduction(max : most)
+  for (i64 i = 0; i < floats; ++i) {
+    const uint32_t bits = magnitude_bits(from[i]);
+    most = bits > most ? bits : most;
+  }
+  return most;
+}
+
+/// One row's digits, a step of `lane_bytes` floats after the other.
+template <int count, i64 lane_bytes>
+TILE_NOINLINE void split_row(const float* from, i64 floats, float per_unit, int8_t* to, i64 digit) {
+  for (; floats >= 64; floats -= lane_bytes, from += lane_bytes, to += count * digit) {
+    if constexpr (lane_bytes == 64) {
+      split_digits<count>(from, per_unit, to, digit);
+    } else {
+      split_some<count>(from, lane_bytes, lane_bytes, per_unit, to, digit);
+    }
+  }
+  for (; floats > 0; floats -= lane_bytes, from += lane_bytes, to += count * digit)
+    split_some<count>(from, floats < lane_bytes ? floats : lane_bytes, lane_bytes, per_unit, to, digit);
+}
+
+}  // namespace detail
+
+/// The digits of `rows` rows of k floats that lie Block::stride apart, one run, each row with a unit of its own: as tile registers read them, tile by tile,
+/// three of each step's, or four, side by side. Memory for four, and for the units. No digits where a row has none.
+template <class Block>
+DigitRows digits_of_rows(const float* from, i64 rows, i64 k, float* units, int8_t* digits) {
+  static constexpr i64 nowhere[1] = {0};
+  constexpr i64 lane_bytes = Block::steps * 4;
+  const i64 height = Block::tile_height(rows);
+  bool all = true, fourth = false;
+  for (i64 i = 0; i < rows; ++i) {
+    Magnitudes row;
+    const float* const floats = from + i * Block::stride;
+    row.add(floats, k);
+    units[i] = unit_of(row.largest, [&](float unit) { return are_multiples(floats, k, unit); });
+    all &= units[i] != 0;
+    fourth |= row.uneven(k);
+  }
+  const i64 digit = height * lane_bytes, step = (fourth ? 4 : 3) * digit, tile = Block::panel_steps(k) / Block::steps * step;
+  for (i64 i = 0; all && i < rows; ++i) {
+    const float* const floats = from + i * Block::stride;
+    int8_t* const to = digits + i / height * tile + i % height * lane_bytes;
+    if (fourth) {
+      detail::split_row<4, lane_bytes>(floats, k, 256 / units[i], to, digit);
+    } else {
+      detail::split_row<3, lane_bytes>(floats, k, 1 / units[i], to, digit);
+    }
+  }
+  return {all ? digits : nullptr, fourth, lane_bytes, digit, step, tile, units, from, nowhere};
+}
+
 /// How many digits windows need that share the unit of `seen.largest`, 3 or 4; 0: more. Sums have k terms; `quietest` is the largest magnitude in a window
 /// where that is smallest, of those that are not zeros alone: from half of the unit's on its elements have the bits that a unit of its own would give them.
 inline int digits_needed(const Magnitudes& seen, uint32_t quietest, i64 k) {
@@ -192,44 +250,11 @@ struct DigitStrips {
   }
 
   DigitStrip apart(const Strip<float>& strip, float* units, int8_t* digits, i64* offsets) const {
-    const i64 k = depth(), height = Block::tile_height(strip.rows);
-    bool all = true, fourth = false;
-    for (i64 i = 0; i < strip.rows; ++i) {
-      Magnitudes row;
-      const float* const from = strip.base + strip.offsets[0] + i * stride;
-      row.add(from, k);
-      units[i] = unit_of(row.largest, [&](float unit) { return are_multiples(from, k, unit); });
-      all &= units[i] != 0;
-      fourth |= row.uneven(k);
-    }
-    const i64 row = lane_bytes, digit = height * row, step = (fourth ? 4 : 3) * digit, tile = steps_a_run() * step;
-    for (i64 i = 0; all && i < strip.rows; ++i) {
-      const float* const from = strip.base + strip.offsets[0] + i * stride;
-      int8_t* const to = digits + i / height * tile + i % height * row;
-      if (fourth) {
-        split_row<4>(from, 256 / units[i], to, digit);
-      } else {
-        split_row<3>(from, 1 / units[i], to, digit);
-      }
-    }
     offsets[0] = 0;
-    return {{all ? digits : nullptr, fourth, row, digit, step, tile, units, strip.base, strip.offsets}, offsets, strip.m0, strip.rows};
+    DigitRows rows = digits_of_rows<Block>(strip.base + strip.offsets[0], strip.rows, depth(), units, digits);
+    return {rows, offsets, strip.m0, strip.rows};
   }
 
-  /// One row, step by step.
-  template <int count>
-  TILE_NOINLINE void split_row(const float* from, float per_unit, int8_t* to, i64 digit) const {
-    i64 rest = depth();
-    for (; rest >= aligned; rest -= lane_bytes, from += lane_bytes, to += count * digit) {
-      if constexpr (lane_bytes == aligned) {
-        split_digits<count>(from, per_unit, to, digit);
-      } else {
-        split_some<count>(from, lane_bytes, lane_bytes, per_unit, to, digit);
-      }
-    }
-    for (; rest > 0; rest -= lane_bytes, from += lane_bytes, to += count * digit)
-      split_some<count>(from, rest < lane_bytes ? rest : lane_bytes, lane_bytes, per_unit, to, digit);
-  }
   /// fresh(elements from, so many, where in a plane) for each piece of floats that runs add to those before them, and the runs' offsets.
   template <class F>
   void pieces(const Strip<float>& strip, i64* offsets, F&& fresh) const {

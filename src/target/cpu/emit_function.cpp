@@ -25,6 +25,7 @@ std::span<const std::string_view> headers() {
                                                "kernels/joined_windows",
                                                "kernels/window_rows",
                                                "kernels/winograd",
+                                               "kernels/winograd_digits",
                                                "math",
                                                "reduce"};
   return names;

@@ -96,9 +96,14 @@ class RowsEmitter : ProductText {
                           pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; }), text(windows.axes[1].pitch)));
     epilogue(shape_.batch, shape_.m, {.most = config_.block.vectors * lanes_of(product_, kernel_.target)});
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
-    out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, {}, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", config_.block.rows,
-                          config_.block.vectors, text(windows.channels), tail(winograd_tiles(windows)), pointer(address.tensor, constant_part(windows.start)),
-                          kernel_.pointers.at(planned_.packed)));
+    const std::string filters = kernel_.pointers.at(planned_.packed), from = pointer(address.tensor, constant_part(windows.start));
+    const std::string block = fmt::format("{}, {}, {}", config_.block.rows, config_.block.vectors, text(windows.channels));
+    if (config_.atom == Atom::amx_digits)
+      out_.line(fmt::format("tile::winograd<tile::AmxDigitBlocks<{}, {}>>(shape, {}, reinterpret_cast<const {}*>({}), epilogue, a.team);", block,
+                            tile_steps(windows.channels.constant(), config_.atom), from, lane_type(), filters));
+    else
+      out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", block, tail(winograd_tiles(windows)),
+                            from, filters));
   }
 
   void right(const std::string& zero) {

@@ -34,10 +34,13 @@ double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum&
 /// Widening a panel once, for all strips that pass.
 double widen_cycles(const schedule::ProductBlock& block, const Sum& sum);
 
-/// Whether the product is a 3 x 3 convolution that can be done by Winograd's method.
-bool suits_winograd(const RowsProduct& product, const Target& target);
+/// The atoms by which Winograd's method computes the product: none where that is no 3 x 3 convolution that it is for.
+std::vector<schedule::ProductConfig::Atom> winograd_atoms(const RowsProduct& product, const Target& target);
+/// Register blocks that it takes for so many tiles.
+std::vector<schedule::ProductBlock> winograd_blocks(const Target& target, schedule::ProductConfig::Atom atom, int64_t tiles);
 /// One image.
-double winograd_cycles(const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters, int64_t lanes);
+double winograd_cycles(schedule::ProductConfig::Atom atom, const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters,
+                       int64_t lanes);
 
 /// The configuration with the bytes that the target's caches suggest.
 schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Target& target);

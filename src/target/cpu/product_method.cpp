@@ -36,6 +36,11 @@ constexpr double joining_pays = 0.93;
 /// Of the bytes that vectors get from afar tiles get so many: few of their loads are under way at once. Measured on a core that others share: 0.3 to 0.6.
 constexpr double waiting_tiles = 0.4;
 
+/// Beside a neighbour of the core tiles' products take 2.5 times as long, vectors' 1.5 times. So parts of floats, which gain little by tiles, are chosen where
+/// they are expected to take so much of what others do at most, and Winograd's method, which has fewer products, where it takes so much of what digits
+/// multiplied directly do.
+constexpr double parts_gain = 0.75, fewer_products_gain = 1.6;
+
 /// Rows of an entry of the batch that pass its panels.
 int64_t passing_rows(const RowsProduct& product) {
   const Dim rows = product.shape.m.extent();
@@ -149,6 +154,9 @@ double product_cycles(const ProductSize& size, const Target& target) {
   return cheapest_block(rows, size.columns, Sum::of(size.terms), lanes, target).cycles + static_cast<double>(prepared) + start_cycles;
 }
 
+namespace {
+
+/// Whether the product is a convolution that Winograd's method computes.
 bool suits_winograd(const RowsProduct& product, const Target& target) {
   if (!product.windows || product.depthwise || product.weight_groups > 0 || product.shape.sum != DType::f32) return false;
   const WindowRowsShape& windows = *product.windows;
@@ -166,11 +174,36 @@ bool suits_winograd(const RowsProduct& product, const Target& target) {
   return by_image && (shape.batch.loops.empty() || by_image->slope == below);
 }
 
-double winograd_cycles(const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters, int64_t lanes) {
-  // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle.
-  const double products = 16 * static_cast<double>(ceil_div(filters, block.vectors * lanes)) * line_cycles(block, tiles, Sum::of(channels));
+}  // namespace
+
+std::vector<schedule::ProductConfig::Atom> winograd_atoms(const RowsProduct& product, const Target& target) {
+  using Atom = schedule::ProductConfig::Atom;
+  if (!suits_winograd(product, target)) return {};
+  const std::vector<Atom> direct = atoms_of(product, target);
+  // Digits first: they err less.
+  if (std::find(direct.begin(), direct.end(), Atom::amx_digits) != direct.end() && digits_stand_for_filters(product)) return {Atom::amx_digits, Atom::fma};
+  return {Atom::fma};
+}
+
+std::vector<schedule::ProductBlock> winograd_blocks(const Target& target, schedule::ProductConfig::Atom atom, int64_t tiles) {
+  // Sums of 16 points wait for each other: blocks of one tile of rows take as long as those of two, and leave half as many.
+  const int64_t most = schedule::on_tiles(atom) ? std::min(tiles, tile_side) : tiles;
+  std::vector<schedule::ProductBlock> blocks = register_blocks(target, atom);
+  std::erase_if(blocks, [&](const schedule::ProductBlock& block) { return block.rows > std::max<int64_t>(most, 1); });
+  return blocks;
+}
+
+double winograd_cycles(schedule::ProductConfig::Atom atom, const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters,
+                       int64_t lanes) {
+  // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle. Digits are four a row: nine
+  // products instead of eight, and sums are copied once more.
+  const bool digits = atom == schedule::ProductConfig::Atom::amx_digits;
+  Sum sum = Sum::of(channels);
+  sum.atom = atom;
+  const double products = 16 * static_cast<double>(ceil_div(filters, block.vectors * lanes)) * line_cycles(block, tiles, sum) * (digits ? 9.0 / 8 : 1);
   const double transforms = static_cast<double>(tiles) * static_cast<double>(ceil_div(channels, lanes) * 48 + ceil_div(filters, lanes) * 45);
-  return std::max(products + transforms, 16.0 * static_cast<double>(channels) * static_cast<double>(filters) * 4 / 7);
+  const double splits = digits ? static_cast<double>(16 * tiles) * (0.8 * static_cast<double>(channels) + 0.4 * static_cast<double>(filters)) : 0;
+  return std::max(products + transforms + splits, 16.0 * static_cast<double>(channels) * static_cast<double>(filters) * (digits ? 3 : 4) / 7);
 }
 
 int64_t winograd_tiles(const WindowRowsShape& windows) {
@@ -179,10 +212,10 @@ int64_t winograd_tiles(const WindowRowsShape& windows) {
 }
 
 schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Target& target) {
-  // Strips of digits meet panels faster than these come from afar: more of them stay.
+  // Panels of digits are wide: fewer bytes of them leave room for those that come nearer.
   const bool digits = config.atom == schedule::ProductConfig::Atom::amx_digits;
   config.panel_bytes = digits ? target.l2_bytes / 8 : target.l2_bytes / 4;
-  config.strip_bytes = digits ? target.l2_bytes * 5 / 8 : target.l2_bytes * 3 / 8;
+  config.strip_bytes = target.l2_bytes * 3 / 8;
   return config;
 }
 
@@ -211,17 +244,25 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
       const double bytes_a_cycle = shared_cache_bytes * (schedule::on_tiles(atom) ? waiting_tiles : 1);
       choice.cycles += static_cast<double>(n * k * bytes_of_weight(product, atom)) / bytes_a_cycle / lines;
     }
-    if (rows.block.rows == 0 || choice.cycles < rows.cycles * 0.999) rows = choice, config.atom = atom, config.widened = widened, config.joined = joined;
+    const double enough = atom == schedule::ProductConfig::Atom::amx_f32 ? parts_gain : 0.999;
+    if (rows.block.rows == 0 || choice.cycles < rows.cycles * enough) rows = choice, config.atom = atom, config.widened = widened, config.joined = joined;
   }
   config.block = rows.block;
-  if (allow_winograd && suits_winograd(product, target)) {
+  if (!allow_winograd || named) return with_defaults(config, target);
+  double least = 0;
+  std::optional<schedule::ProductConfig> fewer;
+  for (const schedule::ProductConfig::Atom atom : winograd_atoms(product, target)) {
     const WindowRowsShape& windows = *product.windows;
-    const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4, channels = windows.channels.constant();
-    const schedule::ProductBlock block = cheapest_block(tiles, n, Sum::of(channels), lanes, target).block;
-    const double lines = static_cast<double>(windows.axes[0].output.as_constant().value_or(usual_line));
-    // Measured beside digits, Winograd's products take longer than they are expected to.
-    const double close = config.atom == schedule::ProductConfig::Atom::amx_digits ? 0.75 : 0.9;
-    if (winograd_cycles(block, tiles, channels, n, lanes) < close * rows.cycles * lines) return {.method = Method::winograd, .block = block};
+    const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4;
+    for (const schedule::ProductBlock block : winograd_blocks(target, atom, tiles)) {
+      const double cycles = winograd_cycles(atom, block, tiles, windows.channels.constant(), n, lanes);
+      if (!fewer || (atom == fewer->atom && cycles < least * 0.999)) least = cycles, fewer = {.method = Method::winograd, .block = block, .atom = atom};
+    }
+  }
+  if (fewer) {
+    const double lines = static_cast<double>(product.windows->axes[0].output.as_constant().value_or(usual_line));
+    const double close = config.atom == schedule::ProductConfig::Atom::amx_digits ? fewer_products_gain : 0.9;
+    if (least < close * rows.cycles * lines) return *fewer;
   }
   return with_defaults(config, target);
 }

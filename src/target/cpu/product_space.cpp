@@ -137,7 +137,8 @@ double depthwise_cycles(const Sizes& s, const ProductConfig& config, int threads
 double cycles_of(const Sizes& s, const ProductConfig& config, int threads) {
   switch (config.method) {
     case Method::winograd:
-      return static_cast<double>(s.batch) * winograd_cycles(config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, s.lanes) / threads + start_cycles;
+      return static_cast<double>(s.batch) * winograd_cycles(config.atom, config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, s.lanes) / threads +
+             start_cycles;
     case Method::depthwise: return depthwise_cycles(s, config, threads);
     case Method::rows: break;
   }
@@ -189,9 +190,9 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
       if (s.sums.at(atom).narrow && s.lines * s.line >= widening_may_pay) add(true, false);
       if (product.padded_rows(atom) > 0 && block.rows >= joined_rows) add(false, true);
     }
-  if (!options.winograd || !suits_winograd(product, target)) return all;
-  for (const ProductBlock block : register_blocks(target))
-    if (block.rows <= std::max<int64_t>(s.tiles, 1)) all.push_back({.method = Method::winograd, .block = block});
+  if (!options.winograd) return all;
+  for (const ProductConfig::Atom atom : winograd_atoms(product, target))
+    for (const ProductBlock block : winograd_blocks(target, atom, s.tiles)) all.push_back({.method = Method::winograd, .block = block, .atom = atom});
   return all;
 }
 
@@ -217,14 +218,13 @@ std::string signature_of(const RowsProduct& product, const pattern::Nest& nest, 
 bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, const Target& target) {
   if (product.depthwise != (config.method == Method::depthwise)) return false;
   if (product.depthwise) return config.block.rows >= 1 && config.block.rows <= 32;
-  const std::vector<ProductConfig::Atom> atoms = atoms_of(product, target);
+  const std::vector<ProductConfig::Atom> atoms = config.method == Method::winograd ? winograd_atoms(product, target) : atoms_of(product, target);
   if (std::find(atoms.begin(), atoms.end(), config.atom) == atoms.end()) return false;
-  if (config.method == Method::winograd && config.atom != ProductConfig::Atom::fma) return false;
   if (config.widened && (config.method != Method::rows || !sum_of(product, 1, config.atom, target).narrow)) return false;
   if (config.joined && (config.method != Method::rows || config.block.rows < joined_rows || product.padded_rows(config.atom) == 0)) return false;
   const std::vector<ProductBlock> blocks = register_blocks(target, config.atom);
   if (std::find(blocks.begin(), blocks.end(), config.block) == blocks.end()) return false;
-  return config.method == Method::rows ? config.panel_bytes > 0 && config.strip_bytes > 0 : suits_winograd(product, target);
+  return config.method == Method::winograd || (config.panel_bytes > 0 && config.strip_bytes > 0);
 }
 
 std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options) {

@@ -41,6 +41,8 @@ struct RowsProduct {
   const Tensor* floats = nullptr;
   /// What digits_stand_for_weights() found, once it was asked: that reads all weights.
   mutable std::optional<bool> even_columns = {};
+  /// The same of digits_stand_for_filters().
+  mutable std::optional<bool> even_points = {};
   /// Whether TF32's accuracy is enough.
   bool tf32 = false;
   /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
@@ -69,6 +71,8 @@ bool waits_for_weights(const RowsProduct& product, const Target& target);
 
 /// Whether numbers of 24 bits in a unit of their column stand for the weights, which are float32, of every column.
 bool digits_stand_for_weights(const RowsProduct& product);
+/// The same for Winograd's 16 products of 3 x 3 filters, whose columns are points of these.
+bool digits_stand_for_filters(const RowsProduct& product);
 
 /// How the product is best computed on `target`, as far as is known without a measurement. `atom`: one of atoms_of(), the cheapest of them
 /// where none is named. `as_sums`: weights of floats are packed as what their sums are.
@@ -81,10 +85,9 @@ int64_t tile_steps(int64_t depth, schedule::ProductConfig::Atom atom);
 /// Whether the product has what the configuration's method asks for, and the target registers for its block.
 bool can_compute(const RowsProduct& product, const schedule::ProductConfig& config, const Target& target);
 
-/// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · channels, width]. Those of atoms of
-/// several k have steps instead of k and the elements of a step's lanes in a row; integers begin with a row of sums, see tile::PackedSums, numbers of 24 bits
-/// with two rows of units, see tile::Fixed24Panels.
-/// `as_sums`: floats become what their sums are, as those of one filter a channel always do.
+/// The weights' panels for the method: [groups, panels, k, width], for Winograd's [1, panels, 16 · k, width], as tile::WinogradProducts has them. Those of
+/// atoms of several k have steps instead of k and the elements of a step's lanes in a row; integers begin with a row of sums, see tile::PackedSums, numbers of
+/// 24 bits with two rows of units, see tile::Fixed24Panels. `as_sums`: floats become what their sums are, as those of one filter a channel always do.
 Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const schedule::ProductConfig& config, const Target& target, bool as_sums = false);
 
 /// Elements that sums are computed in, a vector.
