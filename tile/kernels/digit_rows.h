@@ -152,20 +152,25 @@ TILE_NOINLINE void split_row(const float* from, i64 floats, float per_unit, int8
 }  // namespace detail
 
 /// The digits of `rows` rows of k floats that lie Block::stride apart, one run, each row with a unit of its own: as tile registers read them, tile by tile,
-/// three of each step's, or four, side by side. Memory for four, and for the units. No digits where a row has none.
-template <class Block>
+/// those of a step side by side. Memory for four digits, and for the units. No digits where a row has none. With `four` all rows have four digits, in units
+/// that are powers of two; else four where three do not do for one of them.
+template <class Block, bool four = false>
 DigitRows digits_of_rows(const float* from, i64 rows, i64 k, float* units, int8_t* digits) {
   static constexpr i64 nowhere[1] = {0};
   constexpr i64 lane_bytes = Block::steps * 4;
   const i64 height = Block::tile_height(rows);
-  bool all = true, fourth = false;
+  bool all = true, fourth = four;
   for (i64 i = 0; i < rows; ++i) {
-    Magnitudes row;
     const float* const floats = from + i * Block::stride;
-    row.add(floats, k);
-    units[i] = unit_of(row.largest, [&](float unit) { return are_multiples(floats, k, unit); });
+    if constexpr (four) {
+      units[i] = unit_of(detail::largest_bits(floats, k));
+    } else {
+      Magnitudes row;
+      row.add(floats, k);
+      units[i] = unit_of(row.largest, [&](float unit) { return are_multiples(floats, k, unit); });
+      fourth |= row.uneven(k);
+    }
     all &= units[i] != 0;
-    fourth |= row.uneven(k);
   }
   const i64 digit = height * lane_bytes, step = (fourth ? 4 : 3) * digit, tile = Block::panel_steps(k) / Block::steps * step;
   for (i64 i = 0; all && i < rows; ++i) {
@@ -177,7 +182,15 @@ DigitRows digits_of_rows(const float* from, i64 rows, i64 k, float* units, int8_
       detail::split_row<3, lane_bytes>(floats, k, 1 / units[i], to, digit);
     }
   }
-  return {all ? digits : nullptr, fourth, lane_bytes, digit, step, tile, units, from, nowhere};
+  return {.digits = all ? digits : nullptr,
+          .fourth = fourth,
+          .row_apart = lane_bytes,
+          .digit_apart = digit,
+          .step_apart = step,
+          .tile_apart = tile,
+          .units = units,
+          .floats = from,
+          .float_offsets = nowhere};
 }
 
 /// How many digits windows need that share the unit of `seen.largest`, 3 or 4; 0: more. Sums have k terms; `quietest` is the largest magnitude in a window

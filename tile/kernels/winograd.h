@@ -24,9 +24,10 @@ struct WinogradProducts {
 
   /// Tiles of a strip, of so many in all.
   i64 height(i64) const { return Block::rows; }
-  /// Elements of a strip's rows for one point, those of them that stay near, and what prepare() needs beside.
+  /// Tiles that are prepared together at least.
+  i64 piece(i64) const { return 4; }
+  /// Elements of a strip's rows for one point, and what prepare() needs beside.
   i64 slot() const { return Block::rows * channels; }
-  i64 near() const { return slot(); }
   i64 scratch() const { return 0; }
   /// Elements of one point's panel.
   i64 panel() const { return channels * Block::columns; }
@@ -42,12 +43,16 @@ struct WinogradProducts {
   /// What a thread multiplies with.
   class Thread {
    public:
-    /// The sums of `count` rows and a panel, at `to` once finish() was called.
-    void multiply(const WinogradProducts& of, i64 count, const sum_type* rows, const panel_type* panel, sum_type* to, Ahead& ahead) {
+    explicit Thread(sum_type* sums) : sums_(sums) {}
+    /// The sums of `count` rows and a panel, `to` elements behind the first ones once finish() was called.
+    void multiply(const WinogradProducts& of, i64 count, const sum_type* rows, const panel_type* panel, i64 to, Ahead& ahead) {
       static constexpr i64 nowhere[1] = {0};
-      Block::multiply(count, 1, of.channels, rows, nowhere, panel, to, ahead);
+      Block::multiply(count, 1, of.channels, rows, nowhere, panel, sums_ + to, ahead);
     }
     void finish() {}
+
+   private:
+    sum_type* sums_;
   };
 };
 
@@ -73,7 +78,7 @@ class Winograd {
   }
 
   void run(Team& team) const {
-    const i64 strip_bytes = points * products_.near() * static_cast<i64>(sizeof(P));
+    const i64 strip_bytes = points * products_.slot() * static_cast<i64>(sizeof(P));
     i64 group = near_bytes / strip_bytes;
     if (group < together) group = cache_bytes / strip_bytes < together ? cache_bytes / strip_bytes : together;
     const i64 share = (images_ * strips_ - 1) / team.size + 1;
@@ -88,7 +93,7 @@ class Winograd {
     // Bytes from further away than a core's own caches, either way.
     const i64 sums_of_strip = panels_ * most_rows * width;
     const double filters = static_cast<double>(points * panels_ * products_.panel()) * static_cast<double>(sizeof(Panel)),
-                 waiting = static_cast<double>(points * strips_) * static_cast<double>(products_.near() + sums_of_strip) * static_cast<double>(sizeof(P));
+                 waiting = static_cast<double>(points * strips_) * static_cast<double>(products_.slot() + sums_of_strip) * static_cast<double>(sizeof(P));
     if (waiting <= static_cast<double>(waiting_bytes) && filters * static_cast<double>(groups) > filters + 2 * waiting) return run_by_points(team);
     team.for_each(images_ * groups, [&](i64 index, int worker) {
       const i64 g = index % groups, first = g * strips_ / groups, end = (g + 1) * strips_ / groups;
@@ -104,17 +109,19 @@ class Winograd {
     P* const sums = rows + points * point_rows;
     const i64 units = points * panels_;
     for (i64 image = 0; image < images_; ++image) {
-      team.for_each(strips_, [&](i64 s, int worker) {
-        products_.prepare(tiles_, image, s * height_, tiles_of(s), rows + s * slot, point_rows, team.scratch_as<P>(worker, products_.scratch()));
+      const i64 piece = products_.piece(tiles_.count()), slots_of_piece = piece * slot / height_;
+      team.for_each((tiles_.count() - 1) / piece + 1, [&](i64 i, int worker) {
+        const i64 first = i * piece, count = tiles_.count() - first < piece ? tiles_.count() - first : piece;
+        products_.prepare(tiles_, image, first, count, rows + i * slots_of_piece, point_rows, team.scratch_as<P>(worker, products_.scratch()));
       });
       team.for_range(units, 1, [&](i64 begin, i64 end) {
-        typename Products::Thread thread;
+        typename Products::Thread thread(sums);
         for (i64 unit = begin; unit < end; ++unit) {
           const i64 q = unit / panels_, p = unit % panels_;
           const Panel* const next = unit + 1 < end ? panel((unit + 1) % panels_, (unit + 1) / panels_) : nullptr;
           Ahead ahead = before(next, strips_);
           for (i64 s = 0; s < strips_; ++s)
-            thread.multiply(products_, tiles_of(s), rows + q * point_rows + s * slot, panel(p, q), sums + (p * strips_ + s) * sums_size + q * most_rows * width,
+            thread.multiply(products_, tiles_of(s), rows + q * point_rows + s * slot, panel(p, q), (p * strips_ + s) * sums_size + q * most_rows * width,
                             ahead);
         }
         thread.finish();
@@ -132,7 +139,7 @@ class Winograd {
       products_.prepare(tiles_, image, s * height_, tiles_of(s), memory + (s - first) * strip, slot, memory + (end - first) * strip);
     alignas(64) P sums[together][points * most_rows * width], results[4 * most_rows * width];
     const i64 passes = (end - first - 1) / together + 1, a_pass = (end - first - 1) / passes + 1;
-    typename Products::Thread thread;
+    typename Products::Thread thread(sums[0]);
     for (i64 p = 0; p < panels_; ++p) {
       for (i64 s0 = first; s0 < end; s0 += a_pass) {
         const i64 count = end - s0 < a_pass ? end - s0 : a_pass;
@@ -140,7 +147,8 @@ class Winograd {
           const bool last = p + 1 == panels_ && q + 1 == points;
           Ahead ahead = before(last ? nullptr : panel(p, q) + products_.panel(), count);
           for (i64 i = 0; i < count; ++i)
-            thread.multiply(products_, tiles_of(s0 + i), memory + (s0 + i - first) * strip + q * slot, panel(p, q), sums[i] + q * most_rows * width, ahead);
+            thread.multiply(products_, tiles_of(s0 + i), memory + (s0 + i - first) * strip + q * slot, panel(p, q), (i * points + q) * most_rows * width,
+                            ahead);
         }
         thread.finish();
         for (i64 i = 0; i < count; ++i) give(image, s0 + i, p, sums[i], results);

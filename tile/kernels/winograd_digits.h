@@ -17,13 +17,14 @@ struct WinogradProducts<AmxDigitBlocks<rows_, vectors_, stride_, steps_, Registe
   using Block = AmxDigitBlocks<rows_, vectors_, stride_, steps_, Registers>;
   using sum_type = float;
   using panel_type = ByteDigits;
+  static_assert(Block::rows <= 16, "a strip is one tile of rows: take a block of 16 rows at most");
 
   i64 channels;
 
   /// Strips as high as each other: registers keep their shapes.
   i64 height(i64 tiles) const { return ceil_div(tiles, ceil_div(tiles, Block::rows)); }
-  i64 slot() const { return header + digits() * 4 / word; }
-  i64 near() const { return digits() * 4 / word; }
+  i64 piece(i64 tiles) const { return height(tiles); }
+  i64 slot() const { return header + 16 * Block::panel_steps(channels) * 4 * digits / word; }
   i64 scratch() const { return 16 * Block::rows * channels; }
   i64 panel() const { return (Block::panel_steps(channels) + 1) * Block::columns; }
   i64 pauses() const { return Block::panel_steps(channels) / RowBlock<float, 1, 1, 1>::pace; }
@@ -33,62 +34,47 @@ struct WinogradProducts<AmxDigitBlocks<rows_, vectors_, stride_, steps_, Registe
     const i64 all = height(tiles.count()), point = all * channels;
     for (i64 i = 0; i < count; ++i) tiles.transform(image, first + i, floats + i * channels, point);
     for (i64 q = 0; q < Tiles::points; ++q) {
-      float* const rows = floats + q * point;
-      for (i64 i = count * channels; i < point; ++i) rows[i] = 0;
-      split(rows, all, to + q * apart);
+      float *const from = floats + q * point, *const slot = to + q * apart;
+      for (i64 i = count * channels; i < point; ++i) from[i] = 0;
+      DigitRows rows = digits_of_rows<Block, true>(from, all, channels, slot + units_at, reinterpret_cast<int8_t*>(slot + header));
+      rows.floats = slot + header;  // they take as many bytes as digits, of which there are none then
+      if (rows.digits == nullptr) std::memcpy(slot + header, from, static_cast<size_t>(point) * sizeof(float));
+      new (slot) Prepared{rows, all};
     }
   }
 
   class Thread {
    public:
-    void multiply(const WinogradProducts& of, i64, const float* slot, const ByteDigits* panel, float* to, Ahead& ahead) {
+    explicit Thread(float* sums) : sums_(sums) {}
+    void multiply(const WinogradProducts& of, i64, const float* slot, const ByteDigits* panel, i64 to, Ahead& ahead) {
       static constexpr i64 nowhere[1] = {0};
-      const auto& rows = *reinterpret_cast<const Rows*>(slot);
-      block_.multiply({reinterpret_cast<i64>(to), 0, 0}, rows.count, 1, of.channels, rows.digits, nowhere, panel + Block::columns, ahead,
-                      DigitPanels<Block::columns>::units(panel + Block::columns), keep);
+      const Prepared& strip = *std::launder(reinterpret_cast<const Prepared*>(slot));
+      const ByteDigits* const filters = panel + Block::columns;
+      block_.multiply({to, 0, 0}, strip.count, 1, of.channels, strip.rows, nowhere, filters, ahead, DigitPanels<Block::columns>::units(filters), Keep{sums_});
     }
-    void finish() { block_.finish(keep); }
+    void finish() { block_.finish(Keep{sums_}); }
 
    private:
-    /// A block's place is where its sums are to be.
-    static void keep(const BlockPlace& place, i64 first, i64 count, const float* sums) {
-      std::memcpy(reinterpret_cast<float*>(place.batch) + (place.row + first) * Block::columns, sums,
-                  static_cast<size_t>(count * Block::columns) * sizeof(float));
-    }
+    /// Where a block's sums are to be is the batch of its place.
+    struct Keep {
+      float* sums;
+      void operator()(const BlockPlace& place, i64 first, i64 count, const float* from) const {
+        std::memcpy(sums + place.batch + (place.row + first) * Block::columns, from, static_cast<size_t>(count * Block::columns) * sizeof(float));
+      }
+    };
     Block block_;
+    float* sums_;
   };
 
  private:
   /// What a slot begins with, before the rows' units and digits.
-  struct Rows {
-    DigitRows digits;
+  struct Prepared {
+    DigitRows rows;
     i64 count;
   };
-  static constexpr i64 word = sizeof(float), units_at = 32, header = units_at + 64;
-  static_assert(sizeof(Rows) <= units_at * word && Block::rows <= 16, "one tile of rows");
-  /// What a slot holds of a point's rows.
-  void split(const float* from, i64 count, float* slot) const {
-    static constexpr i64 nowhere[1] = {0};
-    float* const units = slot + units_at;
-    bool all = true;
-    for (i64 i = 0; i < count; ++i) {
-      units[i] = unit_of(detail::largest_bits(from + i * channels, channels), [](float) { return false; });
-      all &= units[i] != 0;
-    }
-    if (!all) {  // floats take as many bytes as their digits
-      std::memcpy(slot + header, from, static_cast<size_t>(count * channels) * sizeof(float));
-      new (slot) Rows{{.digits = nullptr, .floats = slot + header, .float_offsets = nowhere}, count};
-      return;
-    }
-    constexpr i64 row = Block::steps * 4;
-    auto* const to = reinterpret_cast<int8_t*>(slot + header);
-    const i64 digit = Block::tile_height(count) * row, step = 4 * digit;
-    for (i64 i = 0; i < count; ++i) detail::split_row<4, row>(from + i * channels, channels, 256 / units[i], to + i * row, digit);
-    new (slot) Rows{{to, true, row, digit, step, 0, units, nullptr, nullptr}, count};
-  }
+  static constexpr i64 digits = 4, word = sizeof(float), units_at = 32, header = units_at + 16;
+  static_assert(sizeof(Prepared) <= units_at * word, "units begin behind it");
   static i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
-  /// Bytes of one digit of all rows.
-  i64 digits() const { return 16 * Block::panel_steps(channels) * 4; }
 };
 
 }  // namespace tile

@@ -45,7 +45,6 @@ class WinogradTiles {
 
   WinogradTiles(const WinogradShape& shape, const X* x, const Epilogue& epilogue) : s_(shape), x_(x), epilogue_(epilogue) { across_ = (s_.output[1] + 1) / 2; }
 
-  const WinogradShape& shape() const { return s_; }
   /// Tiles of an image.
   i64 count() const { return (s_.output[0] + 1) / 2 * across_; }
 

@@ -2,12 +2,12 @@
 #include <cmath>
 #include <cstring>
 
+#include "target/cpu/filter_points.h"
 #include "target/cpu/rows_product.h"
 #include "tile/atoms/bfloat_parts.h"
 #include "tile/atoms/byte_digits.h"
 #include "tile/atoms/dot.h"
 #include "tile/atoms/fixed24.h"
-#include "tile/kernels/winograd.h"
 
 namespace tilewright::cpu {
 
@@ -27,81 +27,6 @@ std::vector<int64_t> offsets_over(const std::vector<Loop>& loops, const Dim& off
     all = std::move(next);
   }
   return all;
-}
-
-/// A 3 x 3 filter's points for Winograd's method; k runs over three rows, three columns, channels.
-struct FilterPoints {
-  const Tensor& weights;
-  int64_t start;
-  const std::vector<int64_t>&by_n, &by_k;
-
-  int64_t filters() const { return static_cast<int64_t>(by_n.size()); }
-  int64_t channels() const { return static_cast<int64_t>(by_k.size()) / 9; }
-  /// to[q] for each of the 16 points.
-  void of(int64_t filter, int64_t channel, float (&to)[16]) const {
-    float taps[3][3];
-    for (int64_t i = 0; i < 9; ++i)
-      taps[i / 3][i % 3] =
-          static_cast<float>(weights.float_at(start + by_n[static_cast<size_t>(filter)] + by_k[static_cast<size_t>(i * channels() + channel)]));
-    double points[4][4];
-    tile::winograd_filter(taps, points);
-    for (int64_t q = 0; q < 16; ++q) to[q] = static_cast<float>(points[q / 4][q % 4]);
-  }
-};
-
-/// Transformed filters as tile::WinogradProducts has them for multiply-adds.
-Tensor filter_panels(const FilterPoints& filters, int64_t width) {
-  const int64_t n = filters.filters(), channels = filters.channels();
-  Tensor packed(DType::f32, {1, ceil_div(n, width), 16 * channels, width});
-  auto* const to = static_cast<float*>(packed.mutable_data());
-  float points[16];
-  for (int64_t f = 0; f < n; ++f)
-    for (int64_t c = 0; c < channels; ++c) {
-      filters.of(f, c, points);
-      for (int64_t q = 0; q < 16; ++q) to[((f / width * 16 + q) * channels + c) * width + f % width] = points[q];
-    }
-  return packed;
-}
-
-/// The same for digits.
-Tensor filter_digits(const FilterPoints& filters, int64_t width) {
-  const int64_t n = filters.filters(), channels = filters.channels(), panels = ceil_div(n, width);
-  const auto lanes = static_cast<int>(tile_steps(channels, schedule::ProductConfig::Atom::amx_digits));
-  const int64_t rows = tile::digit_steps(channels, lanes) + 1;
-  Tensor packed(DType::i8, {1, panels, 16 * rows, width * int64_t{sizeof(tile::ByteDigits)}});
-  auto* to = static_cast<tile::ByteDigits*>(packed.mutable_data());
-  std::vector<float> panel(static_cast<size_t>(16 * width * channels));
-  const auto place = [&](int64_t q, int64_t j, int64_t c) -> float& { return panel[static_cast<size_t>((q * width + j) * channels + c)]; };
-  for (int64_t first = 0; first < n; first += width) {
-    const int64_t used = std::min(width, n - first);
-    float points[16];
-    for (int64_t j = 0; j < used; ++j)
-      for (int64_t c = 0; c < channels; ++c) {
-        filters.of(first + j, c, points);
-        for (int64_t q = 0; q < 16; ++q) place(q, j, c) = points[q];
-      }
-    for (int64_t q = 0; q < 16; ++q, to += rows * width)
-      tile::pack_digits(to, used, 1, channels, static_cast<int>(width), lanes, [&](int64_t j, int64_t c) { return place(q, j, c); });
-  }
-  return packed;
-}
-
-/// Whether numbers of 24 bits stand for every column of the 16 products.
-bool all_points_split(const FilterPoints& filters) {
-  const int64_t channels = filters.channels();
-  float points[16];
-  for (int64_t f = 0; f < filters.filters(); ++f) {
-    float largest[16] = {};
-    double squares[16] = {};
-    for (int64_t c = 0; c < channels; ++c) {
-      filters.of(f, c, points);
-      for (int q = 0; q < 16; ++q)
-        largest[q] = std::max(largest[q], std::abs(points[q])), squares[q] += static_cast<double>(points[q]) * static_cast<double>(points[q]);
-    }
-    for (int q = 0; q < 16; ++q)
-      if (!tile::column_splits(largest[q], squares[q] / static_cast<double>(channels), channels)) return false;
-  }
-  return true;
 }
 
 /// Where weights lie: element (group, n, k) at start + the three's offsets.

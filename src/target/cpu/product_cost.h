@@ -36,7 +36,7 @@ double widen_cycles(const schedule::ProductBlock& block, const Sum& sum);
 
 /// The atoms by which Winograd's method computes the product: none where that is no 3 x 3 convolution that it is for.
 std::vector<schedule::ProductConfig::Atom> winograd_atoms(const RowsProduct& product, const Target& target);
-/// Register blocks that it takes for so many tiles.
+/// Register blocks that it takes for so many tiles of an image; 0: where only a run knows.
 std::vector<schedule::ProductBlock> winograd_blocks(const Target& target, schedule::ProductConfig::Atom atom, int64_t tiles);
 /// One image.
 double winograd_cycles(schedule::ProductConfig::Atom atom, const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters,

@@ -186,10 +186,12 @@ std::vector<schedule::ProductConfig::Atom> winograd_atoms(const RowsProduct& pro
 }
 
 std::vector<schedule::ProductBlock> winograd_blocks(const Target& target, schedule::ProductConfig::Atom atom, int64_t tiles) {
-  // Sums of 16 points wait for each other: blocks of one tile of rows take as long as those of two, and leave half as many.
-  const int64_t most = schedule::on_tiles(atom) ? std::min(tiles, tile_side) : tiles;
   std::vector<schedule::ProductBlock> blocks = register_blocks(target, atom);
-  std::erase_if(blocks, [&](const schedule::ProductBlock& block) { return block.rows > std::max<int64_t>(most, 1); });
+  std::erase_if(blocks, [&](const schedule::ProductBlock& block) {
+    if (tiles > 0 && block.rows > tiles) return true;
+    // Strips of digits are one tile of rows each, and as high as each other.
+    return schedule::on_tiles(atom) && (block.rows > tile_side || (tiles > 0 && block.rows != ceil_div(tiles, ceil_div(tiles, block.rows))));
+  });
   return blocks;
 }
 
@@ -200,6 +202,7 @@ double winograd_cycles(schedule::ProductConfig::Atom atom, const schedule::Produ
   const bool digits = atom == schedule::ProductConfig::Atom::amx_digits;
   Sum sum = Sum::of(channels);
   sum.atom = atom;
+  sum.split = digits ? channels : 0;
   const double products = 16 * static_cast<double>(ceil_div(filters, block.vectors * lanes)) * line_cycles(block, tiles, sum) * (digits ? 9.0 / 8 : 1);
   const double transforms = static_cast<double>(tiles) * static_cast<double>(ceil_div(channels, lanes) * 48 + ceil_div(filters, lanes) * 45);
   const double splits = digits ? static_cast<double>(16 * tiles) * (0.8 * static_cast<double>(channels) + 0.4 * static_cast<double>(filters)) : 0;
@@ -212,7 +215,6 @@ int64_t winograd_tiles(const WindowRowsShape& windows) {
 }
 
 schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Target& target) {
-  // Panels of digits are wide: fewer bytes of them leave room for those that come nearer.
   const bool digits = config.atom == schedule::ProductConfig::Atom::amx_digits;
   config.panel_bytes = digits ? target.l2_bytes / 8 : target.l2_bytes / 4;
   config.strip_bytes = target.l2_bytes * 3 / 8;
@@ -261,7 +263,9 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
   }
   if (fewer) {
     const double lines = static_cast<double>(product.windows->axes[0].output.as_constant().value_or(usual_line));
-    const double close = config.atom == schedule::ProductConfig::Atom::amx_digits ? fewer_products_gain : 0.9;
+    // Measured beside digits, Winograd's multiply-adds take longer than they are expected to.
+    const bool direct = config.atom == schedule::ProductConfig::Atom::amx_digits;
+    const double close = !direct ? 0.9 : schedule::on_tiles(fewer->atom) ? fewer_products_gain : 0.75;
     if (least < close * rows.cycles * lines) return *fewer;
   }
   return with_defaults(config, target);

@@ -222,7 +222,7 @@ bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, c
   if (std::find(atoms.begin(), atoms.end(), config.atom) == atoms.end()) return false;
   if (config.widened && (config.method != Method::rows || !sum_of(product, 1, config.atom, target).narrow)) return false;
   if (config.joined && (config.method != Method::rows || config.block.rows < joined_rows || product.padded_rows(config.atom) == 0)) return false;
-  const std::vector<ProductBlock> blocks = register_blocks(target, config.atom);
+  const std::vector<ProductBlock> blocks = config.method == Method::winograd ? winograd_blocks(target, config.atom, 0) : register_blocks(target, config.atom);
   if (std::find(blocks.begin(), blocks.end(), config.block) == blocks.end()) return false;
   return config.method == Method::winograd || (config.panel_bytes > 0 && config.strip_bytes > 0);
 }
