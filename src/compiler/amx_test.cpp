@@ -165,7 +165,8 @@ TEST_F(AmxModels, LinesOfSmallPlanesShareStrips) {
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const int64_t side : {1, 2, 3, 4, 7}) {
       const Graph graph = small_planes(dtype, side);
-      const Prepared model = prepared(graph);
+      Prepared model = prepared(graph);
+      model.disabled_passes = {"winograd"};  // which multiplies the largest
       const std::vector<Tensor> inputs = {normal_floats({2, 64, side, side}, 1, 3).cast_to(dtype)};
       const Tensor expected = exact(graph, inputs);
       const ScratchFolder folder(std::filesystem::temp_directory_path());
