@@ -36,9 +36,9 @@ constexpr double joining_pays = 0.93;
 /// Of the bytes that vectors get from afar tiles get so many: few of their loads are under way at once. Measured on a core that others share: 0.3 to 0.6.
 constexpr double waiting_tiles = 0.4;
 
-/// Beside a neighbour of the core tiles' products take 2.5 times as long, vectors' 1.5 times. So parts of floats, which gain little by tiles, are chosen where
-/// they are expected to take so much of what others do at most, and Winograd's method, which has fewer products, where it takes so much of what digits
-/// multiplied directly do.
+/// Beside a neighbour of the core a step of digits takes four times as long, multiply-adds 1.4 times. So parts of floats, which gain little by tiles, are
+/// chosen where they are expected to take so much of what others do at most, and Winograd's method by digits, which has fewer products, where it takes so much
+/// of what digits multiplied directly do.
 constexpr double parts_gain = 0.75, fewer_products_gain = 1.6;
 
 /// Rows of an entry of the batch that pass its panels.
