@@ -289,6 +289,106 @@ TEST_P(EmitKernel, FewResultsOfMuch) {
   check(cases, baseline, true);
 }
 
+/// With a NaN, infinities and numbers below the normal ones among them.
+Tensor scattered_with_specials(DType dtype, const std::vector<int64_t>& dims) {
+  Tensor t = scattered(dtype, dims);
+  const double specials[] = {std::numeric_limits<double>::quiet_NaN(), INFINITY, -INFINITY, 0x1p-130, -0.0, 6};
+  for (int64_t i = 0; i < 6; ++i) t.set_float((i * 131 + 7) % t.element_count(), specials[i]);
+  return t;
+}
+
+/// y[p, c] of x[p, k, c] and b[c]: loops over channels become vectors, and what is left of these.
+TEST_P(EmitKernel, LoopsInVectors) {
+  using pattern::ReduceOp;
+  std::vector<Case> cases;
+  for (const int64_t channels : {5, 16, 24, 33, 64, 100, 288}) {
+    const Dims space = {7, channels, 9};
+    const Map side_by_side = Map::identity({Dim(7), Dim(9), Dim(channels)}).transposed({0, 2, 1});
+    const Map of_channel = Map::identity({Dim(channels)}).inserted(0, 7);
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      const std::string of = fmt::format("{} channels of {}", channels, name(dtype));
+      const auto add = [&](const char* what, bool exact, const std::function<pattern::Expr(NestBuilder&, const pattern::Expr&, const pattern::Expr&)>& value) {
+        const DType result = exact ? dtype : DType::f32;
+        cases.push_back(reducing(fmt::format("{}, {}", what, of), space, 1,
+                                 {scattered_with_specials(dtype, {7, 9, channels}), scattered(DType::f32, {channels})}, result,
+                                 [&](NestBuilder& n, const std::vector<int>& x) {
+                                   const pattern::Expr bias = n.load(x[1], DType::f32, of_channel.inserted(2, 9));
+                                   return value(n, n.load(x[0], dtype, side_by_side), bias);
+                                 }));
+      };
+      add("the largest", true, [&](NestBuilder& n, const auto& x, const auto&) { return n.reduce(ReduceOp::max, x, dtype); });
+      add("the least", true, [&](NestBuilder& n, const auto& x, const auto&) { return n.reduce(ReduceOp::min, x, dtype); });
+      add("limited mean", false, [](NestBuilder& n, const auto& x, const auto&) {
+        const pattern::Expr mean = n.reduce(ReduceOp::sum, n.cast(x, DType::f32), DType::f32) / 9.0;
+        return n.binary(ExprOp::min, n.binary(ExprOp::max, mean, n.constant(DType::f32, 0)), n.constant(DType::f32, 0.25));
+      });
+    }
+  }
+  // Windows that leave their image, what is there as it is in pooling; and nothing to reduce but an axis of one.
+  for (const int64_t channels : {20, 72, 100, 192}) {
+    const Map windows = Map::identity({Dim(6), Dim(7), Dim(channels)})
+                            .padded(0, 1, 1)
+                            .padded(1, 1, 1)
+                            .windows(1, 7, 3, 1, 1)
+                            .windows(0, 6, 3, 1, 1)
+                            .reshaped({6, 3, 7, 3, Dim(channels)})
+                            .transposed({0, 2, 4, 1, 3});
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const auto pool = [&](const char* what, ReduceOp op, double fill, DType result) {
+        cases.push_back(reducing(fmt::format("{} of windows, {} channels of {}", what, channels, name(dtype)), {6, 7, channels, 3, 3}, 2,
+                                 {scattered_with_specials(dtype, {6, 7, channels}), scattered(DType::f32, {6})}, result,
+                                 [&](NestBuilder& n, const std::vector<int>& x) {
+                                   const pattern::Expr value = n.load(x[0], dtype, windows, {}, n.constant(dtype, fill));
+                                   return n.reduce(op, result == dtype ? value : n.cast(value, result), result);
+                                 }));
+      };
+      pool("the largest", ReduceOp::max, -INFINITY, dtype);
+      pool("the sum", ReduceOp::sum, 0, DType::f32);
+    }
+    const Map one = Map::identity({Dim(6), Dim(1), Dim(channels)}).transposed({0, 2, 1});
+    cases.push_back(reducing(fmt::format("an axis of one, {} channels", channels), {6, channels, 1}, 1, {scattered(DType::f32, {6, 1, channels})}, DType::f32,
+                             [&](NestBuilder& n, const std::vector<int>& x) { return n.reduce(ReduceOp::sum, n.load(x[0], DType::f32, one), DType::f32); }));
+  }
+  // Enough for several threads, which all round alike.
+  cases.push_back(reducing("a long map", {100003}, 0, {scattered(DType::f32, {100003})}, DType::f32, [](NestBuilder& n, const std::vector<int>& x) {
+    return n.unary(ExprOp::sigmoid, n.load(x[0], DType::f32, Map::identity({Dim(100003)})));
+  }));
+  for (const int64_t size : {3, 15, 16, 17, 63, 64, 65, 130}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      const Dims space = {5, size};
+      const Map whole = Map::identity(std::span<const Dim>(space));
+      cases.push_back(reducing(fmt::format("map of {} {}", size, name(dtype)), space, 0,
+                               {scattered_with_specials(dtype, {5, size}), scattered(DType::f32, {size}), scattered(DType::f32, {5})}, dtype,
+                               [&](NestBuilder& n, const std::vector<int>& x) {
+                                 const pattern::Expr value = n.cast(n.load(x[0], dtype, whole), DType::f32);
+                                 const pattern::Expr bias = n.load(x[1], DType::f32, Map::identity({Dim(size)}).inserted(0, 5));
+                                 const pattern::Expr of_row = n.load(x[2], DType::f32, Map::identity({Dim(5)}).inserted(1, size));
+                                 const pattern::Expr sum = n.binary(ExprOp::max, (value - bias) / of_row, of_row);
+                                 return n.cast(sum * n.unary(ExprOp::sigmoid, value), dtype);
+                               }));
+    }
+  }
+  check(cases, baseline, true);
+}
+
+TEST(EmitLoops, SimpleOnesAreWrittenInVectors) {
+  const auto text = [](const Case& one) {
+    const schedule::Block block = schedule::schedule(one.program, {});
+    return emit_kernel(block, block.kernels.at(0), find_target("cpu:x86-64-v4"));
+  };
+  const Dims space = {5, 64};
+  const auto map = [&](ExprOp op, DType dtype) {
+    return reducing("map", space, 0, {scattered(dtype, {5, 64})}, dtype,
+                    [&](NestBuilder& n, const std::vector<int>& x) { return n.unary(op, n.load(x[0], dtype, Map::identity(std::span<const Dim>(space)))); });
+  };
+  EXPECT_NE(text(map(ExprOp::neg, DType::f32)).find("tile::in_vectors<"), std::string::npos);
+  EXPECT_NE(text(map(ExprOp::sigmoid, DType::f32)).find("tile::in_vectors<"), std::string::npos);
+  // Other functions and types are left to compilers.
+  EXPECT_EQ(text(map(ExprOp::erf, DType::f32)).find("tile::in_vectors<"), std::string::npos);
+  EXPECT_EQ(text(map(ExprOp::neg, DType::f64)).find("tile::in_vectors<"), std::string::npos);
+  EXPECT_EQ(text(map(ExprOp::sigmoid, DType::bf16)).find("tile::in_vectors<"), std::string::npos);
+}
+
 TEST_P(EmitKernel, NumbersOfGroupsForEachChannel) {
   const Dims space = {2, 40, 96};
   const auto value = [&](NestBuilder& n, const std::vector<int>& x) {

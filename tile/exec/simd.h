@@ -62,6 +62,8 @@ template <class T, int n = lanes<T>>
 TILE_INLINE vec<T, n> broadcast(T value) {
   return value - vec<T, n>{};
 }
+TILE_INLINE vec<float> as_vector(float value) { return broadcast(value); }
+TILE_INLINE vec<float> as_vector(vec<float> value) { return value; }
 /// A vector of T from elements of B, each of which is a T.
 template <class T, class B>
 TILE_INLINE vec<T> load_wide(const B* from) {
@@ -129,6 +131,46 @@ TILE_INLINE void store_narrow(T* to, vec<float> v) {
   for (int i = 0; i < lanes<float>; ++i) to[i] = store_as<T>(wide[i]);
 }
 
+/// Rounds two neighbouring vectors.
+template <class T>
+TILE_INLINE void store_narrow(T* to, vec<float> v, vec<float> next) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<T, bfloat16> && vector_bytes == 64) {
+    if (__builtin_expect((_mm512_fpclass_ps_mask((__m512)v, 0x20) | _mm512_fpclass_ps_mask((__m512)next, 0x20)) == 0, 1)) {  // no subnormals
+      const __m512bh narrow = _mm512_cvtne2ps_pbh((__m512)next, (__m512)v);
+      __builtin_memcpy(to, &narrow, sizeof narrow);
+      return;
+    }
+  }
+#endif
+  store_narrow(to, v);
+  store_narrow(to + lanes<float>, next);
+}
+/// Stores `count` neighbouring vectors of floats, one or an even number, rounded to T, to nearest even.
+template <class T, int count>
+TILE_INLINE void store_rounded(T* to, const vec<float> (&v)[count]) {
+  static_assert(count == 1 || count % 2 == 0);
+  if constexpr (std::is_same_v<T, float>) {
+    TILE_UNROLL
+    for (int i = 0; i < count; ++i) store(to + i * lanes<float>, v[i]);
+  } else if constexpr (count == 1) {
+    store_narrow(to, v[0]);
+  } else {
+    TILE_UNROLL
+    for (int i = 0; i < count; i += 2) store_narrow(to + i * lanes<float>, v[i], v[i + 1]);
+  }
+}
+
+/// Calls vectors(i64 first, std::integral_constant<int, n>), for n vectors from element `first` on, `most` (a power of two) or fewer, as far as whole
+/// vectors go from element `from` on, and gives the first element behind them.
+template <int most, class Count, class F>
+TILE_INLINE i64 in_vectors(Count count, const F& vectors, i64 from = 0) {
+  constexpr i64 step = most * lanes<float>;
+  for (; from + step <= count; from += step) vectors(from, std::integral_constant<int, most>{});
+  if constexpr (most > 1) return in_vectors<most / 2>(count, vectors, from);
+  return from;
+}
+
 /// to[i] = the value of from[i], for `count` elements.
 template <class T>
 TILE_INLINE void widen_row(const T* from, i64 count, float* to) {
@@ -140,24 +182,37 @@ TILE_INLINE void widen_row(const T* from, i64 count, float* to) {
 template <class T>
 TILE_INLINE void narrow_row(const float* from, i64 count, T* to) {
   i64 i = 0;
-#if defined(__AVX512BF16__)
-  if constexpr (std::is_same_v<T, bfloat16> && vector_bytes == 64) {
-    for (; i + 2 * lanes<float> <= count; i += 2 * lanes<float>) {
-      const auto first = (__m512)load(from + i), second = (__m512)load(from + i + lanes<float>);
-      if (__builtin_expect((_mm512_fpclass_ps_mask(first, 0x20) | _mm512_fpclass_ps_mask(second, 0x20)) != 0, 0)) break;  // subnormals
-      const __m512bh narrow = _mm512_cvtne2ps_pbh(second, first);
-      __builtin_memcpy(to + i, &narrow, sizeof narrow);
-    }
-  }
-#endif
+  for (; i + 2 * lanes<float> <= count; i += 2 * lanes<float>) store_narrow(to + i, load(from + i), load(from + i + lanes<float>));
   for (; i + lanes<float> <= count; i += lanes<float>) store_narrow(to + i, load(from + i));
   for (; i < count; ++i) to[i] = store_as<T>(from[i]);
 }
 
-/// The larger ones, element by element; those of `b` where either is NaN.
+/// a · b + c, rounded once where the machine has such an instruction.
+TILE_INLINE vec<float> multiply_add(vec<float> a, vec<float> b, vec<float> c) {
+#if defined(__AVX512F__)
+  return (vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+/// The larger and the smaller ones, element by element; those of `b` where either is NaN.
 template <class V>
 TILE_INLINE V larger(V a, V b) {
+#if defined(__AVX512F__)
+  // Of the choice g++ makes a comparison into a mask and a blend. (A mask of all lanes: without one, its header warns of itself.)
+  if constexpr (std::is_same_v<V, vec<float>>) return (V)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#endif
   return a > b ? a : b;
+}
+template <class V>
+TILE_INLINE V smaller(V a, V b) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<V, vec<float>>) return (V)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+#endif
+  return a < b ? a : b;
 }
 
 namespace detail {

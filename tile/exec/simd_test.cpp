@@ -57,6 +57,33 @@ TEST(Simd, RowsOfShortFloatsAreRoundedAsElementsAre) {
   expect_rows_like_elements<float16>();
 }
 
+template <class T>
+void expect_vectors_like_elements() {
+  std::vector<float> from = floats();
+  from.resize(from.size() / 7 * 7);
+  std::vector<T> to(from.size() + 1, T{0x1234});
+  const auto count = static_cast<i64>(from.size());
+  std::vector<int> times(from.size(), 0);
+  const i64 end = in_vectors<4>(count, [&](i64 first, auto vectors) {
+    vec<float> values[vectors];
+    for (int i = 0; i < vectors; ++i) values[i] = load(from.data() + first + i * lanes<float>);
+    store_rounded(to.data() + first, values);
+    for (i64 i = 0; i < vectors * lanes<float>; ++i) ++times[static_cast<size_t>(first + i)];
+  });
+  ASSERT_EQ(end, count / lanes<float> * lanes<float>);
+  for (i64 i = 0; i < count; ++i) {
+    const auto at = static_cast<size_t>(i);
+    ASSERT_EQ(times[at], i < end ? 1 : 0) << i;
+    if (i >= end || std::isnan(from[at])) continue;
+    ASSERT_EQ(to[at].bits, store_as<T>(from[at]).bits) << from[at];
+  }
+}
+
+TEST(Simd, VectorsOfShortFloatsAreRoundedAsElementsAre) {
+  expect_vectors_like_elements<bfloat16>();
+  expect_vectors_like_elements<float16>();
+}
+
 constexpr int n = lanes<float>;
 
 /// rows[i][j] = 100 i + j.

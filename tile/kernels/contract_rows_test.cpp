@@ -207,8 +207,9 @@ TEST(ContractRows, WindowsOfAnyKind) {
   check_windows<float, 4, 2, 4>({{9, 3, 1, 2, 2}, {13, 2, 1, 3, 2}}, 4, 1, 19, true, 5);
   check_windows<float, 4, 1, 6>({{9, 3, 1, 1, 1}, {9, 3, 1, 1, 1}}, 3, 2, 10, true, 7);  // groups: channels apart from their neighbours
   check_windows<float, 4, 1, 12>({{9, 5, 2, 1, 2}, {9, 5, 2, 1, 2}}, 3, 2, 10, true, 9);
-  check_windows<float, 4, 2, 6>({{20, 7, 2, 1, 3}, {20, 7, 2, 1, 3}}, 3, 1, 33, false, 11);   // channels first: read from copies
-  check_windows<float, 14, 1, 6>({{21, 3, 2, 1, 1}, {45, 3, 2, 1, 1}}, 3, 1, 33, false, 23);  // a picture's planes, a vector at a time
+  check_windows<float, 4, 2, 6>({{20, 7, 2, 1, 3}, {20, 7, 2, 1, 3}}, 3, 1, 33, false, 11);     // channels first: read from copies
+  check_windows<float, 14, 1, 6>({{21, 3, 2, 1, 1}, {45, 3, 2, 1, 1}}, 3, 1, 33, false, 23);    // a picture's planes, a vector at a time
+  check_windows<float16, 14, 1, 6>({{21, 3, 2, 1, 1}, {45, 3, 2, 1, 1}}, 3, 1, 33, false, 27);  // of short floats
   check_windows<float, 10, 1, 3>({{9, 5, 1, 1, 2}, {31, 5, 1, 1, 2}}, 3, 1, 16, false, 25);
   check_windows<float, 6, 1, 7>({{29, 4, 1, 1, 3}}, 7, 1, 8, true, 13);
   check_windows<float, 3, 1, 4>({{5, 2, 1, 1, 0}, {5, 3, 2, 1, 1}, {6, 2, 1, 2, 1}}, 4, 1, 9, true, 15);

@@ -33,15 +33,21 @@ TILE_INLINE void weave_vectors(const vec<P, n> (&channels)[count], P* to, std::i
 template <class P>
 inline constexpr int woven_lanes = lanes<P> < 16 ? lanes<P> : 16;
 
-/// to[i · count + c] = from[c · step + i] for `positions` positions i, at least woven_lanes.
-template <int count, class P>
-TILE_INLINE void weave(const P* from, i64 step, i64 positions, P* to) {
+/// to[i · count + c] = from[c · step + i] for `positions` positions i, at least woven_lanes; short floats as floats where P is float.
+template <int count, class T, class P>
+TILE_INLINE void weave(const T* from, i64 step, i64 positions, P* to) {
   constexpr int n = woven_lanes<P>;
   for (i64 i = 0; i < positions; i += n) {
     const i64 at = i + n <= positions ? i : positions - n;
     vec<P, n> channels[count];
     TILE_UNROLL
-    for (int c = 0; c < count; ++c) channels[c] = load<P, n>(from + c * step + at);
+    for (int c = 0; c < count; ++c) {
+      if constexpr (std::is_same_v<T, P>) {
+        channels[c] = load<P, n>(from + c * step + at);
+      } else {
+        channels[c] = load_wide<P>(from + c * step + at);
+      }
+    }
     weave_vectors<count, n>(channels, to + at * count, std::make_index_sequence<count>());
   }
 }
@@ -155,7 +161,8 @@ struct WindowRows {
   }
 
  private:
-  static constexpr bool weaves = std::is_same_v<T, P> && (std::is_arithmetic_v<P> || is_short_float<P>);  ///< elements that vectors have lanes of
+  /// Elements that vectors have lanes of.
+  static constexpr bool weaves = std::is_same_v<T, P> ? std::is_arithmetic_v<P> || is_short_float<P> : is_short_float<T> && std::is_same_v<P, float>;
 
   i64 strips_a_line() const { return (output[rank - 1] + strip_rows - 1) / strip_rows; }
   bool one_run_a_line() const { return dilation[rank - 1] == 1 && spot() == channels; }

@@ -27,7 +27,8 @@ std::span<const std::string_view> headers() {
                                                "kernels/winograd",
                                                "kernels/winograd_digits",
                                                "math",
-                                               "reduce"};
+                                               "reduce",
+                                               "vector_math"};
   return names;
 }
 

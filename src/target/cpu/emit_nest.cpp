@@ -14,6 +14,8 @@ using schedule::affine_in;
 
 /// Elements whose sums stay in registers or the first level cache while reduced loops run around them.
 constexpr int64_t lane_count = 64;
+/// A multiple of the floats in a vector, whatever the machine.
+constexpr int64_t widest_vector = 16;
 /// Elements of a table that holds what the innermost loop reads unevenly, and times that the loop has to run for it.
 constexpr int64_t table_limit = 4096, table_uses = 8;
 /// Results that are computed by pieces, at most, and these pieces: as many whatever the team, so that rounding is.
@@ -66,6 +68,8 @@ class NestEmitter {
     Dim count = 1, inside = point_cost(nest_, all_roots());
     for (size_t i = 0; i < outer_.size(); ++i) (i < parallel ? count : inside) *= outer_[i].extent;
     for (const Loop& loop : inner_) inside *= loop.extent;
+    // One loop alone is cut at whole vectors, so that which elements are left over for its end does not depend on the team.
+    if (only_loop) count = (count + (widest_vector - 1)) / Dim(widest_vector), inside *= widest_vector;
     out_.line(fmt::format("const i64 count = {};", text(count)));
     out_.line(fmt::format("const i64 grain = {};", inside.is_constant()
                                                        ? std::to_string(std::max<int64_t>(1, task_cost / std::max<int64_t>(1, inside.constant())))
@@ -75,7 +79,8 @@ class NestEmitter {
     kernel_.declare_tensors(out_);
     start();
     if (only_loop) {
-      inside_map(outer_[0], "begin", "end");
+      out_.line(fmt::format("const i64 first = begin * {0}, last = tile::min<i64>(end * {0}, {1});", widest_vector, text(outer_[0].extent)));
+      inside_map(outer_[0], "first", "last");
       out_.close(");");
       return;
     }
@@ -467,10 +472,23 @@ class NestEmitter {
 
   void inside_map(const Loop& loop, const std::string& from, const std::string& to) {
     body_->write_pointers(loop.symbol, all_stores());
-    vector_loop(loop.symbol, name_of(loop), from, to, vectorisable() ? "#pragma omp simd" : "", false, [&] {
+    std::string rest = from;
+    if (fills_vectors(loop) && body_->stores_fit_vectors(loop.symbol, all_stores())) {
+      out_.open("const auto vectors = [&](i64 first, auto count)");
+      body_->write_vector_stores(loop.symbol, name_of(loop), all_stores());
+      out_.close(";");
+      rest = "rest";
+      out_.line(fmt::format("const i64 rest = tile::in_vectors<4>({}, vectors, {});", to, from));
+    }
+    vector_loop(loop.symbol, name_of(loop), rest, to, vectorisable() ? "#pragma omp simd" : "", false, [&] {
       body_->write_known();
       write_stores();
     });
+  }
+
+  bool fills_vectors(const Loop& loop) const {
+    const int64_t lanes = std::max(1, kernel_.target.vector_bytes / static_cast<int>(sizeof(float)));
+    return loop.extent.as_constant().value_or(lanes) >= lanes;
   }
 
   DType value_dtype(const Reduction& reduction) const { return nest_.nodes[static_cast<size_t>(reduction.value)].dtype; }
@@ -530,18 +548,66 @@ class NestEmitter {
       body_->set_reduced(static_cast<int>(r), finished(nest_.reductions[r], fmt::format(fmt::runtime(form), r)), symbols);
   }
 
+  /// Lanes in whole vectors keep their sums in registers over all reduced loops; what is left of them, or all where values are no vectors, keeps
+  /// them in arrays, which every step reads and writes.
   void inside_lanes() {
+    if (!fits_vectors()) return lanes_in_arrays("0");
+    lanes_in_vectors();
+    const std::string call = fmt::format("tile::in_vectors<4>({}, vectors);", lanes_);
+    if (lane_.extent.as_constant().value_or(1) % widest_vector == 0) return out_.line(call);
+    out_.line("const i64 rest = " + call);
+    out_.open(fmt::format("if (rest < {})", lanes_));
+    lanes_in_arrays("rest");
+    out_.close();
+  }
+
+  bool fits_vectors() const {
+    const auto in_registers = [&](const Reduction& r) {
+      const bool exact = r.op == ReduceOp::min || r.op == ReduceOp::max;
+      return value_dtype(r) == r.dtype && (r.dtype == DType::f32 || (exact && (r.dtype == DType::bf16 || r.dtype == DType::f16)));
+    };
+    const bool any_arg = std::any_of(nest_.reductions.begin(), nest_.reductions.end(), [](const Reduction& r) { return is_arg(r.op); });
+    return !any_arg && fills_vectors(lane_) && std::all_of(nest_.reductions.begin(), nest_.reductions.end(), in_registers) &&
+           body_->values_fit_vectors(lane_.symbol, reduced_roots_) && body_->stores_fit_vectors(lane_.symbol, all_stores());
+  }
+
+  void lanes_in_vectors() {
+    out_.open("const auto vectors = [&](i64 first, auto count)");
+    body_->enter("tilewright..vectors", "");
+    for (size_t r = 0; r < nest_.reductions.size(); ++r) {
+      out_.line(fmt::format("tile::vec<float> sum{}[count];", r));
+      out_.line(fmt::format("for (int i = 0; i < count; ++i) sum{}[i] = {};", r, NestBody::as_vector(start_value(nest_.reductions[r]))));
+    }
+    reduce_loops(0, false, [&] {
+      body_->write_pointers(lane_.symbol, {});
+      body_->each_vector(lane_.symbol, lane_name_, [&] {
+        for (size_t r = 0; r < nest_.reductions.size(); ++r) write_combine(nest_, r, fmt::format("sum{}[i]", r), "", *body_);
+      });
+    });
+    body_->want(nest_.stored_values);
+    body_->enter("tilewright..after", "");
+    finish("sum{}[i]", {lane_.symbol});
+    body_->write_known();
+    body_->write_pointers(lane_.symbol, all_stores());
+    body_->write_vector_stores(lane_.symbol, lane_name_, all_stores());
+    body_->leave();
+    body_->leave();
+    out_.close(";");
+    body_->want(reduced_roots_);
+  }
+
+  void lanes_in_arrays(const std::string& first) {
     for (size_t r = 0; r < nest_.reductions.size(); ++r) {
       const Reduction& reduction = nest_.reductions[r];
       out_.line(fmt::format("{} sum{}[{}];", value_type(result_dtype(reduction)), r, lane_size_));
       if (is_arg(reduction.op)) out_.line(fmt::format("{} best{}[{}] = {{}};", value_type(value_dtype(reduction)), r, lane_size_));
     }
-    out_.open(fmt::format("for (i64 {0} = 0; {0} < {1}; ++{0})", lane_name_, lanes_));
+    out_.open(fmt::format("for (i64 {0} = {1}; {0} < {2}; ++{0})", lane_name_, first, lanes_));
     for (size_t r = 0; r < nest_.reductions.size(); ++r) out_.line(fmt::format("sum{}[{}] = {};", r, lane_name_, start_value(nest_.reductions[r])));
     out_.close();
     reduce_loops(0, false, [&] {
       body_->write_pointers(lane_.symbol, {});
-      vector_loop(lane_.symbol, lane_name_, "0", lanes_, vectorisable() ? "#pragma omp simd" : "", true, [&] {
+      vector_loop(lane_.symbol, lane_name_, first, lanes_, vectorisable() ? "#pragma omp simd" : "", true, [&] {
         body_->write_known();
         for (size_t r = 0; r < nest_.reductions.size(); ++r)
           write_combine(nest_, r, fmt::format("sum{}[{}]", r, lane_name_), fmt::format("best{}[{}]", r, lane_name_), *body_);
@@ -553,7 +619,7 @@ class NestEmitter {
     finish("sum{}[" + lane_name_ + "]", {lane_.symbol});
     body_->write_known();
     body_->write_pointers(lane_.symbol, all_stores());
-    vector_loop(lane_.symbol, lane_name_, "0", lanes_, vectorisable() ? "#pragma omp simd" : "", false, [&] {
+    vector_loop(lane_.symbol, lane_name_, first, lanes_, vectorisable() ? "#pragma omp simd" : "", false, [&] {
       body_->write_known();
       write_stores();
     });

@@ -198,7 +198,8 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   const std::string sum = value_type(shape_.sum) == value_type(result) ? "sum[column]" : fmt::format("static_cast<{}>(sum[column])", value_type(result));
   const auto rows_of_sums = [&] { out_.line("const auto* const sum = sums + row * ld;"); };
   if (!columns.fetch) rows_of_sums();
-  body.set_reduced(0, {sum, result, !is_narrow_float(result)}, {column_symbol});
+  const Operand scalar_sum{sum, result, !is_narrow_float(result)};
+  body.set_reduced(0, scalar_sum, {column_symbol});
   body.write_known();
   std::vector<size_t> stores;
   for (size_t i = 0; i < after.stores.size(); ++i) stores.push_back(i);
@@ -207,6 +208,15 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   if (columns.fetch) {
     fetch_lines(after, needed, row_group, body);
     rows_of_sums();
+  }
+  const bool vectors = value_type(shape_.sum) == "float" && value_type(result) == "float" && body.stores_fit_vectors(column_symbol, stores);
+  if (vectors) {
+    out_.open("const auto vectors = [&](i64 first, auto count)");
+    body.set_reduced(0, {"tile::load(sum + column)", result, !is_narrow_float(result)}, {column_symbol});
+    body.write_vector_stores(column_symbol, "column", stores);
+    body.set_reduced(0, scalar_sum, {column_symbol});
+    out_.close(";");
+    out_.line("const i64 rest = tile::in_vectors<2>(columns, vectors);");
   }
   // Vectors of what short elements are computed from are whole.
   const auto wide = [](size_t i) { return fmt::format("wide{}", i); };
@@ -217,12 +227,12 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   };
   const auto is_short = [&](size_t i) {
     const DType dtype = after.stores[i].dtype;
-    return columns.most > 0 && (is_short_float(i) || (size_of(dtype) == 1 && is_integer(dtype)));
+    return !vectors && columns.most > 0 && (is_short_float(i) || (size_of(dtype) == 1 && is_integer(dtype)));
   };
   for (const size_t i : stores)
     if (is_short(i)) out_.line(fmt::format("alignas(64) {} {}[{}];", is_short_float(i) ? "float" : "int32_t", wide(i), columns.most));
   out_.pragma("#pragma omp simd");
-  out_.open("for (i64 column = 0; column < columns; ++column)");
+  out_.open(fmt::format("for (i64 column = {}; column < columns; ++column)", vectors ? "rest" : "0"));
   body.enter(column_symbol, "column");
   body.write_known();
   std::vector<std::pair<size_t, std::string>> narrowed;

@@ -53,6 +53,8 @@ void NestBody::set_reduced(int r, const Operand& value, const std::set<std::stri
   }
 }
 
+std::string NestBody::as_vector(const std::string& text) { return fmt::format("tile::as_vector({})", text); }
+
 bool NestBody::known(ExprId id) const {
   for (const std::string& symbol : symbols_[static_cast<size_t>(id)])
     if (names_.count(symbol) == 0) return false;
@@ -102,6 +104,14 @@ void NestBody::write_node(ExprId id) {
     case ExprOp::index: value = {index(nest_.coordinates[static_cast<size_t>(node.integer)]), DType::i64, true}; break;
     case ExprOp::size: value = {index(node.dim), DType::i64, true}; break;
     case ExprOp::load: write_load(id, nest_.loads[static_cast<size_t>(node.integer)], static_cast<size_t>(node.integer)); return;
+    case ExprOp::cast:
+    case ExprOp::div:
+    case ExprOp::select:
+      if (!vectors_along_.empty()) {
+        write_vector(id, node);
+        return;
+      }
+      [[fallthrough]];
     default: {
       std::vector<Operand> args;
       for (const ExprId arg : node.args) args.push_back(this->value(arg));
@@ -109,8 +119,112 @@ void NestBody::write_node(ExprId id) {
     }
   }
   const std::string name = fmt::format("{}v{}", prefix_, id);
-  out_.line(fmt::format("const {} {} = {};", value_type(value.dtype), name, value.text));
+  out_.line(fmt::format("const {} {} = {};", !vectors_along_.empty() ? "auto" : value_type(value.dtype), name, value.text));
   value.text = name;
+}
+
+void NestBody::each_vector(const std::string& symbol, const std::string& name, const std::function<void()>& content) {
+  out_.pragma("TILE_UNROLL");
+  out_.open("for (int i = 0; i < count; ++i)");
+  out_.line(fmt::format("const i64 {} = first + i * tile::lanes<float>;", name));
+  enter(symbol, name);
+  vectors_along_ = symbol;
+  write_known();
+  content();
+  vectors_along_.clear();
+  leave();
+  out_.close();
+}
+
+void NestBody::write_vector_stores(const std::string& symbol, const std::string& name, const std::vector<size_t>& stores) {
+  const auto values = [&](size_t i) { return fmt::format("{}values{}", prefix_, i); };
+  for (const size_t i : stores) out_.line(fmt::format("tile::vec<float> {}[count];", values(i)));
+  each_vector(symbol, name, [&] {
+    for (const size_t i : stores) out_.line(fmt::format("{}[i] = {};", values(i), as_vector(value(nest_.stored_values[i]).text)));
+  });
+  enter(symbol, "first");
+  for (const size_t i : stores) out_.line(fmt::format("tile::store_rounded(&{}, {});", stored_element(i), values(i)));
+  leave();
+}
+
+void NestBody::write_vector(ExprId id, const ExprNode& node) {
+  const auto arg = [&](size_t i) { return value(node.args[i]).text; };
+  if (node.op == ExprOp::cast) {  // of what was loaded, as floats
+    values_[id] = {arg(0), node.dtype, true};
+    return;
+  }
+  const std::string name = fmt::format("{}v{}", prefix_, id);
+  if (node.op == ExprOp::div) out_.line(fmt::format("const auto {} = tile::divide({}, {});", name, arg(0), arg(1)));
+  if (node.op == ExprOp::select) out_.line(fmt::format("const auto {} = {} ? {} : {};", name, arg(0), as_vector(arg(1)), as_vector(arg(2))));
+  values_[id] = {name, node.dtype, true};
+}
+
+namespace {
+/// Elements that tile::load_wide<float>() and tile::store_rounded() take.
+bool is_vector_element(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16; }
+}  // namespace
+
+bool NestBody::values_fit_vectors(const std::string& symbol, const std::vector<ExprId>& roots) const {
+  const auto side_by_side = [&](const Address& address) {
+    const auto affine = schedule::affine_in(address.offset, symbol);
+    const bool whole = address.indirect.empty() && std::none_of(address.guards.begin(), address.guards.end(), [&](const Guard& guard) {
+                         return schedule::mentions(guard.value, symbol) || schedule::mentions(guard.low, symbol) || schedule::mentions(guard.high, symbol);
+                       });
+    return is_vector_element(address.dtype) && affine && affine->slope == Dim(1) && whole;
+  };
+  const std::vector<bool> needed = closure(nest_, roots);
+  std::vector<bool> changes(nest_.nodes.size(), false);
+  for (size_t i = 0; i < nest_.nodes.size(); ++i) {
+    const ExprNode& node = nest_.nodes[i];
+    changes[i] = node.op == ExprOp::reduced || symbols_[i].count(symbol) > 0;
+    for (const ExprId arg : node.args) changes[i] = changes[i] || changes[static_cast<size_t>(arg)];
+    const Address* const address = node.op == ExprOp::load ? &nest_.loads[static_cast<size_t>(node.integer)] : nullptr;
+    const bool fill_changes = address && address->fill >= 0 && changes[static_cast<size_t>(address->fill)];
+    changes[i] = changes[i] || fill_changes;
+    for (const Indirect& indirect : address ? address->indirect : std::vector<Indirect>{})
+      changes[i] = changes[i] || changes[static_cast<size_t>(indirect.value)];
+    if (!needed[i] || !changes[i]) continue;
+    if (address) {
+      if (!side_by_side(*address) || fill_changes) return false;
+      continue;
+    }
+    if (!is_vector_element(node.dtype)) return false;
+    switch (node.op) {
+      // Exact, whatever the type.
+      case ExprOp::reduced:
+      case ExprOp::neg:
+      case ExprOp::min:
+      case ExprOp::max: break;
+      case ExprOp::select:
+        if (changes[static_cast<size_t>(node.args[0])]) return false;
+        break;
+      case ExprOp::cast:
+        if (node.dtype != DType::f32 || nest_.nodes[static_cast<size_t>(node.args[0])].op != ExprOp::load) return false;
+        break;
+      case ExprOp::add:
+      case ExprOp::sub:
+      case ExprOp::mul:
+      case ExprOp::div:
+      case ExprOp::sigmoid:
+        if (node.dtype != DType::f32) return false;
+        break;
+      default: return false;
+    }
+  }
+  return true;
+}
+
+bool NestBody::stores_fit_vectors(const std::string& symbol, const std::vector<size_t>& stores) const {
+  std::vector<ExprId> roots;
+  for (const size_t i : stores) {
+    const Address& store = nest_.stores[i];
+    const auto affine = schedule::affine_in(store.offset, symbol);
+    if (!is_vector_element(store.dtype) || !affine || affine->slope != Dim(1) || !store.guards.empty() || !store.indirect.empty()) return false;
+    const DType value = nest_.nodes[static_cast<size_t>(nest_.stored_values[i])].dtype;
+    if (value != DType::f32 && value != store.dtype) return false;
+    roots.push_back(nest_.stored_values[i]);
+  }
+  return values_fit_vectors(symbol, roots);
 }
 
 std::string NestBody::check(const Guard& guard) const {
@@ -146,18 +260,24 @@ void NestBody::write_load(ExprId id, const Address& address, size_t access) {
     if (!indirect.clamp)
       conditions.push_back(fmt::format("static_cast<uint64_t>({}) < static_cast<uint64_t>({})", names_.at(indirect.symbol), index(indirect.extent)));
 
-  std::string text = loaded(address.dtype, element(load_places_, access, address, pointers_));
+  if (!vectors_along_.empty()) {
+    const auto affine = schedule::affine_in(address.offset, vectors_along_);
+    if (!affine || affine->slope != Dim(1)) fail(ErrorKind::internal, "internal error: access {} along a vector is not side by side", access);
+  }
+  std::string text = element(load_places_, access, address, pointers_);
+  text = !vectors_along_.empty() ? fmt::format("tile::load_wide<float>(&{})", text) : loaded(address.dtype, text);
   if (!conditions.empty()) {
     std::string all = conditions[0];
     if (conditions.size() > 1) {
       all.clear();
       for (const std::string& one : conditions) all += (all.empty() ? "(" : " & (") + one + ")";
     }
-    text = fmt::format("{} ? {} : {}", all, text, value(address.fill).text);
+    const std::string fill = value(address.fill).text;
+    text = fmt::format("{} ? {} : {}", all, text, !vectors_along_.empty() ? as_vector(fill) : fill);
   }
   if (!may_be_empty.empty()) text = fmt::format("{} ? ({}) : {}", may_be_empty, text, literal(address.dtype, 0, 0));
   const std::string name = fmt::format("{}v{}", prefix_, id);
-  out_.line(fmt::format("const {} {} = {};", value_type(address.dtype), name, text));
+  out_.line(fmt::format("const {} {} = {};", !vectors_along_.empty() ? "auto" : value_type(address.dtype), name, text));
   values_[id] = {name, address.dtype, true};
   for (const Indirect& indirect : address.indirect) names_.erase(indirect.symbol);
 }
@@ -281,7 +401,7 @@ NestBody::Interior NestBody::interior(const std::string& symbol) const {
   return found;
 }
 
-std::string NestBody::stored_element(size_t i) { return element(store_places_, i, nest_.stores[i], stores_); }
+std::string NestBody::stored_element(size_t i) const { return element(store_places_, i, nest_.stores[i], stores_); }
 
 std::string NestBody::stored_text(size_t i) {
   const Operand result = value(nest_.stored_values[i]);

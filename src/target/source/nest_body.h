@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "target/source/cpp_text.h"
@@ -40,13 +41,26 @@ class NestBody {
   /// Loads of these accesses are written without their guards until the next call.
   void assume_inside(std::vector<size_t> accesses) { assumed_ = {accesses.begin(), accesses.end()}; }
 
+  /// Whether `roots` can be computed in vectors along `symbol`: they are made of floats that lie side by side, or do not change along it, by operations
+  /// that tile/vector_math.h has, and by choices between these where the condition does not change.
+  bool values_fit_vectors(const std::string& symbol, const std::vector<ExprId>& roots) const;
+  /// Whether these outputs, too, are floats that lie side by side.
+  bool stores_fit_vectors(const std::string& symbol, const std::vector<size_t>& stores) const;
+  /// In a function of `first` and `count` for tile::in_vectors(): a loop over vectors, `i` a vector's number and `name` its first element along `symbol`.
+  /// Nodes are vectors there.
+  void each_vector(const std::string& symbol, const std::string& name, const std::function<void()>& content);
+  /// The same with stores of these outputs.
+  void write_vector_stores(const std::string& symbol, const std::string& name, const std::vector<size_t>& stores);
+  /// A float, or a vector of floats, as a vector.
+  static std::string as_vector(const std::string& text);
+
   /// How result `r` of the reductions is written in what follows; it depends on `symbols`.
   void set_reduced(int r, const Operand& value, const std::set<std::string>& symbols);
   Operand value(ExprId id) const;
   /// An access as its tensor holds it, without conversion; zeros where its guards fail. Not for indirect accesses.
   std::string element_or_zero(size_t access) const;
   /// The element that output `i` goes to, and what is stored there.
-  std::string stored_element(size_t i);
+  std::string stored_element(size_t i) const;
   std::string stored_text(size_t i);
   /// The same of floats, before it is rounded to the output's elements.
   std::string computed_text(size_t i);
@@ -71,6 +85,8 @@ class NestBody {
 
   bool known(ExprId id) const;
   void write_node(ExprId id);
+  /// A cast, a quotient or a choice where nodes are vectors.
+  void write_vector(ExprId id, const pattern::ExprNode& node);
   /// A truth value of one argument that the loop changes and one that it does not, which becomes a condition: as an operand, it would be spread
   /// over the bits of a mask, one by one.
   std::optional<Operand> by_condition(const ExprNode& node, const std::vector<Operand>& args) const;
@@ -90,6 +106,7 @@ class NestBody {
   std::map<size_t, Place> load_places_, store_places_;                  ///< by access, by output
   std::map<size_t, std::pair<std::string, std::vector<bool>>> checks_;  ///< by access: a bool's name, guards it covers
   std::set<size_t> assumed_;
+  std::string vectors_along_;  ///< the symbol along which nodes are written as vectors, see each_vector(); empty: they are not
   std::vector<Scope> scopes_;
   std::vector<std::set<std::string>> symbols_;  ///< of nodes, reductions' results included
 };
