@@ -152,7 +152,7 @@ class Runner {
     std::optional<testing::CompiledBlocks> compiled;
     std::string failure;
     try {
-      compiled.emplace(std::move(blocks), library.target);
+      compiled.emplace(std::move(blocks), library.target, "-O1");  // they run often
     } catch (const std::exception& error) {
       failure = error.what();
     }

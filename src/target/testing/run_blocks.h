@@ -20,10 +20,12 @@ namespace tilewright::testing {
 
 class CompiledBlocks {
  public:
-  /// Kernel k of block b becomes `b<b>_k<k>`. `optimisation`: of many kernels that run once, most of the time is the compiler's.
-  explicit CompiledBlocks(std::vector<schedule::Block> blocks, const std::string& target_name = "native", const std::string& optimisation = "-O2")
+  /// Kernel k of block b becomes `b<b>_k<k>`. `optimisation`: -O2 for CPUs, -O0 for emulated machines, unless told: of many kernels that run once,
+  /// most of the time is the compiler's.
+  explicit CompiledBlocks(std::vector<schedule::Block> blocks, const std::string& target_name = "native", std::string optimisation = {})
       : blocks_(std::move(blocks)) {
     const Target& target = find_target(target_name);
+    if (optimisation.empty()) optimisation = target.kind == TargetKind::cpu ? "-O2" : "-O0";
     std::string text = kernel_includes(target) + "namespace kernels {\n", entries;
     for (size_t b = 0; b < blocks_.size(); ++b)
       for (size_t k = 0; k < blocks_[b].kernels.size(); ++k) {
