@@ -47,6 +47,7 @@ inline constexpr CpuFeature cpu_features[] = {
     TILEWRIGHT_CPU_FEATURE("avx512dq"),
     TILEWRIGHT_CPU_FEATURE("avx512vl"),
     TILEWRIGHT_CPU_FEATURE("avx512vnni"),
+    TILEWRIGHT_CPU_FEATURE("avx512vbmi"),
     TILEWRIGHT_CPU_FEATURE("avx512bf16"),
     // Compilers came to know this name late, so the bit itself: CPUID leaf 7, EDX bit 23.
     {"avx512fp16",

@@ -16,16 +16,19 @@ struct Fixed24 {
   uint8_t of[3];
 };
 
+/// What a load of numbers reads before them, too: in a panel, units or other numbers.
+inline constexpr int fixed24_bytes_before = 16;
+
 namespace detail {
 
 /// Which byte each byte of 32-bit lanes comes from: the upper three of a lane from a number, the lowest from `none`. Numbers lie side by side, so many of
-/// them within reach of a shuffle; those of all shuffles but the first begin at byte `first`.
+/// them within reach of a shuffle; those of the first shuffle begin at byte `first`, of all others at `then`.
 struct Fixed24Order {
   alignas(64) uint8_t of[64] = {};
 
-  constexpr Fixed24Order(int within_reach, int first, uint8_t none) {
+  constexpr Fixed24Order(int within_reach, int first, int then, uint8_t none) {
     for (int i = 0; i < 64; ++i) {
-      const int number = i / 4, from = number % within_reach * 3 + i % 4 - 1 + (number >= within_reach ? first : 0);
+      const int number = i / 4, from = number % within_reach * 3 + i % 4 - 1 + (number >= within_reach ? then : first);
       of[i] = i % 4 == 0 ? none : static_cast<uint8_t>(from);
     }
   }
@@ -34,18 +37,19 @@ struct Fixed24Order {
 /// A vector of numbers, each 256 times as large, from so many times three bytes.
 TILE_INLINE vec<float> load_fixed24(const Fixed24* from) {
 #if defined(__AVX512BW__)
-  const __m512i bytes = _mm512_maskz_loadu_epi32(0x0fff, from);
+  // The last 48 of 64 bytes: a load of these alone needs a mask, and is slow on some machines where it crosses cache lines.
+  const __m512i bytes = _mm512_loadu_si512(reinterpret_cast<const char*>(from) - fixed24_bytes_before);
 #if defined(__AVX512VBMI__)
-  static constexpr Fixed24Order order(16, 0, 63);  // a byte that was not loaded is 0
-  const __m512i numbers = _mm512_permutexvar_epi8(_mm512_load_si512(order.of), bytes);
+  static constexpr Fixed24Order order(16, fixed24_bytes_before, fixed24_bytes_before, 0);
+  const __m512i numbers = _mm512_maskz_permutexvar_epi8(0xeeeeeeeeeeeeeeee, _mm512_load_si512(order.of), bytes);
 #else
-  static constexpr Fixed24Order order(4, 0, 0x80);
-  const __m512i apart = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 9, 10, 11, 0), bytes);
+  static constexpr Fixed24Order order(4, 0, 0, 0x80);
+  const __m512i apart = _mm512_permutexvar_epi32(_mm512_setr_epi32(4, 5, 6, 0, 7, 8, 9, 0, 10, 11, 12, 0, 13, 14, 15, 0), bytes);
   const __m512i numbers = _mm512_shuffle_epi8(apart, _mm512_load_si512(order.of));
 #endif
   return (vec<float>)_mm512_cvtepi32_ps(numbers);
 #elif defined(__AVX2__) && !defined(__AVX512F__)
-  static constexpr Fixed24Order order(4, 4, 0x80);  // of 24 bytes the first sixteen and the last
+  static constexpr Fixed24Order order(4, 0, 4, 0x80);  // of 24 bytes the first sixteen and the last
   const auto* const bytes = reinterpret_cast<const char*>(from);
   const __m128i lower = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)), upper = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 8));
   return (vec<float>)_mm256_cvtepi32_ps(_mm256_shuffle_epi8(_mm256_set_m128i(upper, lower), _mm256_load_si256(reinterpret_cast<const __m256i*>(order.of))));

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <vector>
@@ -30,16 +31,17 @@ TEST(Fixed24, BytesFindTheirPlacesByOneShuffle) {
 #endif
 }
 
-TEST(Fixed24, AVectorReadsItsOwnBytesAlone) {
+TEST(Fixed24, AVectorReadsNothingBehindItsBytesAndLittleBefore) {
   constexpr size_t bytes = sizeof(Fixed24) * static_cast<size_t>(lanes<float>);
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   auto* const memory = static_cast<char*>(mmap(nullptr, 3 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   ASSERT_NE(memory, MAP_FAILED);
   ASSERT_EQ(mprotect(memory + page, page, PROT_READ | PROT_WRITE), 0);
+  std::memset(memory + page, 0xff, page);
   std::mt19937 random(1);
   std::vector<int32_t> numbers = {0, 1, -1, largest, -largest, 255, 256, -255, -256, 65535, 65536, -65536, 0x7f80ff, -0x7f80ff, 0x008000, 0x800};
   for (int i = 0; i < 4000; ++i) numbers.push_back(static_cast<int32_t>(random() % (2 * largest + 1)) - largest);
-  for (char* const at : {memory + page, memory + 2 * page - bytes})
+  for (char* const at : {memory + page + fixed24_bytes_before, memory + 2 * page - bytes})
     for (size_t first = 0; first + lanes<float> <= numbers.size(); ++first) {
       auto* const from = reinterpret_cast<Fixed24*>(at);
       vec<float> units;

@@ -2,8 +2,8 @@
 
 // Convolution with 3 × 3 kernels, stride 1, over channels-last data, by Winograd's method (winograd_tiles.h): the 16 products of transformed tiles and
 // filters. Filters are transformed when the model is compiled. A task transforms some strips of tiles into its scratch and runs all panels of filters past
-// them. Where all filters would pass too often, as those of many channels pass few tiles, each of the 16 products is computed as a whole instead: filters
-// pass once, and tiles and sums wait in memory.
+// them. Where all filters would pass too often, as those of many channels pass few tiles, or there are fewer tasks than threads, each of the 16 products is computed
+// as a whole instead: filters pass once, and tiles and sums wait in memory.
 
 #include <cstdint>
 
@@ -94,7 +94,8 @@ class Winograd {
     const i64 sums_of_strip = panels_ * most_rows * width;
     const double filters = static_cast<double>(points * panels_ * products_.panel()) * static_cast<double>(sizeof(Panel)),
                  waiting = static_cast<double>(points * strips_) * static_cast<double>(products_.slot() + sums_of_strip) * static_cast<double>(sizeof(P));
-    if (waiting <= static_cast<double>(waiting_bytes) && filters * static_cast<double>(groups) > filters + 2 * waiting) return run_by_points(team);
+    const bool idle = images_ * groups < team.size;  // threads that had nothing to do
+    if (waiting <= static_cast<double>(waiting_bytes) && (idle || filters * static_cast<double>(groups) > filters + 2 * waiting)) return run_by_points(team);
     team.for_each(images_ * groups, [&](i64 index, int worker) {
       const i64 g = index % groups, first = g * strips_ / groups, end = (g + 1) * strips_ / groups;
       task(index / groups, first, end, team.scratch_as<P>(worker, group * points * products_.slot() + products_.scratch()));
