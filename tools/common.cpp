@@ -47,9 +47,10 @@ void note_interrupt(int signal) {
 bool interrupted() { return signals.load() > 0; }
 
 void CompileChoice::add_to(CLI::App& command) {
-  command
-      .add_option("--target", target, "machine to compile for: native, cpu:x86-64-v3, cpu:x86-64-v4, cpu:sapphirerapids, cpu:sapphirerapids-amx, cpu:aarch64")
-      ->capture_default_str();
+  std::string targets = "machine to compile for: native";
+  for (const Target& one : all_targets())
+    if (one.name.starts_with("cpu:")) targets += ", " + one.name;
+  command.add_option("--target", target, targets)->capture_default_str();
   command.add_option("--policy", policy, "precision of products: fp32, tf32, bf16, fp16 (weights and activations; sums stay fp32)")->capture_default_str();
   command.add_option(
       "--policy-for", policies_for,

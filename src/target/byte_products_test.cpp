@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <regex>
 #include <set>
 
 #include "base/file.h"
@@ -137,15 +138,12 @@ std::vector<Tensor> inputs_of(const Layer& layer) {
   return inputs;
 }
 
+std::string test_name(const ::testing::TestParamInfo<const char*>& target) { return std::regex_replace(target.param, std::regex("[:-]"), "_"); }
+
 class ByteProducts : public ::testing::TestWithParam<const char*> {};
 
-INSTANTIATE_TEST_SUITE_P(Targets, ByteProducts, ::testing::Values("emulator:amx", "cpu:sapphirerapids", "cpu:x86-64-v4", "cpu:x86-64-v3"),
-                         [](const auto& target) {
-                           std::string name = target.param;
-                           std::replace_if(
-                               name.begin(), name.end(), [](char c) { return c == '-' || c == ':'; }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Targets, ByteProducts, ::testing::Values("emulator:amx", "cpu:sapphirerapids", "cpu:znver4", "cpu:x86-64-v4", "cpu:x86-64-v3"),
+                         test_name);
 
 /// The tiles' configuration where a machine has them, whatever it costs there.
 PlanOptions on_tiles(const Target& target, schedule::ProductConfig::Atom atom) {
@@ -196,8 +194,10 @@ TEST(ByteProductChoices, SpacesListTheAtomsThatMachinesHave) {
   };
   using enum schedule::ProductConfig::Atom;
   EXPECT_FALSE(atoms("cpu:sapphirerapids").count(amx8));
-  EXPECT_TRUE(atoms("cpu:sapphirerapids").count(dot8));
-  EXPECT_FALSE(atoms("cpu:sapphirerapids").count(fma));
+  for (const char* const target : {"cpu:sapphirerapids", "cpu:znver4", "cpu:icelake-server"}) {
+    EXPECT_TRUE(atoms(target).count(dot8)) << target;
+    EXPECT_FALSE(atoms(target).count(fma)) << target;
+  }
   EXPECT_EQ(atoms("cpu:x86-64-v3"), std::set{dot16});
   EXPECT_TRUE(atoms("cpu:aarch64").empty());
 }
@@ -245,8 +245,7 @@ schedule::Block bfloat_block(bool planes, const Target& target, pattern::Program
 
 class BfloatProducts : public ::testing::TestWithParam<const char*> {};
 
-INSTANTIATE_TEST_SUITE_P(Targets, BfloatProducts, ::testing::Values("emulator:amx", "cpu:sapphirerapids"),
-                         [](const auto& target) { return find_target(target.param).tile_registers ? "tiles" : "vectors"; });
+INSTANTIATE_TEST_SUITE_P(Targets, BfloatProducts, ::testing::Values("emulator:amx", "cpu:sapphirerapids", "cpu:znver4"), test_name);
 
 TEST_P(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
   const Target& target = find_target(GetParam());

@@ -2,8 +2,8 @@
 
 // Convolution with 3 × 3 kernels, stride 1, over channels-last data, by Winograd's method (winograd_tiles.h): the 16 products of transformed tiles and
 // filters. Filters are transformed when the model is compiled. A task transforms some strips of tiles into its scratch and runs all panels of filters past
-// them. Where all filters would pass too often, as those of many channels pass few tiles, or there are fewer tasks than threads, each of the 16 products is computed
-// as a whole instead: filters pass once, and tiles and sums wait in memory.
+// them. Where all filters would pass too often, as those of many channels pass few tiles, or there are fewer tasks than threads, each of the 16 products is
+// computed as a whole instead: filters pass once, and tiles and sums wait in memory.
 
 #include <cstdint>
 
@@ -65,8 +65,7 @@ class Winograd {
   using Panel = typename Products::panel_type;
   using Tiles = WinogradTiles<P, X, Epilogue>;
   static constexpr i64 width = Block::columns, points = Tiles::points, most_rows = Block::rows;
-  static constexpr i64 together = 4;                                 ///< strips that share a load of filters
-  static constexpr i64 near_bytes = 1 << 19, cache_bytes = 3 << 19;  ///< a task's transformed tiles: so many, or enough strips to share
+  static constexpr i64 together = 4;              ///< strips that share a load of filters
   static constexpr i64 waiting_bytes = 64 << 20;  ///< an image's transformed tiles and sums, where they wait: in a cache that all cores share
 
  public:
@@ -77,10 +76,11 @@ class Winograd {
     panels_ = (shape.filters - 1) / width + 1;
   }
 
-  void run(Team& team) const {
-    const i64 strip_bytes = points * products_.slot() * static_cast<i64>(sizeof(P));
-    i64 group = near_bytes / strip_bytes;
-    if (group < together) group = cache_bytes / strip_bytes < together ? cache_bytes / strip_bytes : together;
+  void run(Team& team, i64 l2_bytes) const {
+    // A task's transformed tiles: a quarter of the second level cache, or enough strips to share, which may take three.
+    const i64 quarter = l2_bytes / 4, strip_bytes = points * products_.slot() * static_cast<i64>(sizeof(P));
+    i64 group = quarter / strip_bytes;
+    if (group < together) group = 3 * quarter / strip_bytes < together ? 3 * quarter / strip_bytes : together;
     const i64 share = (images_ * strips_ - 1) / team.size + 1;
     if (group > share) group = share;
     if (group > strips_) group = strips_;
@@ -183,10 +183,11 @@ class Winograd {
 /// height, width, pitch], of floats as the sums are or shorter ones, of which the first `channels` are read; `filters` holds winograd_filter()s in the panels
 /// of WinogradProducts<Block>, a block whose stride is `channels`. Sums go to contract_rows()' kind of epilogue:
 ///   epilogue(image, first position (flattened), first filter, rows = positions, columns = filters, const P* sums, ld)
+/// `l2_bytes`: of a core's second level cache.
 template <class Block, class X, class Epilogue>
-void winograd(const WinogradShape& shape, const X* x, const typename Block::panel_type* filters, const Epilogue& epilogue, Team& team) {
+void winograd(const WinogradShape& shape, const X* x, const typename Block::panel_type* filters, const Epilogue& epilogue, Team& team, i64 l2_bytes) {
   if (shape.images <= 0 || shape.filters <= 0 || shape.output[0] <= 0 || shape.output[1] <= 0) return;
-  detail::Winograd<Block, X, Epilogue>(shape, x, filters, epilogue).run(team);
+  detail::Winograd<Block, X, Epilogue>(shape, x, filters, epilogue).run(team, l2_bytes);
 }
 
 }  // namespace tile

@@ -104,7 +104,7 @@ std::vector<float> run(const Convolution& layer, int threads) {
             ++seen[at];
           }
       },
-      team.team());
+      team.team(), 1 << 20);
   for (const std::atomic<int>& times : seen) EXPECT_EQ(times, 1);
   return out;
 }

@@ -49,7 +49,7 @@ void check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads,
           }
         }
       },
-      team.team());
+      team.team(), 1 << 20);
   size_t at = 0;
   for (i64 image = 0; image < images; ++image) {
     for (i64 m = 0; m < positions; ++m) {
@@ -89,6 +89,12 @@ TEST(Winograd, PassesLargeFiltersOnce) {
   check<6, 2, 1024>(1, 200, 12, 24, 1, 1);
   check<6, 2, 1024>(2, 150, 7, 9, 1, 3, 1040);  // several images, a last strip that is not full, odd lines
   check<4, 2, 1024, bfloat16>(1, 150, 8, 7, 1, 3);
+}
+
+/// Fewer tasks of strips than threads: these share out points and panels.
+TEST(Winograd, SharesOutTheProductsOfOneStrip) {
+  check<9, 1, 64>(1, 70, 5, 5, 1, 2);
+  check<9, 1, 64>(3, 40, 6, 5, 1, 5);
 }
 
 TEST(Winograd, TakesInputsOfShortFloats) {

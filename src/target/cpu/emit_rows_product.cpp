@@ -99,11 +99,11 @@ class RowsEmitter : ProductText {
     const std::string filters = kernel_.pointers.at(planned_.packed), from = pointer(address.tensor, constant_part(windows.start));
     const std::string block = fmt::format("{}, {}, {}", config_.block.rows, config_.block.vectors, text(windows.channels));
     if (config_.atom == Atom::amx_digits)
-      out_.line(fmt::format("tile::winograd<tile::AmxDigitBlocks<{}, {}>>(shape, {}, reinterpret_cast<const {}*>({}), epilogue, a.team);", block,
-                            tile_steps(windows.channels.constant(), config_.atom), from, lane_type(), filters));
+      out_.line(fmt::format("tile::winograd<tile::AmxDigitBlocks<{}, {}>>(shape, {}, reinterpret_cast<const {}*>({}), epilogue, a.team, {});", block,
+                            tile_steps(windows.channels.constant(), config_.atom), from, lane_type(), filters, kernel_.target.l2_bytes));
     else
-      out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, float, {}>>(shape, {}, {}, epilogue, a.team);", block, tail(winograd_tiles(windows)),
-                            from, filters));
+      out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, float, {}>>(shape, {}, {}, epilogue, a.team, {});", block, tail(winograd_tiles(windows)),
+                            from, filters, kernel_.target.l2_bytes));
   }
 
   void right(const std::string& zero) {
