@@ -98,7 +98,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .alias_views = enabled("alias_views"),
                              .write_in_place = enabled("write_in_place"),
                              .drop_roundings = enabled("drop_roundings") && kind == TargetKind::cpu,
-                             .bfloat_products = target && target->tile_registers,
+                             .bfloat_products = target && target->multiplies_bfloats(),
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
                              .products_of_bytes = target && target->dots_shorts,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,

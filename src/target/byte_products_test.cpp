@@ -194,7 +194,7 @@ TEST(ByteProductChoices, SpacesListTheAtomsThatMachinesHave) {
   };
   using enum schedule::ProductConfig::Atom;
   EXPECT_FALSE(atoms("cpu:sapphirerapids").count(amx8));
-  for (const char* const target : {"cpu:sapphirerapids", "cpu:znver4", "cpu:icelake-server"}) {
+  for (const char* const target : {"cpu:sapphirerapids", "cpu:znver4", "cpu:icelake-server", "cpu:cascadelake"}) {
     EXPECT_TRUE(atoms(target).count(dot8)) << target;
     EXPECT_FALSE(atoms(target).count(fma)) << target;
   }
@@ -266,6 +266,19 @@ TEST_P(BfloatProducts, OfWindowsAreExactForSmallWholeNumbers) {
     for (int64_t i = 0; i < x.element_count(); ++i) x.set_float(i, static_cast<double>(i * 5 % 17 - 8));
     const Tensor expected = pattern::interpret(programs[planes], {x}).at(0), actual = compiled.run(planes, {x}).at(0);
     for (int64_t e = 0; e < expected.element_count(); ++e) ASSERT_EQ(actual.float_at(e), expected.float_at(e)) << planes << ", element " << e;
+  }
+}
+
+TEST(BfloatChoices, DotsOfThemWhereTheyAreFasterThanMultiplyAdds) {
+  for (const auto& [name, dots] : {std::pair{"cpu:znver4", true}, {"cpu:sapphirerapids", false}}) {
+    pattern::Program program;
+    const Target& target = find_target(name);
+    schedule::Block block = bfloat_block(false, target, program);
+    plan_kernels(block, target);
+    std::string text;
+    for (const schedule::Kernel& kernel : block.kernels) text += emit_kernel(block, kernel, target);
+    EXPECT_EQ(text.find("tile::BfloatPair") != std::string::npos, dots) << name << "\n" << text;
+    EXPECT_TRUE(!dots || text.find("tile::winograd<") == std::string::npos) << text;
   }
 }
 

@@ -35,7 +35,7 @@ const Layer layers[] = {
     {"four rows", 4, 1024, 1024}, {"one window", 1, 131, 515, 3}, {"a window of groups", 1, 300, 514, 3, 2},
 };
 
-const char* const machines[] = {"cpu:sapphirerapids-amx", "cpu:sapphirerapids", "cpu:x86-64-v4", "cpu:x86-64-v3"};
+const char* const machines[] = {"cpu:sapphirerapids-amx", "cpu:sapphirerapids", "cpu:znver4", "cpu:x86-64-v4", "cpu:x86-64-v3"};
 
 Tensor normal_floats(const std::vector<int64_t>& dims, unsigned seed) {
   Tensor tensor(DType::f32, dims);

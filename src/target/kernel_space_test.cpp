@@ -39,7 +39,7 @@ std::optional<KernelSpace> space_of(const schedule::Block& block, const char* ta
 TEST(KernelSpace, RealLayersHaveTensToAFewThousandConfigurationsTheGuessFirst) {
   for (const Layer& layer : real_layers()) {
     const schedule::Block block = block_of(layer);
-    for (const char* target : {"cpu:sapphirerapids-amx", "cpu:sapphirerapids", "cpu:x86-64-v3", "cpu:aarch64"}) {
+    for (const char* target : {"cpu:sapphirerapids-amx", "cpu:sapphirerapids", "cpu:znver4", "cpu:x86-64-v3", "cpu:aarch64"}) {
       const auto space = space_of(block, target);
       ASSERT_TRUE(space) << layer.name;
       std::printf("%-22s %-20s %5zu configurations\n", layer.name.c_str(), target, space->configs.size());

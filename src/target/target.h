@@ -56,6 +56,8 @@ struct Target {
   Multiprocessors multiprocessors = {};
 
   /// Whether its kernels are those of SIMT machines.
+  /// Products of bfloats are much faster than products of floats.
+  bool multiplies_bfloats() const { return tile_registers || bfloat_dots > 1; }
   bool is_simt() const { return kind != TargetKind::cpu; }
   bool is_gpu() const { return kind == TargetKind::cuda || kind == TargetKind::hip; }
 };

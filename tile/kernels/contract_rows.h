@@ -89,6 +89,7 @@ struct WidenedPanels {
 template <int width_, class Batch = BatchStride>
 struct Fixed24Panels {
   static constexpr int width = width_;
+  static_assert(fixed24_bytes_before <= fixed24_unit_rows * width * static_cast<int>(sizeof(Fixed24)), "what the first load reads before lies in the panel");
 
   const Fixed24* data;
   i64 depth;

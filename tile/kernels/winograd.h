@@ -94,7 +94,8 @@ class Winograd {
     const i64 sums_of_strip = panels_ * most_rows * width;
     const double filters = static_cast<double>(points * panels_ * products_.panel()) * static_cast<double>(sizeof(Panel)),
                  waiting = static_cast<double>(points * strips_) * static_cast<double>(products_.slot() + sums_of_strip) * static_cast<double>(sizeof(P));
-    const bool idle = images_ * groups < team.size;  // threads that had nothing to do
+    constexpr double worth_sharing = 1 << 20;
+    const bool idle = 2 * images_ * groups <= team.size && filters > worth_sharing;  // half of the threads would have nothing to do
     if (waiting <= static_cast<double>(waiting_bytes) && (idle || filters * static_cast<double>(groups) > filters + 2 * waiting)) return run_by_points(team);
     team.for_each(images_ * groups, [&](i64 index, int worker) {
       const i64 g = index % groups, first = g * strips_ / groups, end = (g + 1) * strips_ / groups;

@@ -1,6 +1,7 @@
 // What a product costs by each method and register block, and which is the best guess.
 
 #include <algorithm>
+#include <cmath>
 
 #include "target/cpu/kernel_emitters.h"
 #include "target/cpu/product_cost.h"
@@ -108,8 +109,9 @@ int64_t bytes_of_weight(const RowsProduct& product, schedule::ProductConfig::Ato
 
 Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target) {
   const int64_t runs = product.depthwise ? 1 : product.runs(atom);
-  const int64_t steps =
-      atom == schedule::ProductConfig::Atom::bf16 ? static_cast<int64_t>(static_cast<double>(k) / target.bfloat_dots) : ceil_div(k, schedule::group_of(atom));
+  const int64_t group = schedule::group_of(atom), dots = ceil_div(k / std::max<int64_t>(runs, 1), group) * std::max<int64_t>(runs, 1);
+  const int64_t steps = atom == schedule::ProductConfig::Atom::bf16 ? static_cast<int64_t>(std::ceil(static_cast<double>(dots * group) / target.bfloat_dots))
+                                                                    : ceil_div(k, group);
   int64_t split = 0, split_joined = 0;
   if (schedule::parts_of(atom) > 1) {
     const bool digits = atom == schedule::ProductConfig::Atom::amx_digits;
