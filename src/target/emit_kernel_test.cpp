@@ -299,7 +299,6 @@ Tensor scattered_with_specials(DType dtype, const std::vector<int64_t>& dims) {
 
 /// y[p, c] of x[p, k, c] and b[c]: loops over channels become vectors, and what is left of these.
 TEST_P(EmitKernel, LoopsInVectors) {
-  if (find_target(GetParam()).kind != TargetKind::cpu) GTEST_SKIP() << "vectors are for CPUs";
   using pattern::ReduceOp;
   std::vector<Case> cases;
   for (const int64_t channels : {5, 16, 24, 33, 64, 100, 288}) {

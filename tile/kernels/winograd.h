@@ -2,8 +2,8 @@
 
 // Convolution with 3 × 3 kernels, stride 1, over channels-last data, by Winograd's method (winograd_tiles.h): the 16 products of transformed tiles and
 // filters. Filters are transformed when the model is compiled. A task transforms some strips of tiles into its scratch and runs all panels of filters past
-// them. Where all filters would pass too often, as those of many channels pass few tiles, or there are fewer tasks than threads, each of the 16 products is
-// computed as a whole instead: filters pass once, and tiles and sums wait in memory.
+// them. Where all filters would pass too often, as those of many channels pass few tiles, or half of the threads would have nothing to do, each of the 16
+// products is computed as a whole instead: filters pass once, and tiles and sums wait in memory.
 
 #include <cstdint>
 
