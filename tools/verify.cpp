@@ -87,10 +87,10 @@ int run(const Choice& choice) {
     references.push_back(std::move(files));
   }
   if (!choice.no_interpreter) {
-    // Of a model that rounds more than its file says, float64 is the measure; where nothing drops a rounding, its own graph is a closer one.
+    // Of a model that rounds more than its file says, float64 is the measure; where nothing drops a rounding or adds one, its own graph is a closer one.
     if (!options.precision.may_lower())
       references.push_back({"interpreter", interpret_graph(model.imported, inputs, false)});
-    else if (options.disabled_passes.count("drop_roundings"))
+    else if (options.disabled_passes.count("drop_roundings") && options.disabled_passes.count("winograd"))
       references.push_back({rounded_graph, interpret_graph(model.optimised, inputs, false)});
     references.push_back({"float64", interpret_graph(model.imported, inputs, true)});
   }

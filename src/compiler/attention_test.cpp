@@ -223,7 +223,7 @@ std::vector<Tensor> inputs_of(const Graph& graph, std::mt19937& random) {
   return inputs;
 }
 
-TEST(FuseAttention, MultipliesBfloatsOnTiles) {
+TEST(FuseAttention, MultipliesBfloatsWhereTheTargetIsFastAtThem) {
   const auto text = [](const Form& form, const std::string& target) {
     const Prepared model = scheduled(form, options_for(target));
     std::string all;
@@ -237,6 +237,14 @@ TEST(FuseAttention, MultipliesBfloatsOnTiles) {
     EXPECT_FALSE(on_tiles({.name = "halves", .dtype = DType::f16}, target));
   }
   EXPECT_FALSE(on_tiles({.name = "bfloats", .dtype = DType::bf16}, "cpu:sapphirerapids"));
+  const auto by_dots = [&](const Form& form, const std::string& target) {
+    const std::string all = text(form, target);
+    return all.find("tile::AttentionBlocks<") != std::string::npos && all.find(", tile::BfloatPair>>({") != std::string::npos;
+  };
+  EXPECT_TRUE(by_dots({.name = "bfloats", .dtype = DType::bf16}, "cpu:znver4"));
+  EXPECT_FALSE(by_dots({.name = "bfloats", .dtype = DType::bf16}, "cpu:sapphirerapids"));
+  EXPECT_FALSE(by_dots({.name = "floats"}, "cpu:znver4"));
+  EXPECT_FALSE(by_dots({.name = "halves", .dtype = DType::f16}, "cpu:znver4"));
 }
 
 /// What `options` makes of the forms, beside the interpreter's results.
@@ -287,12 +295,12 @@ TEST_P(AttentionOn, GivesWhatTheInterpreterGives) {
   expect_interpreted(forms, options_for(GetParam()), random);
 }
 
-/// Targets with tile registers, emulated and real.
-class AttentionOnTilesOf : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Targets, AttentionOnTilesOf, ::testing::Values("emulator:amx", "cpu:sapphirerapids-amx"),
+/// Targets that are fast at bfloats.
+class AttentionOfBfloatsOn : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Targets, AttentionOfBfloatsOn, ::testing::Values("emulator:amx", "cpu:sapphirerapids-amx", "cpu:znver4"),
                          [](const auto& target) { return std::regex_replace(target.param, std::regex("[:-]"), "_"); });
 
-TEST_P(AttentionOnTilesOf, GivesWhatTheInterpreterGives) {
+TEST_P(AttentionOfBfloatsOn, GivesWhatTheInterpreterGives) {
   if (!runs_here(find_target(GetParam()))) GTEST_SKIP() << "this machine lacks what " << GetParam() << " is compiled with";
   using Mask = Form::Mask;
   const std::vector<Form> forms = {

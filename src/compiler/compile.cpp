@@ -80,6 +80,11 @@ std::string explain(const Prepared& model) {
   return explain(model.merges) + (model.block ? schedule::explain(*model.block) : "nothing more to explain before 'schedule'\n");
 }
 
+schedule::BfloatsStay bfloats_that_stay(const Target& target) {
+  using enum schedule::BfloatsStay;
+  return target.bfloat_dots > 1 ? all : target.tile_registers ? rows : none;
+}
+
 }  // namespace
 
 schedule::Block schedule_model(pattern::Program program, const CompileOptions& options,
@@ -98,7 +103,7 @@ schedule::Block schedule_model(pattern::Program program, const CompileOptions& o
                              .alias_views = enabled("alias_views"),
                              .write_in_place = enabled("write_in_place"),
                              .drop_roundings = enabled("drop_roundings") && kind == TargetKind::cpu,
-                             .bfloat_products = target && target->multiplies_bfloats(),
+                             .bfloats_stay = target ? bfloats_that_stay(*target) : schedule::BfloatsStay::none,
                              .choose_layouts = enabled("choose_layouts") && kind == TargetKind::cpu,
                              .products_of_bytes = target && target->dots_shorts,
                              .streams_attention = enabled("fuse_attention") ? streams_attention(kind) : nullptr,

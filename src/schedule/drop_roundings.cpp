@@ -84,9 +84,9 @@ std::optional<Nest> without(const Nest& nest, const Rounding& rounding) {
   return compacted(writer.nest);
 }
 
-/// Whether the product has more than one row of the rounded bfloats, and its other factor is weights of them.
-bool has_rows_of_bfloats(const Nest& product, const Rounding& rounding, const Program& program) {
-  if (program.tensor(rounding.to).type.dtype != DType::bf16) return false;
+/// Whether the product is one of the rounded bfloats that `stay`, its other factor weights of them.
+bool stays_rounded(const Nest& product, const Rounding& rounding, const Program& program, BfloatsStay stay) {
+  if (stay == BfloatsStay::none || program.tensor(rounding.to).type.dtype != DType::bf16) return false;
   const bool weights = std::any_of(product.accesses.begin(), product.accesses.end(), [&](const Access& access) {
     const pattern::TensorInfo& info = program.tensor(access.tensor);
     return info.constant != nullptr && info.type.dtype == DType::bf16;  // what epilogues read is float32
@@ -94,12 +94,12 @@ bool has_rows_of_bfloats(const Nest& product, const Rounding& rounding, const Pr
   Dim terms = 1, elements = 1;
   for (size_t d = product.space.size() - static_cast<size_t>(product.reduced_rank); d < product.space.size(); ++d) terms *= product.space[d];
   for (const Dim& dim : program.tensor(rounding.to).type.dims) elements *= dim;
-  return weights && !(elements == terms);
+  return weights && (stay == BfloatsStay::all || !(elements == terms));
 }
 
 }  // namespace
 
-void drop_roundings(Program& program, bool bfloats_stay) {
+void drop_roundings(Program& program, BfloatsStay stay) {
   for (size_t i = 0; i < program.patterns.size(); ++i) {
     const std::optional<Rounding> rounding = as_rounding(program.patterns[i], program);
     if (!rounding) continue;
@@ -110,8 +110,7 @@ void drop_roundings(Program& program, bool bfloats_stay) {
       if (const auto* nest = std::get_if<Nest>(&program.patterns[at(reader)]))
         if (std::optional<Nest> product = without(*nest, *rounding)) readers.emplace_back(reader, std::move(*product));
     if (readers.size() != uses.readers_of(rounding->to).size()) continue;
-    const auto stays = [&](const auto& reader) { return has_rows_of_bfloats(reader.second, *rounding, program); };
-    if (bfloats_stay && std::any_of(readers.begin(), readers.end(), stays)) continue;
+    if (std::any_of(readers.begin(), readers.end(), [&](const auto& reader) { return stays_rounded(reader.second, *rounding, program, stay); })) continue;
     for (auto& [reader, product] : readers) program.patterns[at(reader)] = std::move(product);
   }
   remove_dead(program);

@@ -24,8 +24,8 @@ void fuse_epilogues(pattern::Program& program, Refusals* refusals = nullptr);
 
 /// Lets products read 32-bit floats as they are where rounding them to 16 bits would take a kernel of its own: inputs of the model, what a loop carries,
 /// what is held in 32 bits for others. For machines whose products take operands of both kinds. After the epilogues, which take in all other
-/// roundings. `bfloats_stay`: not where several rows of bfloats meet weights, which a machine may multiply much faster than floats.
-void drop_roundings(pattern::Program& program, bool bfloats_stay = false);
+/// roundings. Bfloats that `stay` names remain.
+void drop_roundings(pattern::Program& program, BfloatsStay stay = BfloatsStay::none);
 
 /// Parts a product whose windows are strided apart (a transposed convolution) by the positions' remainders: each phase
 /// is a product of its own without holes. After the epilogues: a phase stores its own share of the results.

@@ -61,7 +61,7 @@ class Scheduler {
     inline_constants(block_.program);
     if (options_.fuse_maps) rewrite("fuse_maps", [&](Program& program) { fuse_maps(program, options_.products_of_bytes, refusals()); });
     if (options_.fuse_epilogues) rewrite("fuse_epilogues", [&](Program& program) { fuse_epilogues(program, refusals()); });
-    if (options_.drop_roundings) rewrite("drop_roundings", [&](Program& program) { drop_roundings(program, options_.bfloat_products); });
+    if (options_.drop_roundings) rewrite("drop_roundings", [&](Program& program) { drop_roundings(program, options_.bfloats_stay); });
     rewrite("split_phases", split_phases);
     if (options_.choose_layouts) rewrite("choose_layouts", [&](Program& program) { choose_layouts(program, options_.products_of_bytes); });
     std::vector<RowGroup> groups, rows;

@@ -110,11 +110,18 @@ using StreamsAttention = std::function<bool(const std::vector<const pattern::Nes
 /// Whether a target computes a depthwise convolution and the products before and after it in one kernel: asked of two or three Nests in order.
 using ChainsDepthwise = std::function<bool(const std::vector<const pattern::Nest*>& stages, const pattern::Program& program)>;
 
+/// Which bfloats that weights meet stay rounded in memory although rounding them takes a kernel, for machines that multiply bfloats much faster than floats.
+enum class BfloatsStay {
+  none,
+  rows,  ///< several rows of them: tile registers gain nothing by one
+  all,
+};
+
 /// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
-  bool drop_roundings = false;              ///< for machines whose products take operands of 16 and of 32 bits together
-  bool bfloat_products = false;             ///< for machines that multiply bfloats much faster than floats: their roundings stay
+  bool drop_roundings = false;  ///< for machines whose products take operands of 16 and of 32 bits together
+  BfloatsStay bfloats_stay = BfloatsStay::none;
   bool choose_layouts = false;              ///< for machines whose products want the summed axis last
   bool products_of_bytes = false;           ///< for machines that multiply bytes with weights: they stay bytes, with the summed axis last
   StreamsAttention streams_attention = {};  ///< empty: no attention does

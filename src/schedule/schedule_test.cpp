@@ -311,11 +311,14 @@ TEST(DropRoundings, AProductReadsAnInputOfTheModelAsItIs) {
 
 TEST(DropRoundings, RowsOfBfloatsStayForMachinesThatMultiplyThem) {
   Rounded rows(false);
-  drop_roundings(rows.program, /*bfloats_stay=*/true);
+  drop_roundings(rows.program, BfloatsStay::rows);
   EXPECT_EQ(kinds(rows.program), (std::vector{NestKind::map, NestKind::contract}));
   Rounded row(false, 1);
-  drop_roundings(row.program, /*bfloats_stay=*/true);
+  drop_roundings(row.program, BfloatsStay::rows);
   EXPECT_EQ(kinds(row.program), std::vector{NestKind::contract});
+  Rounded one(false, 1);
+  drop_roundings(one.program, BfloatsStay::all);
+  EXPECT_EQ(kinds(one.program), (std::vector{NestKind::map, NestKind::contract}));
 }
 
 TEST(DropRoundings, WhatOthersReadRoundedStays) {

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <regex>
 #include <set>
@@ -279,8 +280,59 @@ TEST(BfloatChoices, DotsOfThemWhereTheyAreFasterThanMultiplyAdds) {
     std::string text;
     for (const schedule::Kernel& kernel : block.kernels) text += emit_kernel(block, kernel, target);
     EXPECT_EQ(text.find("tile::BfloatPair") != std::string::npos, dots) << name << "\n" << text;
-    EXPECT_TRUE(!dots || text.find("tile::winograd<") == std::string::npos) << text;
   }
+}
+
+/// A convolution of `channels` channels of bfloats, 3 x 3, over pictures of 13 x 12, with `filters` for random weights.
+pattern::Program bfloat_convolution(int64_t channels, int64_t filters) {
+  Graph graph;
+  Builder b(graph);
+  std::mt19937 random(11);
+  std::normal_distribution<double> normal;
+  Tensor weights(DType::bf16, {filters, channels, 3, 3});
+  for (int64_t i = 0; i < weights.element_count(); ++i) weights.set_float(i, normal(random));
+  const ValueId x = b.transpose(b.input("x", {DType::bf16, {1, 13, 12, channels}}), {0, 3, 1, 2});
+  const ValueId y = b.one("conv", {x, b.constant(weights)}, {{"pads", std::vector<int64_t>(4, 1)}, {"dtype", DType::f32}});
+  b.output(b.transpose(y, {0, 2, 3, 1}), "y");
+  return lower(graph);
+}
+
+TEST(BfloatChoices, WinogradsMethodByDotsWhereTheyAreFasterThanMultiplyAdds) {
+  for (const auto& [name, dots] : {std::pair{"cpu:znver4", true}, {"cpu:sapphirerapids", false}, {"cpu:sapphirerapids-amx", false}}) {
+    schedule::Block block = schedule::schedule(bfloat_convolution(128, 128), {}, options);
+    plan_kernels(block, find_target(name));
+    std::string text;
+    for (const schedule::Kernel& kernel : block.kernels) text += emit_kernel(block, kernel, find_target(name));
+    const size_t at = text.find("tile::winograd<");
+    EXPECT_EQ(at != std::string::npos && text.find("tile::BfloatPair", at) != std::string::npos, dots) << name << "\n" << text;
+  }
+}
+
+/// Transformed tiles and filters are rounded: each of the two errs by ε/√12 at most on average, and a tile's 16 sums, of four inputs each, with the transforms'
+/// squares added up, make 25/9 times the variance of it in a result (decision 8).
+TEST(BfloatChoices, WinogradsMethodByDotsErrsByTwoRoundings) {
+  const Target& target = find_target("cpu:znver4");
+  if (!runs_here(target)) GTEST_SKIP() << "this machine is no " << target.name;
+  const pattern::Program program = bfloat_convolution(96, 40);
+  std::vector<schedule::Block> blocks;
+  blocks.push_back(schedule::schedule(bfloat_convolution(96, 40), {}, options));
+  const schedule::ProductConfig asked{.method = schedule::ProductConfig::Method::winograd, .block = {10, 2}, .atom = schedule::ProductConfig::Atom::bf16};
+  plan_kernels(blocks[0], target, {.choose = [&](const auto&, const auto&) { return asked; }});
+  const testing::CompiledBlocks compiled(std::move(blocks), target.name);
+  Tensor x(DType::bf16, {1, 13, 12, 96});
+  std::mt19937 random(12);
+  std::normal_distribution<double> normal;
+  for (int64_t i = 0; i < x.element_count(); ++i) x.set_float(i, normal(random));
+  pattern::InterpreterOptions wide;
+  wide.arithmetic = pattern::InterpreterOptions::Arithmetic::float64;
+  const Tensor expected = pattern::interpret(program, {x}, wide).at(0), actual = compiled.run(0, {x}).at(0);
+  double error = 0, all = 0;
+  for (int64_t e = 0; e < expected.element_count(); ++e) {
+    error += std::pow(actual.float_at(e) - expected.float_at(e), 2);
+    all += std::pow(expected.float_at(e), 2);
+  }
+  EXPECT_LT(std::sqrt(error / all), 0x1p-7 / std::sqrt(12.0) * std::sqrt(2 * 25 / 9.0));
+  EXPECT_GT(std::sqrt(error / all), 0x1p-7 / 10) << "nothing was rounded";
 }
 
 /// A program that exits with 1 when tiles give anything but what emulation does.

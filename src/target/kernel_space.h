@@ -14,7 +14,7 @@
 namespace tilewright {
 
 /// Grows when configurations mean something else than before, or kernels changed so much that old measurements mislead.
-inline constexpr int space_version = 7;
+inline constexpr int space_version = 8;
 
 /// What the choice depends on beside the kernel and its target.
 struct SpaceOptions {

@@ -36,15 +36,16 @@ struct Multiprocessors {
 
 /// A machine that artifacts are made for, as data. Passes and emitters ask these fields, never the name.
 struct Target {
-  std::string name;  ///< "cpu:x86-64-v4"
+  std::string name = "";  ///< "cpu:x86-64-v4"
   TargetKind kind = TargetKind::cpu;
-  std::string architecture;                ///< ELF machine of the artifact: "x86_64", "aarch64"
-  std::vector<std::string> compile_flags;  ///< machine flags for kernels
-  std::vector<std::string> features;       ///< what the running machine must have, as __builtin_cpu_supports spells it
-  int vector_bytes = 16;                   ///< widest SIMD register
+  std::string architecture = "x86_64";          ///< ELF machine of the artifact, or "aarch64"
+  std::vector<std::string> compile_flags = {};  ///< machine flags for kernels
+  std::vector<std::string> features = {};       ///< what the running machine must have, as __builtin_cpu_supports spells it
+  int vector_bytes = 16;                        ///< widest SIMD register
   int vector_registers = 16;
   bool broadcasts_loads = false;                                ///< a multiply-add takes an element of memory as all lanes of an operand
   bool dots_bytes = false, dots_shorts = false;                 ///< a lane adds products of four bytes, of two shorts, exactly (tile/atoms/dot.h)
+  double multiply_adds = 2;                                     ///< of floats: vectors a cycle
   double bfloat_dots = 0;                                       ///< products of its bf16 dots for each of a multiply-add; 0: it has none
   bool tile_registers = false;                                  ///< of 16 rows of 64 bytes, that multiply bytes and bfloats (tile/atoms/amx.h)
   int64_t shared_bytes = 0;                                     ///< memory that the threads of a block share; 0: the machine has none
@@ -53,11 +54,12 @@ struct Target {
   int warp_size = 1;                                            ///< threads that run in lockstep
   std::vector<std::string> link_flags = {};                     ///< what its kernels need beside the C library
   int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;
+  double l3_rate = 9, memory_rate = 9;  ///< bytes a cycle that a core gets of the cache that all share, and of memory
   Multiprocessors multiprocessors = {};
 
-  /// Whether its kernels are those of SIMT machines.
   /// Products of bfloats are much faster than products of floats.
   bool multiplies_bfloats() const { return tile_registers || bfloat_dots > 1; }
+  /// Whether its kernels are those of SIMT machines.
   bool is_simt() const { return kind != TargetKind::cpu; }
   bool is_gpu() const { return kind == TargetKind::cuda || kind == TargetKind::hip; }
 };

@@ -18,21 +18,6 @@
 
 namespace tile {
 
-namespace detail {
-
-/// `bytes` ≤ 64 bytes, then zeros up to 64.
-TILE_INLINE void copy_padded(void* to, const void* from, i64 bytes) {
-#if defined(__AVX512BW__)
-  const __mmask64 wanted = bytes >= 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1;
-  _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(wanted, from));
-#else
-  std::memset(to, 0, 64);
-  std::memcpy(to, from, static_cast<size_t>(bytes));
-#endif
-}
-
-}  // namespace detail
-
 /// Up to `rows` rows that begin `stride` elements apart times `vectors` times 16 columns, for atoms of 32-bit lanes, as RowBlocks has them.
 /// `steps`: lanes of k that a step takes. Registers get their shapes with the first block of so many rows; they are the thread's until the object ends.
 template <class P, int rows_, int vectors_, i64 stride_, class B, int steps_ = 16, class Tiles = TileRegisters>

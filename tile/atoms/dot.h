@@ -9,7 +9,8 @@
 //   Lanes load_lanes(lane*)             a vector of lanes; of lanes in units of their columns, load_lanes(lane*, vec<P> units)
 //   Broadcast broadcast(left_type[group]), broadcast_rest(the same, less than group of them): one row's elements for all lanes
 //   add(vec<P> sum, Broadcast, Lanes)
-// and, of several k, emulate(P sum, left_type[group], weight_type[group]): the same for one lane, bit by bit.
+// of floats also store_left(left_type*, vec<P>), for a left operand that a kernel computes, and, of several k, emulate(P sum, left_type[group],
+// weight_type[group]): the same for one lane, bit by bit.
 //
 // | lane       | left | weights | sums | instruction            | promises                                                        |
 // | ---------- | ---- | ------- | ---- | ---------------------- | --------------------------------------------------------------- |
@@ -53,6 +54,8 @@ struct Dot {
 
   static TILE_INLINE Lanes load_lanes(const B* from) { return load_wide<P>(from); }
   static TILE_INLINE Broadcast broadcast(const P* from) { return *from; }
+  /// Elements of a left operand that is computed, as the atom reads them.
+  static TILE_INLINE void store_left(P* to, vec<P> v) { store(to, v); }
   static TILE_INLINE void add(vec<P>& sum, Broadcast left, Lanes weights) { sum += left * weights; }
 };
 
@@ -163,6 +166,15 @@ struct Dot<int32_t, ShortPair> : detail::WordDot<int32_t, int16_t, int16_t> {
 
 template <>
 struct Dot<float, BfloatPair> : detail::WordDot<float, bfloat16, bfloat16> {
+  /// Rounded to nearest even; what subnormals become is one to dots.
+  static TILE_INLINE void store_left(bfloat16* to, vec<float> v) {
+#if defined(__AVX512BF16__)
+    const __m256bh narrow = _mm512_cvtneps_pbh((__m512)v);
+    __builtin_memcpy(to, &narrow, sizeof narrow);
+#else
+    store_narrow(to, v);
+#endif
+  }
 #if defined(__AVX512BF16__)
   static TILE_INLINE void add(vec<float>& sum, Broadcast left, Lanes weights) {
     sum = (vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)weights);

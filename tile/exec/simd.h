@@ -216,6 +216,17 @@ TILE_INLINE V smaller(V a, V b) {
 }
 
 namespace detail {
+/// `bytes` ≤ 64 bytes, then zeros up to 64.
+TILE_INLINE void copy_padded(void* to, const void* from, i64 bytes) {
+#if defined(__AVX512BW__)
+  const __mmask64 wanted = bytes >= 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1;
+  _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(wanted, from));
+#else
+  __builtin_memset(to, 0, 64);
+  __builtin_memcpy(to, from, static_cast<size_t>(bytes));
+#endif
+}
+
 /// Lanes of `a` and `b` in turn: of their lower halves, or of their upper ones.
 template <bool upper, class V, size_t... i>
 TILE_INLINE V interleave(V a, V b, std::index_sequence<i...>) {

@@ -1,23 +1,30 @@
 #pragma once
 
-// The two products of attention from multiply-adds: strips of rows times panels of keys, and their powers times panels of values.
+// The two products of attention by an atom of tile/atoms/dot.h: strips of rows times panels of keys, and their powers times panels of values.
 
 #include <cstdint>
 #include <type_traits>
 
 #include "tile/atoms/row_block.h"
 #include "tile/exec/args.h"
+#include "tile/kernels/attention_pairs.h"
 #include "tile/kernels/operands.h"
 
 namespace tile {
 
 /// How attention is cut, and its products. `head`, `value_head`: elements of a key and of a value; `keys`: their number where it is a constant, else 0;
-/// `block_limit`: keys of a block, at most.
-template <i64 head_, i64 value_head_, i64 keys = 0, i64 block_limit = 512>
+/// `block_limit`: keys of a block, at most. `Lane`: of panels, float or, for models that round queries, keys, values and probabilities to bfloats,
+/// BfloatPair: powers, at most one, are rounded before they meet the values.
+template <i64 head_, i64 value_head_, i64 keys = 0, i64 block_limit = 512, class Lane = float>
 class AttentionBlocks {
+  using Atom = Dot<float, Lane>;
+  static constexpr bool pairs = Atom::group == 2;
+  /// Elements along a sum, zeros for those that the last step lacks.
+  static constexpr i64 padded(i64 count) { return dot_steps(count, Atom::group) * Atom::group; }
+
  public:
   static constexpr i64 head = head_, value_head = value_head_;
-  using element = float;  ///< of copied queries, and of panels
+  using element = typename Atom::left_type;  ///< of copied queries, and of panels
   /// Rows that hold their scores of a block at a time: a multiple of every register block's.
   static constexpr i64 strip = 24;
 
@@ -55,43 +62,56 @@ class AttentionBlocks {
   static constexpr int value_rows = rows_beside(value_vectors);
   /// From one row of scores to the next: a cache line more, so that rows do not meet in the same sets.
   static constexpr i64 stride = key_panels * key_columns + lanes<float>;
+  /// From one copied query to the next.
+  static constexpr i64 query_stride = padded(head);
   /// Elements of a block's panels, and of a strip's queries.
-  static constexpr i64 key_size = key_panels * key_columns * head, value_size = value_panels * value_columns * block_keys, query_size = strip * head;
+  static constexpr i64 key_size = key_panels * key_columns * query_stride, value_size = value_panels * value_columns * padded(block_keys),
+                       query_size = strip * query_stride;
 
   template <class Key>
-  static void pack_keys(float* to, const Key& key, i64 batch, i64 key0, i64 count) {
-    for (i64 n = 0; n < count; n += key_columns, to += key_columns * head) {
+  static void pack_keys(element* to, const Key& key, i64 batch, i64 key0, i64 count) {
+    for (i64 n = 0; n < count; n += key_columns, to += key_columns * query_stride) {
       if (last_is_narrow(n)) {
-        key.template pack<last_vectors * lanes<float>>(to, batch, key0 + n, count - n, 0, head);
+        pack<last_vectors * lanes<float>>(to, key, batch, key0 + n, count - n, 0, head);
       } else {
-        key.template pack<key_columns>(to, batch, key0 + n, key_columns < count - n ? key_columns : count - n, 0, head);
+        pack<key_columns>(to, key, batch, key0 + n, key_columns < count - n ? key_columns : count - n, 0, head);
       }
     }
   }
   template <class Value>
-  static void pack_values(float* to, const Value& value, i64 batch, i64 key0, i64 count) {
+  static void pack_values(element* to, const Value& value, i64 batch, i64 key0, i64 count) {
     for (i64 p = 0; p < value_panels; ++p) {
       const i64 column = p * value_columns, left = value_head - column;
-      value.template pack<value_columns>(to + column * count, batch, column, left < value_columns ? left : value_columns, key0, count);
+      pack<value_columns>(to + column * padded(count), value, batch, column, left < value_columns ? left : value_columns, key0, count);
     }
   }
 
   /// The rows' queries, one behind the other and zeros up to a whole register block: where they lie, or a copy.
   template <class Query>
-  static const float* queries(float* copy, const Query& query, i64 batch, i64 row0, i64 rows) {
-    if constexpr (std::is_same_v<typename Query::value_type, float>) {
-      if (query.k_stride == 1 && query.outer_stride == head && rows % key_rows == 0) return query.at(batch, row0, 0);
+  static const element* queries(element* copy, const Query& query, i64 batch, i64 row0, i64 rows) {
+    if constexpr (std::is_same_v<typename Query::value_type, element>) {
+      if (query.k_stride == 1 && query.outer_stride == query_stride && head == query_stride && rows % key_rows == 0) return query.at(batch, row0, 0);
     }
-    for (i64 i = 0; i < rows; ++i) query.template copy_line<head>(copy + i * head, batch, row0 + i);
-    for (i64 i = rows * head; i < query_size; ++i) copy[i] = 0;
+    for (i64 i = 0; i < rows; ++i) {
+      element* const to = copy + i * query_stride;
+      if constexpr (!pairs) {
+        query.template copy_line<head>(to, batch, row0 + i);
+      } else if (query.k_stride == 1) {
+        __builtin_memcpy(to, query.at(batch, row0 + i, 0), head * sizeof(element));
+      } else {
+        for (i64 k = 0; k < head; ++k) to[k] = *query.at(batch, row0 + i, k);
+      }
+      for (i64 k = head; k < query_stride; ++k) to[k] = element{};
+    }
+    for (i64 i = rows * query_stride; i < query_size; ++i) copy[i] = element{};
     return copy;
   }
 
   /// each(row, n, rows, columns, const float* sums, ld) takes the products of the strip's rows with `count` packed keys; before(panel) is called first.
   template <class Before, class Each>
-  static void multiply_keys(const float* queries, i64 rows, const float* panels, i64 count, const Before& before, const Each& each) {
+  static void multiply_keys(const element* queries, i64 rows, const element* panels, i64 count, const Before& before, const Each& each) {
     for (i64 n = 0; n < count; n += key_columns) {
-      const float* const panel = panels + n * head;
+      const element* const panel = panels + n * query_stride;
       before(n / key_columns);
       if (last_is_narrow(n)) {
         multiply_panel<last_vectors>(queries, rows, panel, n, count - n, each);
@@ -103,20 +123,24 @@ class AttentionBlocks {
     }
   }
 
-  /// Adds the products of the rows' powers with `count` packed values to what the sums are, or makes the sums of them; see sums_at(). Powers become
-  /// anything.
-  static void multiply_values(float* powers, i64 rows, const float* panels, i64 count, float* sums, bool accumulate) {
-    static constexpr i64 nowhere[1] = {0};
-    const i64 pieces = (count + chain - 1) / chain, piece = (count + pieces - 1) / pieces, filled = (rows + value_rows - 1) / value_rows * value_rows;
+  /// Adds the products of the rows' powers, which zeros follow up to whole vectors, with `count` packed values to what the sums are, or makes the sums of
+  /// them; see sums_at(). Powers become anything.
+  static void multiply_values(float* powers, i64 rows, const element* panels, i64 count, float* sums, bool accumulate) {
+    static constexpr i64 nowhere[1] = {0}, row = stride * i64{sizeof(float)} / i64{sizeof(element)};
+    const i64 depth = padded(count), pieces = (count + chain - 1) / chain, piece = padded((count + pieces - 1) / pieces);
+    const i64 filled = (rows + value_rows - 1) / value_rows * value_rows;
+    auto* const left = reinterpret_cast<element*>(powers);
+    if constexpr (pairs)
+      for (i64 i = 0; i < rows; ++i) narrow_row(powers + i * stride, vectors_of(count) * lanes<float>, left + i * row);
     for (i64 i = rows; i < filled; ++i)
-      for (i64 j = 0; j < count; ++j) powers[i * stride + j] = 0;
+      for (i64 j = 0; j < depth; ++j) left[i * row + j] = element{};
     Ahead ahead;
     for (i64 p = 0; p < value_panels; ++p) {
-      for (i64 k = 0; k < count; k += piece) {
-        const float* const panel = panels + (p * count + k) * value_columns;
+      for (i64 k = 0; k < depth; k += piece) {
+        const auto* const panel = reinterpret_cast<const Lane*>(panels + (p * depth + k) * value_columns);
         for (i64 i = 0; i < filled; i += value_rows)
-          RowBlock<float, value_rows, value_vectors, stride>::multiply(1, piece < count - k ? piece : count - k, powers + i * stride + k, nowhere, panel,
-                                                                       sums_at(sums, p, i), ahead, accumulate || k > 0);
+          RowBlock<float, value_rows, value_vectors, row, Lane>::multiply(1, piece < depth - k ? piece : depth - k, left + i * row + k, nowhere, panel,
+                                                                          sums_at(sums, p, i), ahead, accumulate || k > 0);
       }
     }
   }
@@ -126,14 +150,31 @@ class AttentionBlocks {
  private:
   static constexpr bool last_is_narrow(i64 n) { return last_vectors != key_vectors && n / key_columns == key_panels - 1; }
 
+  /// Panels of `width` columns: steps of k, zeros for columns and k that there are not.
+  template <i64 width, class Matrix>
+  static void pack(element* to, const Matrix& matrix, i64 batch, i64 outer0, i64 outers, i64 k0, i64 depth) {
+    if constexpr (!pairs) {
+      matrix.template pack<width>(to, batch, outer0, outers, k0, depth);
+    } else {
+      constexpr i64 most = 16;
+      auto* lanes_of = reinterpret_cast<Lane*>(to);
+      const i64 all = dot_steps(depth, Atom::group);
+      for (i64 step = 0; step < all; step += most, lanes_of += most * width)
+        for (i64 j = 0; j < width; j += detail::pair_columns)
+          detail::pack_pairs<width>(lanes_of + j, most < all - step ? most : all - step, matrix, batch, outer0 + j, outers - j, k0 + 2 * step,
+                                    depth - 2 * step);
+    }
+  }
+
   template <int vectors, class Columns, class Each>
-  static void multiply_panel(const float* queries, i64 rows, const float* panel, i64 n, Columns columns, const Each& each) {
+  static void multiply_panel(const element* queries, i64 rows, const element* panel, i64 n, Columns columns, const Each& each) {
     static constexpr i64 nowhere[1] = {0};
     constexpr i64 width = vectors * lanes<float>;
     alignas(64) float tile[key_rows * width];
     Ahead ahead;
     for (i64 i = 0; i < rows; i += key_rows) {
-      RowBlock<float, key_rows, vectors, head>::multiply(1, head, queries + i * head, nowhere, panel, tile, ahead);
+      RowBlock<float, key_rows, vectors, query_stride, Lane>::multiply(1, query_stride, queries + i * query_stride, nowhere,
+                                                                       reinterpret_cast<const Lane*>(panel), tile, ahead);
       each(i, n, key_rows < rows - i ? i64{key_rows} : rows - i, columns, static_cast<const float*>(tile), std::integral_constant<i64, width>{});
     }
   }

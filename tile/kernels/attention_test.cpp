@@ -185,40 +185,52 @@ TEST(Attention, ShortFloatsAreConvertedAsTheyAreRead) {
   expect_all<AttentionBlocks<64, 64>, bfloat16>({2, 1, 101}, no_bias);
 }
 
-template <i64 head, i64 value_head, i64 keys = 0, i64 limit = 256>
-using OnTiles = AmxAttentionBlocks<head, value_head, keys, limit, EmulatedTiles>;
+struct OnTiles {
+  template <i64 head, i64 value_head, i64 keys = 0, i64 limit = 256>
+  using Blocks = AmxAttentionBlocks<head, value_head, keys, limit, EmulatedTiles>;
+};
+struct ByDots {
+  template <i64 head, i64 value_head, i64 keys = 0, i64 limit = 256>
+  using Blocks = AttentionBlocks<head, value_head, keys, limit, BfloatPair>;
+};
+template <class Kind>
+class AttentionOfBfloats : public ::testing::Test {};
+using Kinds = ::testing::Types<OnTiles, ByDots>;
+TYPED_TEST_SUITE(AttentionOfBfloats, Kinds);
 
-TEST(AttentionOnTiles, AnyNumberOfRowsKeysAndElements) {
-  expect_all<OnTiles<64, 64, 197>, bfloat16>({2, 67, 197}, no_bias);
-  expect_all<OnTiles<64, 64>, bfloat16>({2, 31, 101}, no_bias);
-  expect_all<OnTiles<40, 40, 77>, bfloat16>({3, 25, 77}, no_bias);
-  expect_all<OnTiles<80, 80, 0, 64>, bfloat16>({1, 33, 150}, no_bias);
-  expect_all<OnTiles<7, 3>, bfloat16>({1, 5, 13}, no_bias);
-  expect_all<OnTiles<128, 160, 16>, bfloat16>({1, 24, 16}, no_bias);
+TYPED_TEST(AttentionOfBfloats, AnyNumberOfRowsKeysAndElements) {
+  expect_all<typename TypeParam::template Blocks<64, 64, 197>, bfloat16>({2, 67, 197}, no_bias);
+  expect_all<typename TypeParam::template Blocks<64, 64>, bfloat16>({2, 31, 101}, no_bias);
+  expect_all<typename TypeParam::template Blocks<40, 40, 77>, bfloat16>({3, 25, 77}, no_bias);
+  expect_all<typename TypeParam::template Blocks<80, 80, 0, 64>, bfloat16>({1, 33, 150}, no_bias);
+  expect_all<typename TypeParam::template Blocks<7, 3>, bfloat16>({1, 5, 13}, no_bias);
+  expect_all<typename TypeParam::template Blocks<128, 160, 16>, bfloat16>({1, 24, 16}, no_bias);
 }
 
-TEST(AttentionOnTiles, SeveralBlocksOfKeys) {
-  expect_all<OnTiles<64, 64, 523, 128>, bfloat16>({2, 50, 523}, no_bias);
-  expect_all<OnTiles<8, 20, 0, 64>, bfloat16>({1, 29, 200}, [](i64, i64, i64 key) { return static_cast<float>(key) * 0.5f; });
-  expect_all<OnTiles<8, 20, 0, 64>, bfloat16>({1, 29, 200}, [](i64, i64, i64 key) { return static_cast<float>(key) * -0.5f; });
+TYPED_TEST(AttentionOfBfloats, SeveralBlocksOfKeys) {
+  expect_all<typename TypeParam::template Blocks<64, 64, 523, 128>, bfloat16>({2, 50, 523}, no_bias);
+  expect_all<typename TypeParam::template Blocks<8, 20, 0, 64>, bfloat16>({1, 29, 200}, [](i64, i64, i64 key) { return static_cast<float>(key) * 0.5f; });
+  expect_all<typename TypeParam::template Blocks<8, 20, 0, 64>, bfloat16>({1, 29, 200}, [](i64, i64, i64 key) { return static_cast<float>(key) * -0.5f; });
 }
 
-TEST(AttentionOnTiles, QueriesOneBehindAnotherAreReadInPlace) {
-  expect_attention<OnTiles<64, 64, 197>, bfloat16>({2, 67, 197}, by_rows, by_columns, no_bias, 3, false, one_behind_another);
-  expect_attention<OnTiles<40, 40>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
-  expect_attention<OnTiles<42, 42>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
-  expect_attention<OnTiles<42, 42>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, scattered);
+TYPED_TEST(AttentionOfBfloats, QueriesOneBehindAnotherAreReadInPlace) {
+  expect_attention<typename TypeParam::template Blocks<64, 64, 197>, bfloat16>({2, 67, 197}, by_rows, by_columns, no_bias, 3, false, one_behind_another);
+  expect_attention<typename TypeParam::template Blocks<40, 40>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
+  expect_attention<typename TypeParam::template Blocks<42, 42>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, one_behind_another);
+  expect_attention<typename TypeParam::template Blocks<42, 42>, bfloat16>({2, 30, 131}, by_rows, by_columns, no_bias, 1, false, scattered);
 }
 
-TEST(AttentionOnTiles, LongStretchesOfQueriesAreCut) { expect_attention<OnTiles<16, 16, 0, 64>, bfloat16>({1, 1409, 131}, by_rows, by_columns, no_bias, 3); }
+TYPED_TEST(AttentionOfBfloats, LongStretchesOfQueriesAreCut) {
+  expect_attention<typename TypeParam::template Blocks<16, 16, 0, 64>, bfloat16>({1, 1409, 131}, by_rows, by_columns, no_bias, 3);
+}
 
-TEST(AttentionOnTiles, MaskedKeysAndNotANumber) {
+TYPED_TEST(AttentionOfBfloats, MaskedKeysAndNotANumber) {
   const Bias causal = [](i64, i64 row, i64 key) { return key > row + 3 ? -infinity : 0; };
   const Bias late = [](i64, i64, i64 key) { return key < 130 ? -infinity : 0; };
   const Bias some = [](i64, i64 row, i64) { return row % 2 == 0 ? -infinity : 0; };
   const Bias spoilt = [](i64, i64 row, i64 key) { return row == 1 && key == 70 ? std::numeric_limits<float>::quiet_NaN() : 0; };
   for (const Bias bias : {causal, late, some, spoilt})
-    for (const bool zero : {false, true}) expect_all<OnTiles<16, 24, 0, 64>, bfloat16>({2, 37, 211}, bias, zero);
+    for (const bool zero : {false, true}) expect_all<typename TypeParam::template Blocks<16, 24, 0, 64>, bfloat16>({2, 37, 211}, bias, zero);
 }
 
 TEST(Attention, WithoutKeysResultsAreZero) {

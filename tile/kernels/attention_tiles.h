@@ -8,55 +8,9 @@
 
 #include "tile/atoms/amx.h"
 #include "tile/exec/args.h"
-#include "tile/kernels/operands.h"
+#include "tile/kernels/attention_pairs.h"
 
 namespace tile {
-
-namespace detail {
-
-/// to[j] = the pair of even[j] and odd[j] for sixteen j, of which the first `evens` and `odds` are read, zeros standing for the others.
-TILE_INLINE void pair_rows(BfloatPair* to, const bfloat16* even, i64 evens, const bfloat16* odd, i64 odds) {
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-  const auto read = [](const bfloat16* from, i64 count) {
-    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(static_cast<__mmask16>(count > 0 ? (uint32_t{1} << count) - 1 : 0), from));
-  };
-  _mm512_storeu_si512(to, _mm512_or_si512(read(even, evens), _mm512_slli_epi32(read(odd, odds), 16)));
-#else
-  for (i64 j = 0; j < 16; ++j) to[j] = {{j < evens ? even[j] : bfloat16{}, j < odds ? odd[j] : bfloat16{}}};
-#endif
-}
-
-/// Writes `steps` rows of pairs of neighbouring k, from k0 on, of the 16 outer indices from outer0 on, as a tile of columns holds them; zeros beyond
-/// `outers` and `depth`.
-template <int steps, class Batch>
-TILE_NOINLINE void pack_tile(BfloatPair* to, const Dense<bfloat16, Batch>& from, i64 b, i64 outer0, i64 outers, i64 k0, i64 depth) {
-  constexpr int side = 16;
-  if (outers > side) outers = side;
-  if (depth > 2 * steps) depth = 2 * steps;
-  if (from.k_stride == 1 && lanes<float> == side) {  // the bits of two bfloats in a lane
-    vec<float> rows[lanes<float>] = {};
-    for (i64 i = 0; i < outers; ++i) copy_padded(&rows[i], from.at(b, outer0 + i, k0), depth * static_cast<i64>(sizeof(bfloat16)));
-    transpose<float>(rows);
-    TILE_UNROLL
-    for (int i = 0; i < lanes<float>; ++i)
-      if (i < steps) std::memcpy(to + i * side, &rows[i], sizeof rows[i]);
-    return;
-  }
-  if (from.outer_stride == 1) {
-    for (i64 i = 0; i < steps; ++i) {
-      const bfloat16* const row = from.at(b, outer0, k0 + 2 * i);
-      pair_rows(to + i * side, row, 2 * i < depth ? outers : 0, row + from.k_stride, 2 * i + 1 < depth ? outers : 0);
-    }
-    return;
-  }
-  for (i64 i = 0; i < steps * side; ++i)
-    for (i64 odd = 0; odd < 2; ++odd) {
-      const i64 k = i / side * 2 + odd, outer = i % side;
-      to[i].of[odd] = k < depth && outer < outers ? *from.at(b, outer0 + outer, k0 + k) : bfloat16{};
-    }
-}
-
-}  // namespace detail
 
 /// What AttentionBlocks has, for models that round queries, keys, values and probabilities to bfloats. Powers, at most one, are rounded before they meet the
 /// values; sums are floats.
@@ -86,7 +40,7 @@ class AmxAttentionBlocks {
     for (i64 n = 0; n < count; n += key_columns)
       for (i64 s = 0; s < key_steps; ++s)
         for (i64 half = 0; half < key_columns; half += side, tiles += step_pairs * side)
-          detail::pack_tile<step_pairs>(tiles, key, batch, key0 + n + half, count - n - half, 2 * step_pairs * s, head - 2 * step_pairs * s);
+          detail::pack_pairs(tiles, step_pairs, key, batch, key0 + n + half, count - n - half, 2 * step_pairs * s, head - 2 * step_pairs * s);
   }
   template <class Value>
   static void pack_values(bfloat16* to, const Value& value, i64 batch, i64 key0, i64 count) {
@@ -94,7 +48,7 @@ class AmxAttentionBlocks {
     for (i64 column = 0; column < value_panels * value_columns; column += value_columns)
       for (i64 k = 0; k < count; k += 2 * side)
         for (i64 half = 0; half < value_columns; half += side, tiles += side * side)
-          detail::pack_tile<side>(tiles, value, batch, column + half, value_head - column - half, key0 + k, count - k);
+          detail::pack_pairs(tiles, side, value, batch, column + half, value_head - column - half, key0 + k, count - k);
   }
 
   template <class Query>

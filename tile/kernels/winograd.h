@@ -13,12 +13,16 @@
 
 namespace tile {
 
-/// The 16 products as `Block` computes them: here by multiply-adds, whose rows are tiles as they were transformed. Filters lie as [panel, 16 points, channels,
-/// Block::columns], the last panel padded.
+/// The 16 products as `Block` computes them: here by an atom of tile/atoms/dot.h, whose rows are tiles as they were transformed, rounded where it takes
+/// short floats. Filters lie as [panel, 16 points, steps of channels, Block::columns], the last panel padded.
 template <class Block>
 struct WinogradProducts {
   using sum_type = typename Block::sum_type;
   using panel_type = typename Block::panel_type;
+  using left_type = typename Block::left_type;
+  using Atom = Dot<sum_type, panel_type>;
+  /// Elements of rows that take as much memory as a sum.
+  static constexpr i64 in_sum = sizeof(sum_type) / sizeof(left_type);
 
   i64 channels;
 
@@ -26,18 +30,19 @@ struct WinogradProducts {
   i64 height(i64) const { return Block::rows; }
   /// Tiles that are prepared together at least.
   i64 piece(i64) const { return 4; }
-  /// Elements of a strip's rows for one point, and what prepare() needs beside.
-  i64 slot() const { return Block::rows * channels; }
+  /// Memory of a strip's rows for one point, and what prepare() needs beside, in sums.
+  i64 slot() const { return Block::rows * channels / in_sum; }
   i64 scratch() const { return 0; }
-  /// Elements of one point's panel.
-  i64 panel() const { return channels * Block::columns; }
+  /// Lanes of one point's panel.
+  i64 panel() const { return dot_steps(channels, Atom::group) * Block::columns; }
   /// Calls of Ahead::fetch() in a multiply().
-  i64 pauses() const { return channels / RowBlock<sum_type, 1, 1, 1>::pace; }
+  i64 pauses() const { return dot_steps(channels, Atom::group) / RowBlock<sum_type, 1, 1, 1, panel_type>::pace; }
 
   /// The rows of `count` tiles from `first` on; point q's begin at to + q · apart.
   template <class Tiles>
   void prepare(const Tiles& tiles, i64 image, i64 first, i64 count, sum_type* to, i64 apart, sum_type*) const {
-    for (i64 i = 0; i < count; ++i) tiles.transform(image, first + i, to + i * channels, apart);
+    auto* const rows = reinterpret_cast<left_type*>(to);
+    for (i64 i = 0; i < count; ++i) tiles.template transform<Atom>(image, first + i, rows + i * channels, apart * in_sum);
   }
 
   /// What a thread multiplies with.
@@ -47,7 +52,7 @@ struct WinogradProducts {
     /// The sums of `count` rows and a panel, `to` elements behind the first ones once finish() was called.
     void multiply(const WinogradProducts& of, i64 count, const sum_type* rows, const panel_type* panel, i64 to, Ahead& ahead) {
       static constexpr i64 nowhere[1] = {0};
-      Block::multiply(count, 1, of.channels, rows, nowhere, panel, sums_ + to, ahead);
+      Block::multiply(count, 1, of.channels, reinterpret_cast<const left_type*>(rows), nowhere, panel, sums_ + to, ahead);
     }
     void finish() {}
 

@@ -32,7 +32,7 @@ struct WinogradProducts<AmxDigitBlocks<rows_, vectors_, stride_, steps_, Registe
   template <class Tiles>
   void prepare(const Tiles& tiles, i64 image, i64 first, i64 count, float* to, i64 apart, float* floats) const {
     const i64 all = height(tiles.count()), point = all * channels;
-    for (i64 i = 0; i < count; ++i) tiles.transform(image, first + i, floats + i * channels, point);
+    for (i64 i = 0; i < count; ++i) tiles.template transform<Dot<float, float>>(image, first + i, floats + i * channels, point);
     for (i64 q = 0; q < Tiles::points; ++q) {
       float *const from = floats + q * point, *const slot = to + q * apart;
       for (i64 i = count * channels; i < point; ++i) from[i] = 0;

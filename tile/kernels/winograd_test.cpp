@@ -35,10 +35,11 @@ class CountedTeam {
   int regions_ = 0;
 };
 
-/// Even weights and small whole inputs: halves of filters are whole, so all sums are exact in float. Gives how often threads shared tasks out.
-template <int rows, int vectors, i64 channels, class X = float>
+/// Weights that are multiples of four and small whole inputs: transforms are whole numbers below 128, so all sums are exact in float. Gives how often threads
+/// shared tasks out.
+template <int rows, int vectors, i64 channels, class X = float, class Panel = float>
 int check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads, i64 pitch = channels) {
-  using Block = RowBlocks<float, rows, vectors, channels>;
+  using Block = RowBlocks<float, rows, vectors, channels, Panel>;
   WinogradShape s{images, channels, filters, {height, width}, {height + 2 * pad - 2, width + 2 * pad - 2}, {pad, pad}, pitch};
   std::mt19937 random(static_cast<unsigned>(height * 31 + width));
   std::uniform_int_distribution<int> in(-8, 8);
@@ -46,16 +47,23 @@ int check(i64 images, i64 filters, i64 height, i64 width, i64 pad, int threads, 
   std::vector<float> w(static_cast<size_t>(filters * 9 * channels));
   for (X& v : x) v = store_as<X>(static_cast<float>(in(random)));
   for (float& v : w) v = static_cast<float>(in(random)*4);
-  const i64 panels = (filters + Block::columns - 1) / Block::columns;
-  std::vector<float> packed(static_cast<size_t>(panels * 16 * channels * Block::columns));
-  for (i64 f = 0; f < filters; ++f) {
-    for (i64 c = 0; c < channels; ++c) {
+  const i64 panels = (filters + Block::columns - 1) / Block::columns, panel_size = 16 * dot_steps(channels, Block::group) * Block::columns;
+  std::vector<Panel> packed(static_cast<size_t>(panels * panel_size));
+  for (i64 first = 0; first < filters; first += Block::columns) {
+    Panel* const panel = packed.data() + first / Block::columns * panel_size;
+    const auto point = [&](i64 column, i64 k) {
       float g[3][3];
-      for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = w[static_cast<size_t>((f * 9 + i) * channels + c)];
+      for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = w[static_cast<size_t>(((first + column) * 9 + i) * channels + k % channels)];
       double u[4][4];
       winograd_filter(g, u);
-      for (int q = 0; q < 16; ++q)
-        packed[static_cast<size_t>(((f / Block::columns * 16 + q) * channels + c) * Block::columns + f % Block::columns)] = static_cast<float>(u[q / 4][q % 4]);
+      return static_cast<float>(u[k / channels / 4][k / channels % 4]);
+    };
+    const i64 used = std::min<i64>(filters - first, Block::columns);
+    if constexpr (Block::group > 1) {
+      pack_groups(panel, used, 16, channels, Block::columns, [&](i64 column, i64 k) { return store_as<bfloat16>(point(column, k)); });
+    } else {
+      for (i64 k = 0; k < 16 * channels; ++k)
+        for (i64 column = 0; column < used; ++column) panel[k * Block::columns + column] = point(column, k);
     }
   }
   const i64 positions = s.output[0] * s.output[1];
@@ -121,6 +129,13 @@ TEST(Winograd, SharesOutTheProductsOfOneStrip) {
   EXPECT_EQ((check<9, 1, 256>(1, 70, 5, 5, 1, 2)), 3);
   EXPECT_EQ((check<9, 1, 512>(2, 40, 6, 5, 1, 5)), 6);
   EXPECT_EQ((check<9, 1, 512>(4, 40, 6, 5, 1, 5)), 1) << "most threads have a strip";
+}
+
+TEST(Winograd, MultipliesBfloatsByDots) {
+  check<4, 2, 32, bfloat16, BfloatPair>(2, 40, 7, 9, 1, 3);
+  check<6, 1, 16, bfloat16, BfloatPair>(1, 5, 13, 6, 0, 1, 48);
+  check<5, 2, 48, float, BfloatPair>(1, 33, 12, 12, 1, 2);
+  check<6, 2, 1024, bfloat16, BfloatPair>(2, 200, 7, 9, 1, 3, 1040);  // large filters: points one by one
 }
 
 TEST(Winograd, TakesInputsOfShortFloats) {

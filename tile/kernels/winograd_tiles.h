@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "tile/exec/simd.h"
+#include "tile/atoms/dot.h"
 
 namespace tile {
 
@@ -48,8 +48,9 @@ class WinogradTiles {
   /// Tiles of an image.
   i64 count() const { return (s_.output[0] + 1) / 2 * across_; }
 
-  /// BᵀdB of one tile, all channels: point q of it begins at to + q · step.
-  TILE_NOINLINE void transform(i64 image, i64 tile, P* to, i64 step) const {
+  /// BᵀdB of one tile, all channels, as a left operand of Atom: point q of it begins at to + q · step.
+  template <class Atom>
+  TILE_NOINLINE void transform(i64 image, i64 tile, typename Atom::left_type* to, i64 step) const {
     const i64 y0 = tile / across_ * 2 - s_.pad[0], x0 = tile % across_ * 2 - s_.pad[1];
     const i64 line = s_.input[1] * s_.pitch;
     const X* const from = x_ + image * s_.input[0] * line + y0 * line + x0 * s_.pitch;
@@ -64,11 +65,11 @@ class WinogradTiles {
         }
         TILE_UNROLL
         for (int i = 0; i < 4; ++i) {
-          P* const row = to + i * 4 * step + c;
-          store(row, half[i][0] - half[i][2]);
-          store(row + step, half[i][1] + half[i][2]);
-          store(row + 2 * step, half[i][2] - half[i][1]);
-          store(row + 3 * step, half[i][1] - half[i][3]);
+          auto* const row = to + i * 4 * step + c;
+          Atom::store_left(row, half[i][0] - half[i][2]);
+          Atom::store_left(row + step, half[i][1] + half[i][2]);
+          Atom::store_left(row + 2 * step, half[i][2] - half[i][1]);
+          Atom::store_left(row + 3 * step, half[i][1] - half[i][3]);
         }
       }
     };

@@ -47,9 +47,9 @@ class ValuesText : ProductText {
 
 DType dtype_of(const ContractShape& shape, const Factor& factor) { return shape.nest.loads[static_cast<size_t>(factor.access)].dtype; }
 
-/// Whether both products are of bfloats, which the model itself rounds probabilities to, and the target has tiles for them.
-bool is_on_tiles(const KernelText& kernel, const AttentionShape& shape, const std::vector<const pattern::Nest*>& stages) {
-  return kernel.target.tile_registers && dtype_of(shape.scores, shape.scores.left) == DType::bf16 &&
+/// Whether both products are of bfloats, which the model itself rounds probabilities to, and the target is fast at them.
+bool is_of_bfloats(const KernelText& kernel, const AttentionShape& shape, const std::vector<const pattern::Nest*>& stages) {
+  return kernel.target.multiplies_bfloats() && dtype_of(shape.scores, shape.scores.left) == DType::bf16 &&
          dtype_of(shape.scores, shape.scores.right) == DType::bf16 && dtype_of(shape.values, shape.values.right) == DType::bf16 &&
          kernel.program().tensor(stages[4]->outputs[0].tensor).type.dtype == DType::bf16;
 }
@@ -80,11 +80,11 @@ void emit_attention(const KernelText& kernel, Writer& out) {
       out);
   ValuesText(kernel, *stages[5], *shape, out).emit();
   // Keys and values of a block take half of the second level cache.
-  const bool tiles = is_on_tiles(kernel, *shape, stages);
-  const int64_t limit = std::max<int64_t>(64, kernel.target.l2_bytes / 2 / (tiles ? 2 : 4) / (shape->head + shape->value_head) / 64 * 64);
-  out.line(fmt::format("tile::attention<tile::{}<{}, {}, {}, {}>>({}, query, key, value, scores, weight, epilogue, a.team);",
+  const bool bfloats = is_of_bfloats(kernel, *shape, stages), tiles = bfloats && kernel.target.tile_registers;
+  const int64_t limit = std::max<int64_t>(64, kernel.target.l2_bytes / 2 / (bfloats ? 2 : 4) / (shape->head + shape->value_head) / 64 * 64);
+  out.line(fmt::format("tile::attention<tile::{}<{}, {}, {}, {}{}>>({}, query, key, value, scores, weight, epilogue, a.team);",
                        tiles ? "AmxAttentionBlocks" : "AttentionBlocks", shape->head, shape->value_head, shape->scores.n.extent().as_constant().value_or(0),
-                       std::min<int64_t>(limit, 512), scores.extents()));
+                       std::min<int64_t>(limit, 512), bfloats && !tiles ? ", tile::BfloatPair" : "", scores.extents()));
 }
 
 }  // namespace tilewright::cpu

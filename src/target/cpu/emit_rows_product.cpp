@@ -96,14 +96,14 @@ class RowsEmitter : ProductText {
                           pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; }), text(windows.axes[1].pitch)));
     epilogue(shape_.batch, shape_.m, {.most = config_.block.vectors * lanes_of(product_, kernel_.target)});
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
-    const std::string filters = kernel_.pointers.at(planned_.packed), from = pointer(address.tensor, constant_part(windows.start));
+    const std::string data = kernel_.pointers.at(planned_.packed), from = pointer(address.tensor, constant_part(windows.start));
+    const std::string filters = config_.atom == Atom::fma ? data : fmt::format("reinterpret_cast<const {}*>({})", lane_type(), data);
     const std::string block = fmt::format("{}, {}, {}", config_.block.rows, config_.block.vectors, text(windows.channels));
-    if (config_.atom == Atom::amx_digits)
-      out_.line(fmt::format("tile::winograd<tile::AmxDigitBlocks<{}, {}>>(shape, {}, reinterpret_cast<const {}*>({}), epilogue, a.team, {});", block,
-                            tile_steps(windows.channels.constant(), config_.atom), from, lane_type(), filters, kernel_.target.l2_bytes));
-    else
-      out_.line(fmt::format("tile::winograd<tile::RowBlocks<float, {}, float, {}>>(shape, {}, {}, epilogue, a.team, {});", block, tail(winograd_tiles(windows)),
-                            from, filters, kernel_.target.l2_bytes));
+    const std::string blocks =
+        config_.atom == Atom::amx_digits
+            ? fmt::format("tile::AmxDigitBlocks<{}, {}>", block, tile_steps(windows.channels.constant(), config_.atom))
+            : fmt::format("tile::RowBlocks<float, {}, {}, {}>", block, config_.atom == Atom::fma ? "float" : lane_type(), tail(winograd_tiles(windows)));
+    out_.line(fmt::format("tile::winograd<{}>(shape, {}, {}, epilogue, a.team, {});", blocks, from, filters, kernel_.target.l2_bytes));
   }
 
   void right(const std::string& zero) {

@@ -5,6 +5,7 @@
 
 #include "target/cpu/rows_product.h"
 #include "tile/atoms/byte_digits.h"
+#include "tile/atoms/dot.h"
 #include "tile/kernels/winograd_tiles.h"
 
 namespace tilewright::cpu {
@@ -31,25 +32,50 @@ Tensor filter_panels(const FilterPoints& filters, int64_t width) {
   return packed;
 }
 
-Tensor filter_digits(const FilterPoints& filters, int64_t width) {
-  const int64_t n = filters.filters(), channels = filters.channels(), panels = ceil_div(n, width);
-  const auto lanes = static_cast<int>(tile_steps(channels, schedule::ProductConfig::Atom::amx_digits));
-  const int64_t rows = tile::digit_steps(channels, lanes) + 1;
-  Tensor packed(DType::i8, {1, panels, 16 * rows, width * int64_t{sizeof(tile::ByteDigits)}});
-  auto* to = static_cast<tile::ByteDigits*>(packed.mutable_data());
-  std::vector<float> panel(static_cast<size_t>(16 * width * channels));
-  const auto place = [&](int64_t q, int64_t j, int64_t c) -> float& { return panel[static_cast<size_t>((q * width + j) * channels + c)]; };
-  for (int64_t first = 0; first < n; first += width) {
-    const int64_t used = std::min(width, n - first);
+namespace {
+
+/// Calls panel(columns, point) for each panel of `width` filters, where point(q, column, channel) gives its transformed filters.
+template <class F>
+void for_each_panel(const FilterPoints& filters, int64_t width, F&& panel) {
+  const int64_t channels = filters.channels();
+  std::vector<float> all(static_cast<size_t>(16 * width * channels));
+  const auto place = [&](int64_t q, int64_t j, int64_t c) -> float& { return all[static_cast<size_t>((q * width + j) * channels + c)]; };
+  for (int64_t first = 0; first < filters.filters(); first += width) {
+    const int64_t used = std::min(width, filters.filters() - first);
     float points[16];
     for (int64_t j = 0; j < used; ++j)
       for (int64_t c = 0; c < channels; ++c) {
         filters.of(first + j, c, points);
         for (int64_t q = 0; q < 16; ++q) place(q, j, c) = points[q];
       }
-    for (int64_t q = 0; q < 16; ++q, to += rows * width)
-      tile::pack_digits(to, used, 1, channels, static_cast<int>(width), lanes, [&](int64_t j, int64_t c) { return place(q, j, c); });
+    panel(used, place);
   }
+}
+
+}  // namespace
+
+Tensor filter_pairs(const FilterPoints& filters, int64_t width) {
+  const int64_t channels = filters.channels(), steps = 16 * tile::dot_steps(channels, 2);
+  Tensor packed(DType::bf16, {1, ceil_div(filters.filters(), width), steps, 2 * width});
+  auto* to = static_cast<tile::BfloatPair*>(packed.mutable_data());
+  for_each_panel(filters, width, [&](int64_t used, const auto& point) {
+    const auto rounded = [&](int64_t j, int64_t k) { return tile::store_as<tile::bfloat16>(point(k / channels, j, k % channels)); };
+    tile::pack_groups(to, used, 16, channels, static_cast<int>(width), rounded);
+    to += steps * width;
+  });
+  return packed;
+}
+
+Tensor filter_digits(const FilterPoints& filters, int64_t width) {
+  const int64_t channels = filters.channels();
+  const auto lanes = static_cast<int>(tile_steps(channels, schedule::ProductConfig::Atom::amx_digits));
+  const int64_t rows = tile::digit_steps(channels, lanes) + 1;
+  Tensor packed(DType::i8, {1, ceil_div(filters.filters(), width), 16 * rows, width * int64_t{sizeof(tile::ByteDigits)}});
+  auto* to = static_cast<tile::ByteDigits*>(packed.mutable_data());
+  for_each_panel(filters, width, [&](int64_t used, const auto& point) {
+    for (int64_t q = 0; q < 16; ++q, to += rows * width)
+      tile::pack_digits(to, used, 1, channels, static_cast<int>(width), lanes, [&](int64_t j, int64_t c) { return point(q, j, c); });
+  });
   return packed;
 }
 

@@ -22,6 +22,8 @@ struct FilterPoints {
 
 /// Transformed filters as tile::WinogradProducts has them for multiply-adds: f32 [1, panels, 16 · channels, width].
 Tensor filter_panels(const FilterPoints& filters, int64_t width);
+/// The same for dots of bfloats, each rounded once: bf16 [1, panels, 16 · pairs of channels, 2 · width].
+Tensor filter_pairs(const FilterPoints& filters, int64_t width);
 /// The same for digits: i8 [1, panels, 16 · rows of a point, width · bytes of ByteDigits].
 Tensor filter_digits(const FilterPoints& filters, int64_t width);
 

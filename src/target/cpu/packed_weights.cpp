@@ -186,7 +186,8 @@ Tensor packed_weights(const RowsProduct& product, const Tensor& weights, const s
   const int64_t width = config.method == Method::depthwise ? n : config.block.vectors * lanes_of(product, target);
   if (config.method == Method::winograd) {
     const FilterPoints filters{weights, start, by_n, by_k};
-    return config.atom == schedule::ProductConfig::Atom::fma ? filter_panels(filters, width) : filter_digits(filters, width);
+    if (config.atom == schedule::ProductConfig::Atom::amx_digits) return filter_digits(filters, width);
+    return config.atom == schedule::ProductConfig::Atom::bf16 ? filter_pairs(filters, width) : filter_panels(filters, width);
   }
   if (config.atom != schedule::ProductConfig::Atom::fma) return grouped_weights(product, weights, places, config.atom, width);
   const int64_t panels = ceil_div(n, width);

@@ -5,8 +5,8 @@
 /// What products cost, in cycles of a core, as far as is known without a measurement.
 namespace tilewright::cpu {
 
-/// Starting a kernel, and bytes a cycle that a core gets of the cache that all share.
-inline constexpr double start_cycles = 2000, shared_cache_bytes = 9;
+/// Starting a kernel.
+inline constexpr double start_cycles = 2000;
 
 /// All that the vector registers have room for.
 std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma);
@@ -21,10 +21,13 @@ struct Sum {
   int64_t steps = 0;            ///< multiply-adds that take as long as those of the atom do, if it is none of tiles
   int64_t split = 0;            ///< elements that a row adds to those that are split for it
   int64_t split_joined = 0;     ///< the same in joined strips
+  int64_t row_bytes = 0;        ///< from one row to the next
+  double rate = 2;              ///< of multiply-adds, in vectors a cycle
+  int64_t l1_ways = 8;          ///< lines that a set of the first level cache holds
   bool narrow = false;          ///< weights are floats shorter than the sums
 
-  /// One run of multiply-adds.
-  static Sum of(int64_t k) { return {.depth = k, .steps = k}; }
+  /// One run of `k` products.
+  static Sum of(int64_t k, schedule::ProductConfig::Atom atom, const Target& target);
 };
 Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target);
 /// What `line` rows take before they meet panels.
@@ -40,7 +43,7 @@ std::vector<schedule::ProductConfig::Atom> winograd_atoms(const RowsProduct& pro
 std::vector<schedule::ProductBlock> winograd_blocks(const Target& target, schedule::ProductConfig::Atom atom, int64_t tiles);
 /// One image.
 double winograd_cycles(schedule::ProductConfig::Atom atom, const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters,
-                       int64_t lanes);
+                       const Target& target);
 
 /// The configuration with the bytes that the target's caches suggest.
 schedule::ProductConfig with_defaults(schedule::ProductConfig config, const Target& target);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "target/cpu/kernel_emitters.h"
 #include "target/cpu/product_cost.h"
@@ -107,11 +108,40 @@ int64_t bytes_of_weight(const RowsProduct& product, schedule::ProductConfig::Ato
   return static_cast<int64_t>(size_of(product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype));
 }
 
+namespace {
+
+/// Lines that so many bytes lie apart meet in one set of the first level cache.
+constexpr int64_t l1_way_bytes = 4096;
+
+/// Whether `rows` rows push each other out of the first level cache: too many of them meet in its sets.
+bool collide(int64_t rows, const Sum& sum) {
+  if (sum.row_bytes <= 0) return false;
+  const int64_t sets = l1_way_bytes / std::gcd(sum.row_bytes, l1_way_bytes);
+  return ceil_div(rows, sets) > sum.l1_ways;
+}
+
+/// Multiply-adds that take as long as `runs` runs of `depth` products by the atom.
+int64_t steps_of(int64_t runs, int64_t depth, schedule::ProductConfig::Atom atom, const Target& target) {
+  const int64_t group = schedule::group_of(atom), steps = std::max<int64_t>(runs, 1) * ceil_div(depth, group);
+  if (atom != schedule::ProductConfig::Atom::bf16) return steps;
+  return static_cast<int64_t>(std::ceil(static_cast<double>(steps * group) / target.bfloat_dots));
+}
+
+}  // namespace
+
+Sum Sum::of(int64_t k, schedule::ProductConfig::Atom atom, const Target& target) {
+  const auto element = static_cast<int64_t>(size_of(left_type(atom, DType::f32)));
+  return {.atom = atom,
+          .depth = k,
+          .steps = steps_of(1, k, atom, target),
+          .row_bytes = k * element,
+          .rate = target.multiply_adds,
+          .l1_ways = target.l1_bytes / l1_way_bytes};
+}
+
 Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target) {
   const int64_t runs = product.depthwise ? 1 : product.runs(atom);
-  const int64_t group = schedule::group_of(atom), dots = ceil_div(k / std::max<int64_t>(runs, 1), group) * std::max<int64_t>(runs, 1);
-  const int64_t steps = atom == schedule::ProductConfig::Atom::bf16 ? static_cast<int64_t>(std::ceil(static_cast<double>(dots * group) / target.bfloat_dots))
-                                                                    : ceil_div(k, group);
+  const int64_t steps = steps_of(runs, k / std::max<int64_t>(runs, 1), atom, target);
   int64_t split = 0, split_joined = 0;
   if (schedule::parts_of(atom) > 1) {
     const bool digits = atom == schedule::ProductConfig::Atom::amx_digits;
@@ -127,7 +157,8 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
   }
   const DType weights = product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype;
   const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.integers && weights != product.shape.sum;
-  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split, split_joined, narrow};
+  const int64_t row_bytes = product.depthwise ? 0 : product.step(atom) * static_cast<int64_t>(size_of(left_type(atom, product.shape.sum)));
+  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split, split_joined, row_bytes, target.multiply_adds, target.l1_bytes / l1_way_bytes, narrow};
 }
 
 double widen_cycles(const schedule::ProductBlock& block, const Sum& sum) { return 4.4 * static_cast<double>(block.vectors * sum.steps); }
@@ -138,13 +169,16 @@ double split_cycles(int64_t line, const Sum& sum, bool joined) {
 
 double line_cycles(const schedule::ProductBlock& block, int64_t line, const Sum& sum) {
   const auto k = static_cast<double>(sum.steps);
-  // Cycles a step of k: two multiply-adds or two loads in each, two for a cache line of weights from the second level; then the sums are stored.
+  // Cycles a step of k: multiply-adds, two loads in each, two for a cache line of weights from the second level, three for one of rows that push each other
+  // out of the first; then the sums are stored.
   const auto cycles_of = [&](int64_t rows) {
     if (rows > 0 && schedule::on_tiles(sum.atom)) return tile_cycles(block, rows, sum);
     const auto r = static_cast<double>(rows), v = static_cast<double>(block.vectors);
     // Widening a vector of weights takes two operations of the units that multiply, of 24 bits three.
     const double widening = sum.atom == schedule::ProductConfig::Atom::fma24 ? 1.5 * v : sum.narrow ? v : 0;
-    return rows == 0 ? 0 : k * std::max({r * v / 2 + widening, (r + v) / 2, v * 2.0}) + 2 * r * v + 30;
+    // Where a cycle starts one multiply-add, what loads cost beside them was measured (Zen 4).
+    const double loads = sum.rate > 1 ? 0 : 0.15 * r + 0.4 * v, lines = 2 * v + (collide(rows, sum) ? 3 * r : 0);
+    return rows == 0 ? 0 : k * std::max({r * v / sum.rate + widening + loads, (r + v) / 2, lines}) + 2 * r * v + 30;
   };
   return static_cast<double>(line / block.rows) * cycles_of(block.rows) + cycles_of(line % block.rows);
 }
@@ -153,7 +187,8 @@ double product_cycles(const ProductSize& size, const Target& target) {
   const int64_t rows = size.rows > 0 ? size.rows : usual_line * usual_line, lanes = target.vector_bytes / static_cast<int64_t>(sizeof(float));
   // Elements of windows are copied or transformed, those of lines are read as they lie.
   const int64_t prepared = size.windows ? (size.operand > 0 ? size.operand : rows * size.terms) : 0;
-  return cheapest_block(rows, size.columns, Sum::of(size.terms), lanes, target).cycles + static_cast<double>(prepared) + start_cycles;
+  return cheapest_block(rows, size.columns, Sum::of(size.terms, schedule::ProductConfig::Atom::fma, target), lanes, target).cycles +
+         static_cast<double>(prepared) + start_cycles;
 }
 
 namespace {
@@ -184,6 +219,7 @@ std::vector<schedule::ProductConfig::Atom> winograd_atoms(const RowsProduct& pro
   const std::vector<Atom> direct = atoms_of(product, target);
   // Digits first: they err less.
   if (std::find(direct.begin(), direct.end(), Atom::amx_digits) != direct.end() && digits_stand_for_filters(product)) return {Atom::amx_digits, Atom::fma};
+  if (direct.front() == Atom::bf16) return {Atom::bf16, Atom::fma};
   return {Atom::fma};
 }
 
@@ -198,17 +234,18 @@ std::vector<schedule::ProductBlock> winograd_blocks(const Target& target, schedu
 }
 
 double winograd_cycles(schedule::ProductConfig::Atom atom, const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters,
-                       int64_t lanes) {
+                       const Target& target) {
   // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle. Digits are four a row: nine
   // products instead of eight, and sums are copied once more.
-  const bool digits = atom == schedule::ProductConfig::Atom::amx_digits;
-  Sum sum = Sum::of(channels);
-  sum.atom = atom;
+  using Atom = schedule::ProductConfig::Atom;
+  const bool digits = atom == Atom::amx_digits;
+  const int64_t lanes = target.vector_bytes / static_cast<int64_t>(sizeof(float)), weight_bytes = digits ? 3 : atom == Atom::bf16 ? 2 : 4;
+  Sum sum = Sum::of(channels, atom, target);
   sum.split = digits ? channels : 0;
   const double products = 16 * static_cast<double>(ceil_div(filters, block.vectors * lanes)) * line_cycles(block, tiles, sum) * (digits ? 9.0 / 8 : 1);
   const double transforms = static_cast<double>(tiles) * static_cast<double>(ceil_div(channels, lanes) * 48 + ceil_div(filters, lanes) * 45);
   const double splits = digits ? static_cast<double>(16 * tiles) * (0.8 * static_cast<double>(channels) + 0.4 * static_cast<double>(filters)) : 0;
-  return std::max(products + transforms + splits, 16.0 * static_cast<double>(channels) * static_cast<double>(filters) * (digits ? 3 : 4) / 7);
+  return std::max(products + transforms + splits, 16.0 * static_cast<double>(channels) * static_cast<double>(filters * weight_bytes) / 7);
 }
 
 int64_t winograd_tiles(const WindowRowsShape& windows) {
@@ -245,7 +282,7 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     }
     if (waits) {
       const double lines = static_cast<double>(passing_rows(product)) / static_cast<double>(line);
-      const double bytes_a_cycle = shared_cache_bytes * (schedule::on_tiles(atom) ? waiting_tiles : 1);
+      const double bytes_a_cycle = target.memory_rate * (schedule::on_tiles(atom) ? waiting_tiles : 1);
       choice.cycles += static_cast<double>(n * k * bytes_of_weight(product, atom)) / bytes_a_cycle / lines;
     }
     const double enough = atom == schedule::ProductConfig::Atom::amx_f32 ? parts_gain : 0.999;
@@ -259,7 +296,7 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     const WindowRowsShape& windows = *product.windows;
     const int64_t tiles = winograd_tiles(windows) > 0 ? winograd_tiles(windows) : usual_line * usual_line / 4;
     for (const schedule::ProductBlock block : winograd_blocks(target, atom, tiles)) {
-      const double cycles = winograd_cycles(atom, block, tiles, windows.channels.constant(), n, lanes);
+      const double cycles = winograd_cycles(atom, block, tiles, windows.channels.constant(), n, target);
       if (!fewer || (atom == fewer->atom && cycles < least * 0.999)) least = cycles, fewer = {.method = Method::winograd, .block = block, .atom = atom};
     }
   }

@@ -112,7 +112,7 @@ struct Division {
   }
 };
 
-double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
+double rows_cycles(const Sizes& s, const ProductConfig& config, const Target& target, int threads) {
   const Division d(s, config, threads);
   const auto t = static_cast<double>(threads);
   Sum sum = s.sums.at(config.atom);
@@ -122,27 +122,27 @@ double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const double compute = static_cast<double>(lines * d.panels) * line_cycles(config.block, line, sum) + widening +
                          static_cast<double>(lines) * split_cycles(line, sum, config.joined);
   // Panels come from the shared cache: to every thread where strips are shared out, each panel to one where panels are.
-  const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / shared_cache_bytes;
+  const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / target.l3_rate;
   const double share = compute / t * d.uneven(s.batch, threads);
   return (config.ahead && d.shares.groups > 1 ? std::max(share, moved) + 0.1 * moved : share + 0.6 * moved) + start_cycles;
 }
 
-double depthwise_cycles(const Sizes& s, const ProductConfig& config, int threads) {
+double depthwise_cycles(const Sizes& s, const ProductConfig& config, const Target& target, int threads) {
   const auto rows = static_cast<double>(config.block.rows), taps = static_cast<double>(s.taps);
   const double strips = static_cast<double>(s.batch * s.lines * ceil_div(s.line, config.block.rows) * ceil_div(s.n, s.lanes));
   const double inputs = std::sqrt(taps) * (rows + std::sqrt(taps) - 1);  // each is loaded once a kernel row
-  return strips * (std::max(taps * rows / 2, (inputs + taps) / 2) + 2 * rows + 8) / threads + start_cycles;
+  return strips * (std::max(taps * rows / target.multiply_adds, (inputs + taps) / 2) + 2 * rows + 8) / threads + start_cycles;
 }
 
-double cycles_of(const Sizes& s, const ProductConfig& config, int threads) {
+double cycles_of(const Sizes& s, const ProductConfig& config, const Target& target, int threads) {
   switch (config.method) {
     case Method::winograd:
-      return static_cast<double>(s.batch) * winograd_cycles(config.atom, config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, s.lanes) / threads +
+      return static_cast<double>(s.batch) * winograd_cycles(config.atom, config.block, std::max<int64_t>(s.tiles, 1), s.channels, s.n, target) / threads +
              start_cycles;
-    case Method::depthwise: return depthwise_cycles(s, config, threads);
+    case Method::depthwise: return depthwise_cycles(s, config, target, threads);
     case Method::rows: break;
   }
-  return rows_cycles(s, config, threads);
+  return rows_cycles(s, config, target, threads);
 }
 
 /// Blockings of one register block that differ in what the kernel does.
@@ -243,12 +243,12 @@ std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const p
   space.exact = product->integers.has_value();
   space.lanes = s.lanes;
   space.weight_element = s.weight_bytes.at(guess.atom);
-  const double expected = cycles_of(s, guess, options.threads);
+  const double expected = cycles_of(s, guess, target, options.threads);
   space.configs = {guess};
   space.cycles = {expected};
   std::vector<std::pair<double, ProductConfig>> others;
   for (const ProductConfig& config : all_configs(*product, s, target, options)) {
-    const double cycles = cycles_of(s, config, options.threads);
+    const double cycles = cycles_of(s, config, target, options.threads);
     if (!(config == guess)) others.emplace_back(cycles, config);
   }
   double best = expected;
