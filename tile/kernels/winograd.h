@@ -82,10 +82,12 @@ class Winograd {
   }
 
   void run(Team& team, i64 l2_bytes) const {
-    // A task's transformed tiles: a quarter of the second level cache, or enough strips to share, which may take three.
-    const i64 quarter = l2_bytes / 4, strip_bytes = points * products_.slot() * static_cast<i64>(sizeof(P));
-    i64 group = quarter / strip_bytes;
-    if (group < together) group = 3 * quarter / strip_bytes < together ? 3 * quarter / strip_bytes : together;
+    // A task's transformed tiles: what the second level cache holds beside a panel's filters and sums, or enough strips to share these, in three quarters.
+    const i64 strip_bytes = points * products_.slot() * static_cast<i64>(sizeof(P)), most_strips = l2_bytes * 3 / 4 / strip_bytes;
+    const i64 beside = points * (products_.panel() * static_cast<i64>(sizeof(Panel)) + together * most_rows * width * static_cast<i64>(sizeof(P)));
+    i64 group = (l2_bytes * 7 / 8 - beside) / strip_bytes;
+    if (group < together) group = together;
+    if (group > most_strips) group = most_strips;
     const i64 share = (images_ * strips_ - 1) / team.size + 1;
     if (group > share) group = share;
     if (group > strips_) group = strips_;
@@ -95,13 +97,15 @@ class Winograd {
     if (images_ % team.size != 0) groups = (groups - 1) / team.size * team.size + team.size;
     if (groups > strips_) groups = strips_;
     group = (strips_ - 1) / groups + 1;
-    // Bytes from further away than a core's own caches, either way.
+    // Bytes from further away than a core's own caches, either way; those that wait are written and read again, at no steady pace.
+    constexpr double waits = 6;
     const i64 sums_of_strip = panels_ * most_rows * width;
     const double filters = static_cast<double>(points * panels_ * products_.panel()) * static_cast<double>(sizeof(Panel)),
                  waiting = static_cast<double>(points * strips_) * static_cast<double>(products_.slot() + sums_of_strip) * static_cast<double>(sizeof(P));
     constexpr double worth_sharing = 1 << 20;
     const bool idle = 2 * images_ * groups <= team.size && filters > worth_sharing;  // half of the threads would have nothing to do
-    if (waiting <= static_cast<double>(waiting_bytes) && (idle || filters * static_cast<double>(groups) > filters + 2 * waiting)) return run_by_points(team);
+    if (waiting <= static_cast<double>(waiting_bytes) && (idle || filters * static_cast<double>(groups) > filters + waits * waiting))
+      return run_by_points(team);
     team.for_each(images_ * groups, [&](i64 index, int worker) {
       const i64 g = index % groups, first = g * strips_ / groups, end = (g + 1) * strips_ / groups;
       task(index / groups, first, end, team.scratch_as<P>(worker, group * points * products_.slot() + products_.scratch()));
