@@ -101,6 +101,23 @@ TEST(Math, SineOfHugeArgumentsStaysInRange) {
   EXPECT_TRUE(std::isnan(cos(-inf)));
 }
 
+TEST(Math, ThirdPowersAreTwoProducts) {
+  Worst worst;
+  std::mt19937 random(6);
+  std::uniform_real_distribution<float> log_x(-40, 40);
+  for (int i = 0; i < 200000; ++i) {
+    const float x = std::exp(log_x(random)) * (i % 2 == 0 ? 1.0f : -1.0f);
+    worst.see(pow(x, 3.0f), std::pow(static_cast<double>(x), 3.0), x, 3.0f);
+  }
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (float x : {0.0f, -0.0f, 1.0f, -1.0f, inf, -inf, nan, 1e-45f, 1e-15f, 3.4e38f, -3.4e38f}) {
+    const double exact = std::pow(static_cast<double>(x), 3.0);
+    worst.see(pow(x, 3.0f), exact, x, 3.0f);
+    EXPECT_EQ(std::signbit(pow(x, 3.0f)), std::signbit(exact)) << x;
+  }
+  EXPECT_LE(worst.error, 1.5) << worst.x;  // half of the last product, up to one of the square
+}
+
 TEST(Math, PowFollowsC) {
   Worst worst;
   std::mt19937 random(5);

@@ -151,15 +151,39 @@ void ProductText::fetch_lines(const LoweredNest& after, const std::vector<bool>&
   out_.close();
 }
 
-void ProductText::results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination,
-                          const EpilogueColumns& columns) {
+int64_t ProductText::piece_of_columns(const EpilogueColumns& columns) const {
+  const int64_t all = shape_.n.extent().as_constant().value_or(0), lanes = kernel_.target.vector_bytes / static_cast<int64_t>(sizeof(float));
+  const auto breaks = [&](const EpilogueColumns& called) {
+    Bounds bounds = shape_.nest.bounds;
+    const Dim column = column_of(called, bounds);
+    return std::any_of(shape_.nest.stores.begin(), shape_.nest.stores.end(), [&](const Address& store) {
+      return !schedule::affine_in(simplify(flattened(store.offset, shape_.n, shape_.nest.bounds).substitute({{shape_.n.symbol, column}}), bounds),
+                                  column_symbol);
+    });
+  };
+  if (columns.fetch || !breaks(columns)) return 0;
+  for (int64_t piece = all / 2; piece >= lanes; --piece)
+    if (all % piece == 0 && !breaks({.most = piece, .multiple = piece})) return piece;
+  return 0;
+}
+
+Dim ProductText::column_of(const EpilogueColumns& columns, Bounds& bounds) const {
+  bounds.of[first_column_symbol] = {Dim(0), (shape_.n.extent() - 1) / columns.multiple};
+  bounds.of[column_symbol] = {Dim(0), columns.most > 0 ? columns.most - 1 : 1 << 16};
+  return Dim::symbol(first_column_symbol) * columns.multiple + Dim::symbol(column_symbol);
+}
+
+void ProductText::results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, const EpilogueColumns& called) {
   const bool to_rows = destination == Destination::rows;
+  // Columns count from where their piece begins, and the first one is a multiple of pieces.
+  const int64_t piece = to_rows ? 0 : piece_of_columns(called);
+  EpilogueColumns columns = called;
+  if (piece > 0) columns.most = columns.multiple = piece;
+  const std::string begin = piece > 0 ? "begin" : "0", end = piece > 0 ? "end" : "columns";
   LoweredNest after = shape_.nest;
   const TensorId first_output = after.stores.at(0).tensor;
   if (to_rows) after.stores = {Address{first_output, DType::f32, Dim::symbol(row_symbol) * Dim::symbol(row_step_symbol), {}, {}, -1}};
-  const Dim column = Dim::symbol(first_column_symbol) * columns.multiple + Dim::symbol(column_symbol);
-  after.bounds.of[first_column_symbol] = {Dim(0), (shape_.n.extent() - 1) / columns.multiple};
-  after.bounds.of[column_symbol] = {Dim(0), columns.most > 0 ? columns.most - 1 : 1 << 16};
+  const Dim column = column_of(columns, after.bounds);
   const auto along = [&](Dim& e) { e = simplify(flattened(e, shape_.n, shape_.nest.bounds).substitute({{shape_.n.symbol, column}}), after.bounds); };
   const std::vector<bool> needed = closure(after, after.stored_values);
   std::set<int64_t> moved;
@@ -181,7 +205,11 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   kernel_.declare_tensors(out_);
   const std::map<TensorId, std::string> rows_of_scores = {{first_output, "to"}};
   NestBody body(after, kernel_.sizes, kernel_.pointers, out_, "", to_rows ? rows_of_scores : std::map<TensorId, std::string>{});
-  body.name(first_column_symbol, columns.multiple > 1 ? fmt::format("(column0 / {})", columns.multiple) : "column0");
+  if (piece > 0) {
+    out_.open("for (i64 from = column0, left = columns, piece, begin, end; left > 0; from += end - begin, left -= end - begin)");
+    out_.line(fmt::format("piece = from / {0}, begin = from - piece * {0}, end = left < {0} - begin ? begin + left : {0};", piece));
+  }
+  body.name(first_column_symbol, piece > 0 ? "piece" : columns.multiple > 1 ? fmt::format("(column0 / {})", columns.multiple) : "column0");
   body.name(row_step_symbol, "to_ld");
   body.want(after.stored_values);
   digits(batch, "batch", body);
@@ -196,7 +224,7 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   }
   const DType result = source_.reductions[0].dtype;
   const std::string sum = value_type(shape_.sum) == value_type(result) ? "sum[column]" : fmt::format("static_cast<{}>(sum[column])", value_type(result));
-  const auto rows_of_sums = [&] { out_.line("const auto* const sum = sums + row * ld;"); };
+  const auto rows_of_sums = [&] { out_.line(fmt::format("const auto* const sum = sums + row * ld{};", piece > 0 ? " + (from - column0 - begin)" : "")); };
   if (!columns.fetch) rows_of_sums();
   const Operand scalar_sum{sum, result, !is_narrow_float(result)};
   body.set_reduced(0, scalar_sum, {column_symbol});
@@ -216,7 +244,7 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
     body.write_vector_stores(column_symbol, "column", stores);
     body.set_reduced(0, scalar_sum, {column_symbol});
     out_.close(";");
-    out_.line("const i64 rest = tile::in_vectors<2>(columns, vectors);");
+    out_.line(fmt::format("const i64 rest = tile::in_vectors<2>({}, vectors{});", end, piece > 0 ? ", begin" : ""));
   }
   // Vectors of what short elements are computed from are whole.
   const auto wide = [](size_t i) { return fmt::format("wide{}", i); };
@@ -232,7 +260,7 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   for (const size_t i : stores)
     if (is_short(i)) out_.line(fmt::format("alignas(64) {} {}[{}];", is_short_float(i) ? "float" : "int32_t", wide(i), columns.most));
   out_.pragma("#pragma omp simd");
-  out_.open(fmt::format("for (i64 column = {}; column < columns; ++column)", vectors ? "rest" : "0"));
+  out_.open(fmt::format("for (i64 column = {}; column < {}; ++column)", vectors ? "rest" : begin, end));
   body.enter(column_symbol, "column");
   body.write_known();
   std::vector<std::pair<size_t, std::string>> narrowed;
@@ -248,15 +276,17 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   out_.close();
   for (const auto& [i, to] : narrowed) {
     if (is_short_float(i)) {
-      out_.line(fmt::format("tile::narrow_row({}, columns, {});", wide(i), to));
+      out_.line(piece > 0 ? fmt::format("tile::narrow_row({} + begin, end - begin, {} + begin);", wide(i), to)
+                          : fmt::format("tile::narrow_row({}, columns, {});", wide(i), to));
       continue;
     }
     out_.pragma("#pragma omp simd");
-    out_.open("for (i64 column = 0; column < columns; ++column)");
+    out_.open(fmt::format("for (i64 column = {}; column < {}; ++column)", begin, end));
     out_.line(fmt::format("{}[column] = static_cast<{}>({}[column]);", to, storage_type(after.stores[i].dtype), wide(i)));
     out_.close();
   }
   out_.close();
+  if (piece > 0) out_.close();
   out_.close(";");
 }
 

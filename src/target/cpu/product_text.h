@@ -49,6 +49,11 @@ class ProductText {
   enum class Destination { tensors, rows };
   void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, const EpilogueColumns& columns = {});
 
+  /// Columns that are stored in one way where a call's columns are not, as heads of 40 elements, which panels of 32 or 48 columns cut: 0 where all are.
+  int64_t piece_of_columns(const EpilogueColumns& columns) const;
+  /// The joint index of a call's columns, by symbols that get their bounds.
+  Dim column_of(const EpilogueColumns& columns, Bounds& bounds) const;
+
   /// Asks for what a row of results is stored to, and for what else is read there, when there are no sums yet.
   void fetch_lines(const LoweredNest& after, const std::vector<bool>& needed, const LoopGroup& row_group, NestBody& body);
 
