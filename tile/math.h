@@ -214,7 +214,7 @@ TILE_INLINE float cos(float x) { return at_least(at_most(sine_from(x, 1), 1.0f),
 /// |x|^y by base-2 logarithm and exponential in double, then C's rules for the sign and the special cases; third powers, which polynomials of activations
 /// have, by two products.
 TILE_INLINE float pow(float x, float y) {  // 0.6 ulp; third powers 1.5: half of the last product, one of a square that was rounded
-  if (__builtin_constant_p(y) && y == 3.0f) return x * x * x;
+  if (TILE_IS_CONSTANT(y) && y == 3.0f) return x * x * x;
   const float magnitude = __builtin_fabsf(x);
   const LogReduced l = reduce_log(magnitude);
   const double f = static_cast<double>(l.fraction);

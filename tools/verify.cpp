@@ -45,6 +45,12 @@ std::string output_names(const Graph& graph) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+/// Whether kernels round what the compiled graph does not: Winograd's method, where dots of bfloats multiply.
+bool rounds_more(const CompileOptions& options) {
+  const Target* const target = options.target == "native" ? native_target() : &find_target(options.target);
+  return target != nullptr && target->bfloat_dots > 1 && options.disabled_passes.count("winograd") == 0;
+}
+
 int run(const Choice& choice) {
   const CompileOptions options = choice.compile.finish();
   if (!options.stop_after.empty())
@@ -90,7 +96,7 @@ int run(const Choice& choice) {
     // Of a model that rounds more than its file says, float64 is the measure; where nothing drops a rounding or adds one, its own graph is a closer one.
     if (!options.precision.may_lower())
       references.push_back({"interpreter", interpret_graph(model.imported, inputs, false)});
-    else if (options.disabled_passes.count("drop_roundings") && options.disabled_passes.count("winograd"))
+    else if (options.disabled_passes.count("drop_roundings") && !rounds_more(options))
       references.push_back({rounded_graph, interpret_graph(model.optimised, inputs, false)});
     references.push_back({"float64", interpret_graph(model.imported, inputs, true)});
   }

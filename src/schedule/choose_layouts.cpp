@@ -205,9 +205,9 @@ class Layouts {
       if (!nest || pattern::classify(*nest) != NestKind::contract) return false;
       const ExprNode& product = nest->nodes[at(nest->reductions[0].value)];
       return product.op == ExprOp::mul && std::all_of(product.args.begin(), product.args.end(), [&](ExprId arg) {
-               const ExprNode* factor = &nest->nodes[at(arg)];
-               if (factor->op == ExprOp::cast) factor = &nest->nodes[at(factor->args[0])];
-               const ExprNode& load = *factor;
+               const ExprNode& factor = nest->nodes[at(arg)];
+               const bool widened = factor.op == ExprOp::cast && is_float(factor.dtype);
+               const ExprNode& load = widened ? nest->nodes[at(factor.args[0])] : factor;
                return load.op == ExprOp::load && !program_.tensor(nest->accesses[at(static_cast<int>(load.integer))].tensor).constant;
              });
     });

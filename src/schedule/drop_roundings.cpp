@@ -84,7 +84,7 @@ std::optional<Nest> without(const Nest& nest, const Rounding& rounding) {
   return compacted(writer.nest);
 }
 
-/// Whether the product is one of the rounded bfloats that `stay`, its other factor weights of them.
+/// Whether the product multiplies the rounded bfloats by weights of bfloats, and `stay` keeps such roundings.
 bool stays_rounded(const Nest& product, const Rounding& rounding, const Program& program, BfloatsStay stay) {
   if (stay == BfloatsStay::none || program.tensor(rounding.to).type.dtype != DType::bf16) return false;
   const bool weights = std::any_of(product.accesses.begin(), product.accesses.end(), [&](const Access& access) {

@@ -120,12 +120,12 @@ enum class BfloatsStay {
 /// Options the fusion obeys: passes that can be switched off by name, and what the machine has room for.
 struct Options {
   bool fuse_maps = true, fuse_epilogues = true, fuse_rows = true, alias_views = true, write_in_place = true;
-  bool drop_roundings = false;  ///< for machines whose products take operands of 16 and of 32 bits together
-  BfloatsStay bfloats_stay = BfloatsStay::none;
-  bool choose_layouts = false;              ///< for machines whose products want the summed axis last
-  bool products_of_bytes = false;           ///< for machines that multiply bytes with weights: they stay bytes, with the summed axis last
-  StreamsAttention streams_attention = {};  ///< empty: no attention does
-  ChainsDepthwise chains_depthwise = {};    ///< empty: no convolution does
+  bool drop_roundings = false;                   ///< for machines whose products take operands of 16 and of 32 bits together
+  BfloatsStay bfloats_stay = BfloatsStay::none;  ///< which roundings drop_roundings leaves
+  bool choose_layouts = false;                   ///< for machines whose products want the summed axis last
+  bool products_of_bytes = false;                ///< for machines that multiply bytes with weights: they stay bytes, with the summed axis last
+  StreamsAttention streams_attention = {};       ///< empty: no attention does
+  ChainsDepthwise chains_depthwise = {};         ///< empty: no convolution does
   /// Called after each pass that rewrites the pattern program, with its name.
   std::function<void(const char* pass, const pattern::Program& program)> after = {};
   int64_t row_bytes = 0;  ///< memory of the tensors that stay in a row; what needs more, or has a size learned later, runs apart. 0: no limit

@@ -517,24 +517,25 @@ TEST(ChooseLayouts, LeavesTensorsThatWouldCostMoreToMove) {
 
 /// Keys, a product with weights whose columns are split into 4 heads of 16 elements and stored [heads, elements, keys], meet queries; or an
 /// element-by-element reader.
-Program keys_of_heads(bool meet_queries) {
+Program keys_of_heads(bool meet_queries, DType of_keys = DType::f32) {
   const int64_t heads = 4, depth = 16, keys = 40, in = 64;
   Writer w;
   const int x = w.input({keys, in}), queries = w.input({heads, keys, depth}), weights = w.constant({in, heads * depth});
   auto& values = const_cast<Tensor&>(*w.program.tensors[static_cast<size_t>(weights)].constant);
   for (int64_t i = 0; i < values.element_count(); ++i) values.set_float(i, static_cast<double>(i * 37 % 11 - 5));
-  const int stored = w.program.add_tensor({DType::f32, {heads, depth, keys}}, "keys");
+  const int stored = w.program.add_tensor({of_keys, {heads, depth, keys}}, "keys");
   NestBuilder product({Dim(keys), Dim(heads * depth), Dim(in)}, 1);
   const auto term = product.load(x, DType::f32, w.whole(x).inserted(1, heads * depth)) *
                     product.load(weights, DType::f32, w.whole(weights).transposed({1, 0}).inserted(0, keys));
-  product.store(stored, w.whole(stored).transposed({2, 0, 1}).reshaped({keys, heads * depth}), product.reduce(ReduceOp::sum, term, DType::f32));
+  product.store(stored, w.whole(stored).transposed({2, 0, 1}).reshaped({keys, heads * depth}),
+                product.cast(product.reduce(ReduceOp::sum, term, DType::f32), of_keys));
   w.program.patterns.push_back(product.finish("keys"));
   // The scores' mask moves with keys alone, as one axis of the keys does.
   const int mask = w.relu(w.input({1, 1, keys}));
   if (meet_queries) {
     NestBuilder scores({Dim(heads), Dim(keys), Dim(keys), Dim(depth)}, 1);
     const auto each = scores.load(queries, DType::f32, w.whole(queries).inserted(2, keys)) *
-                      scores.load(stored, DType::f32, w.whole(stored).transposed({0, 2, 1}).inserted(1, keys));
+                      scores.cast(scores.load(stored, of_keys, w.whole(stored).transposed({0, 2, 1}).inserted(1, keys)), DType::f32);
     const auto masked = scores.reduce(ReduceOp::sum, each, DType::f32) +
                         scores.load(mask, DType::f32, w.whole(mask).reshaped({keys}).inserted(0, heads).inserted(1, keys).inserted(3, depth));
     w.program.outputs = {w.relu(w.relu(w.store(scores, masked, "scores")))};
@@ -545,17 +546,19 @@ Program keys_of_heads(bool meet_queries) {
 }
 
 TEST(ChooseLayouts, KeepsElementsOfAHeadTogether) {
-  Program program = keys_of_heads(true);
-  Tensor x(DType::f32, {40, 64}), queries(DType::f32, {4, 40, 16}), mask(DType::f32, {1, 1, 40});
-  for (int64_t i = 0; i < x.element_count(); ++i) x.set_float(i, static_cast<double>(i * 7 % 5 - 2));
-  for (int64_t i = 0; i < queries.element_count(); ++i) queries.set_float(i, static_cast<double>(i * 5 % 7 - 3));
-  const std::vector<Tensor> before = pattern::interpret(program, {x, queries, mask});
-  choose_layouts(program);
-  pattern::verify(program);
-  EXPECT_EQ(program.tensor(nest_of(program, 0).outputs[0].tensor).type.dims, (Dims{4, 40, 16}));
-  const TensorId scores = nest_of(program, 2).outputs[0].tensor;
-  EXPECT_TRUE(nest_of(program, 2).outputs[0].map == Map::identity(std::span<const Dim>(program.tensor(scores).type.dims)));  // as it was
-  EXPECT_TRUE(before[0].same_bytes(pattern::interpret(program, {x, queries, mask})[0]));                                     // small integers: sums are exact
+  for (const DType of_keys : {DType::f32, DType::bf16}) {
+    Program program = keys_of_heads(true, of_keys);
+    Tensor x(DType::f32, {40, 64}), queries(DType::f32, {4, 40, 16}), mask(DType::f32, {1, 1, 40});
+    for (int64_t i = 0; i < x.element_count(); ++i) x.set_float(i, static_cast<double>(i * 7 % 5 - 2));
+    for (int64_t i = 0; i < queries.element_count(); ++i) queries.set_float(i, static_cast<double>(i * 5 % 7 - 3));
+    const std::vector<Tensor> before = pattern::interpret(program, {x, queries, mask});
+    choose_layouts(program);
+    pattern::verify(program);
+    EXPECT_EQ(program.tensor(nest_of(program, 0).outputs[0].tensor).type.dims, (Dims{4, 40, 16}));
+    const TensorId scores = nest_of(program, 2).outputs[0].tensor;
+    EXPECT_TRUE(nest_of(program, 2).outputs[0].map == Map::identity(std::span<const Dim>(program.tensor(scores).type.dims)));  // as it was
+    EXPECT_TRUE(before[0].same_bytes(pattern::interpret(program, {x, queries, mask})[0]));                                     // small integers: sums are exact
+  }
 }
 
 TEST(ChooseLayouts, LeavesSplitColumnsToOtherReaders) {

@@ -300,12 +300,20 @@ pattern::Program bfloat_convolution(int64_t channels, int64_t filters) {
 TEST(BfloatChoices, WinogradsMethodByDotsWhereTheyAreFasterThanMultiplyAdds) {
   for (const auto& [name, dots] : {std::pair{"cpu:znver4", true}, {"cpu:sapphirerapids", false}, {"cpu:sapphirerapids-amx", false}}) {
     schedule::Block block = schedule::schedule(bfloat_convolution(128, 128), {}, options);
-    plan_kernels(block, find_target(name));
+    plan_kernels(block, find_target(name), {.rounds = true});
     std::string text;
     for (const schedule::Kernel& kernel : block.kernels) text += emit_kernel(block, kernel, find_target(name));
     const size_t at = text.find("tile::winograd<");
     EXPECT_EQ(at != std::string::npos && text.find("tile::BfloatPair", at) != std::string::npos, dots) << name << "\n" << text;
   }
+}
+
+/// What a policy did not make bfloats is multiplied as it is.
+TEST(BfloatChoices, BfloatsOfTheModelAreNotRoundedAgain) {
+  schedule::Block block = schedule::schedule(bfloat_convolution(128, 128), {}, options);
+  plan_kernels(block, find_target("cpu:znver4"));
+  for (const schedule::Kernel& kernel : block.kernels)
+    EXPECT_EQ(emit_kernel(block, kernel, find_target("cpu:znver4")).find("tile::winograd<"), std::string::npos);
 }
 
 /// Transformed tiles and filters are rounded: each of the two errs by ε/√12 at most on average, and a tile's 16 sums, of four inputs each, with the transforms'
@@ -317,7 +325,7 @@ TEST(BfloatChoices, WinogradsMethodByDotsErrsByTwoRoundings) {
   std::vector<schedule::Block> blocks;
   blocks.push_back(schedule::schedule(bfloat_convolution(96, 40), {}, options));
   const schedule::ProductConfig asked{.method = schedule::ProductConfig::Method::winograd, .block = {10, 2}, .atom = schedule::ProductConfig::Atom::bf16};
-  plan_kernels(blocks[0], target, {.choose = [&](const auto&, const auto&) { return asked; }});
+  plan_kernels(blocks[0], target, {.rounds = true, .choose = [&](const auto&, const auto&) { return asked; }});
   const testing::CompiledBlocks compiled(std::move(blocks), target.name);
   Tensor x(DType::bf16, {1, 13, 12, 96});
   std::mt19937 random(12);

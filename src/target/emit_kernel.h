@@ -14,6 +14,7 @@ struct PlanOptions {
   bool winograd = true;  ///< fewer multiplications for 3 x 3 convolutions, with roundings of their own
   bool streams = true;   ///< independent branches run beside each other, where the target has streams
   bool tf32 = false;     ///< products of floats may have TF32's accuracy
+  bool rounds = false;   ///< products of bfloats may round what they compute on the way: a policy made them bfloats
   /// What was measured to be best for a kernel; where it gives nothing, or is not set, or names what the kernel cannot do, rules decide.
   std::function<std::optional<schedule::KernelConfig>(const schedule::Block&, const schedule::Kernel&)> choose = {};
 };

@@ -141,7 +141,9 @@ double expected_cycles(const schedule::Block& block, const Target& target, const
     for (const pattern::Pattern& stage : kernel.stages)
       if (const auto* nest = std::get_if<pattern::Nest>(&stage); nest && pattern::classify(*nest) == pattern::NestKind::contract)
         operations += evaluate(product(nest->space));
-    cycles += std::max(bytes / target.l3_rate, operations / (share_of_peak * target.vector_bytes / 2)) / options.threads + cpu::start_cycles;
+    cycles +=
+        std::max(bytes / target.l3_rate, operations / (share_of_peak * target.multiply_adds * target.vector_bytes / int64_t{sizeof(float)})) / options.threads +
+        cpu::start_cycles;
   }
   return cycles;
 }

@@ -20,6 +20,7 @@ inline constexpr int space_version = 8;
 struct SpaceOptions {
   int threads = 1;
   bool winograd = true;
+  bool rounds = false;                        ///< as PlanOptions has it
   std::map<std::string, int64_t> sizes = {};  ///< of named sizes, as a run is expected to have them; for others see usual_size()
 
   /// `sizes`, and what `symbols` of them leave open.

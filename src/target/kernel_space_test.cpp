@@ -65,6 +65,23 @@ TEST(KernelSpace, RealLayersHaveTensToAFewThousandConfigurationsTheGuessFirst) {
   }
 }
 
+/// Rows that lie a multiple of 4 KiB apart meet in one set of the first level cache, which holds eight lines.
+TEST(KernelSpace, BlocksHaveNoMoreRowsThanASetHolds) {
+  const auto rows_for = [](const char* target, int64_t channels) {
+    Graph graph;
+    Builder b(graph);
+    Tensor weights(DType::f32, {channels, 512});
+    for (int64_t i = 0; i < weights.element_count(); ++i) weights.set_float(i, static_cast<double>(i % 7));
+    b.output(b.matmul(b.input("x", {DType::f32, {196, channels}}), b.constant(weights)), "y");
+    schedule::Block block = schedule::schedule(lower(graph), {});
+    plan_kernels(block, find_target(target));
+    return std::get<ProductConfig>(*schedule::decided(block.kernels.at(0))).block.rows;
+  };
+  EXPECT_LE(rows_for("cpu:znver4", 1024), 8);
+  EXPECT_LE(rows_for("cpu:x86-64-v4", 1024), 8);
+  EXPECT_GT(rows_for("cpu:x86-64-v4", 1040), 8);
+}
+
 TEST(KernelSpace, MapsHaveNone) {
   Graph graph;
   Builder b(graph);

@@ -53,8 +53,8 @@ struct Target {
   bool warpgroups = false;                                      ///< those of four warps, and bulk copies: tile/atoms/wgmma.h, tile/exec/bulk.h
   int warp_size = 1;                                            ///< threads that run in lockstep
   std::vector<std::string> link_flags = {};                     ///< what its kernels need beside the C library
-  int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20, l3_bytes = 16 << 20;
-  double l3_rate = 9, memory_rate = 9;  ///< bytes a cycle that a core gets of the cache that all share, and of memory
+  int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
+  double l3_rate = 9;  ///< bytes a cycle that a core gets of the cache that all share
   Multiprocessors multiprocessors = {};
 
   /// Products of bfloats are much faster than products of floats.

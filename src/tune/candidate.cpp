@@ -138,7 +138,7 @@ Candidate make_candidate(const Subject& subject, const schedule::KernelConfig& c
   }
   const schedule::Options plain{.fuse_maps = false, .fuse_epilogues = false, .fuse_rows = false, .alias_views = false, .write_in_place = false};
   auto block = std::make_shared<schedule::Block>(schedule::schedule(std::move(program), symbols, plain));
-  plan_kernels(*block, target, {.choose = [&](const auto&, const auto&) { return config; }});
+  plan_kernels(*block, target, {.rounds = true, .choose = [&](const auto&, const auto&) { return config; }});
   ensure(!block->kernels.empty() && schedule::decided(block->kernels.back()) == config, "a candidate is what it was made for");
   candidate.model.name = "candidate";
   candidate.model.manifest = "{}";

@@ -114,11 +114,17 @@ bool by_matrix_unit(const schedule::KernelConfig& config) {
 /// Of sums of integers: nothing, but that a compiler may join what follows them in another way, and an element then round to its neighbour.
 double promised_of_exact(DType dtype) { return is_integer(dtype) && size_of(dtype) >= 4 ? 0 : 0x1p-10; }
 
+/// Winograd's method by dots, which rounds what it transforms to bfloats.
+bool rounds_transforms(const schedule::KernelConfig& config) {
+  const auto* product = std::get_if<schedule::ProductConfig>(&config);
+  return product && product->method == schedule::ProductConfig::Method::winograd && product->atom == schedule::ProductConfig::Atom::bf16;
+}
+
 /// What a candidate's results may differ by.
 double promised_of(const Subject& subject) {
   const schedule::Kernel& kernel = subject.block->kernels.at(static_cast<size_t>(subject.kernel));
   const bool truncates = std::any_of(subject.space.configs.begin(), subject.space.configs.end(), by_matrix_unit);
-  double promised = 0;
+  double promised = std::any_of(subject.space.configs.begin(), subject.space.configs.end(), rounds_transforms) ? 0x1p-7 : 0;
   for (const pattern::Store& store : std::get<pattern::Nest>(kernel.stages.at(0)).outputs)
     promised =
         std::max(promised, subject.space.exact ? promised_of_exact(subject.block->program.tensor(store.tensor).type.dtype)

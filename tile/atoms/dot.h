@@ -166,7 +166,7 @@ struct Dot<int32_t, ShortPair> : detail::WordDot<int32_t, int16_t, int16_t> {
 
 template <>
 struct Dot<float, BfloatPair> : detail::WordDot<float, bfloat16, bfloat16> {
-  /// Rounded to nearest even; what subnormals become is one to dots.
+  /// Rounded to nearest even. Subnormals may become zeros, which dots take them for.
   static TILE_INLINE void store_left(bfloat16* to, vec<float> v) {
 #if defined(__AVX512BF16__)
     const __m256bh narrow = _mm512_cvtneps_pbh((__m512)v);

@@ -200,9 +200,9 @@ bool attend_few(const AttentionExtents& extents, const Query& query, const Key& 
 
 }  // namespace detail
 
-/// Computes attention over `extents`, sums in float, by Blocks: AttentionBlocks, or for bfloats AmxAttentionBlocks. `query`: Dense over (batch, row, d); `key`:
-/// Dense over (batch, key, d); `value`: Dense over (batch, column, key). What the model does beside the products comes from three functions, called from any of
-/// the team's threads:
+/// Computes attention over `extents`, sums in float, by Blocks: AttentionBlocks, or on tile registers AmxAttentionBlocks. `query`: Dense over (batch, row, d);
+/// `key`: Dense over (batch, key, d); `value`: Dense over (batch, column, key). What the model does beside the products comes from three functions, called from
+/// any of the team's threads:
 ///   scores(i64 batch, i64 row0, i64 key0, i64 rows, columns, const float* sums, ld, float* to, i64 to_ld)
 /// turns the products of rows and keys, sums[i * ld + j], into scores, to[i * to_ld + j];
 ///   weight(i64 batch, i64 row, float total) -> float
@@ -216,7 +216,7 @@ void attention(const AttentionExtents& extents, const Query& query, const Key& k
   static_assert(std::is_same_v<typename Blocks::element, float> || (std::is_same_v<typename Blocks::element, typename Query::value_type> &&
                                                                     std::is_same_v<typename Blocks::element, typename Key::value_type> &&
                                                                     std::is_same_v<typename Blocks::element, typename Value::value_type>),
-                "tiles multiply what is stored");
+                "bfloats are multiplied as they are stored: queries, keys and values must be of the blocks' element");
   if (extents.batch <= 0 || extents.rows <= 0) return;
   if (extents.keys <= 0) return detail::give_zeros<float>({extents.batch, extents.rows, Blocks::value_head, 0}, epilogue, team);
   if (detail::attend_few<Blocks>(extents, query, key, value, scores, weight, epilogue, team)) return;

@@ -155,14 +155,17 @@ class AttentionBlocks {
   static void pack(element* to, const Matrix& matrix, i64 batch, i64 outer0, i64 outers, i64 k0, i64 depth) {
     if constexpr (!pairs) {
       matrix.template pack<width>(to, batch, outer0, outers, k0, depth);
-    } else {
+    } else if constexpr (width % detail::pair_columns == 0) {
       constexpr i64 most = 16;
-      auto* lanes_of = reinterpret_cast<Lane*>(to);
-      const i64 all = dot_steps(depth, Atom::group);
-      for (i64 step = 0; step < all; step += most, lanes_of += most * width)
+      auto* rows = reinterpret_cast<Lane*>(to);
+      const i64 steps = dot_steps(depth, Atom::group);
+      for (i64 step = 0; step < steps; step += most, rows += most * width)
         for (i64 j = 0; j < width; j += detail::pair_columns)
-          detail::pack_pairs<width>(lanes_of + j, most < all - step ? most : all - step, matrix, batch, outer0 + j, outers - j, k0 + 2 * step,
+          detail::pack_pairs<width>(rows + j, most < steps - step ? most : steps - step, matrix, batch, outer0 + j, outers - j, k0 + 2 * step,
                                     depth - 2 * step);
+    } else {
+      for (i64 k = 0; k < padded(depth); ++k)
+        for (i64 j = 0; j < width; ++j) to[(k / 2 * width + j) * 2 + k % 2] = k < depth && j < outers ? *matrix.at(batch, outer0 + j, k0 + k) : element{};
     }
   }
 

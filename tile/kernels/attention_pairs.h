@@ -25,10 +25,11 @@ TILE_INLINE void pair_rows(BfloatPair* to, const bfloat16* even, i64 evens, cons
 #endif
 }
 
-/// Writes up to 16 rows of pairs of neighbouring k, from k0 on, of the 16 outer indices from outer0 on; a row begins `row` lanes behind the one before, and
-/// zeros stand for what is beyond `outers` and `depth`.
+/// Writes `steps` ≤ 16 rows of pairs of neighbouring k, from k0 on, of the 16 outer indices from outer0 on; a row begins `row` ≥ 16 lanes behind the one
+/// before, and zeros stand for what is beyond `outers` and `depth`.
 template <i64 row = pair_columns, class Batch>
 TILE_NOINLINE void pack_pairs(BfloatPair* to, i64 steps, const Dense<bfloat16, Batch>& from, i64 b, i64 outer0, i64 outers, i64 k0, i64 depth) {
+  static_assert(row >= pair_columns, "rows would meet");
   constexpr i64 side = pair_columns;
   if (outers > side) outers = side;
   if (depth > 2 * steps) depth = 2 * steps;

@@ -82,7 +82,8 @@ class Winograd {
   }
 
   void run(Team& team, i64 l2_bytes) const {
-    // A task's transformed tiles: what the second level cache holds beside a panel's filters and sums, or enough strips to share these, in three quarters.
+    // A task's transformed tiles: what seven eighths of the second level cache hold beside a panel's filters and sums, or enough strips to share these; three
+    // quarters of it at most.
     const i64 strip_bytes = points * products_.slot() * static_cast<i64>(sizeof(P)), most_strips = l2_bytes * 3 / 4 / strip_bytes;
     const i64 beside = points * (products_.panel() * static_cast<i64>(sizeof(Panel)) + together * most_rows * width * static_cast<i64>(sizeof(P)));
     i64 group = (l2_bytes * 7 / 8 - beside) / strip_bytes;
@@ -97,7 +98,7 @@ class Winograd {
     if (images_ % team.size != 0) groups = (groups - 1) / team.size * team.size + team.size;
     if (groups > strips_) groups = strips_;
     group = (strips_ - 1) / groups + 1;
-    // Bytes from further away than a core's own caches, either way; those that wait are written and read again, at no steady pace.
+    // Bytes from further away than a core's own caches, either way; those that wait are written and read again, at no steady pace (measured on Zen 4).
     constexpr double waits = 6;
     const i64 sums_of_strip = panels_ * most_rows * width;
     const double filters = static_cast<double>(points * panels_ * products_.panel()) * static_cast<double>(sizeof(Panel)),

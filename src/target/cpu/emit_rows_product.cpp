@@ -94,7 +94,8 @@ class RowsEmitter : ProductText {
                           text(shape_.n.extent())));
     out_.line(fmt::format("    .input = {}, .output = {}, .pad = {}, .pitch = {}}};", pair([](const auto& x) { return x.input; }),
                           pair([](const auto& x) { return x.output; }), pair([](const auto& x) { return x.pad; }), text(windows.axes[1].pitch)));
-    epilogue(shape_.batch, shape_.m, {.most = config_.block.vectors * lanes_of(product_, kernel_.target)});
+    const int64_t panel = config_.block.vectors * lanes_of(product_, kernel_.target);
+    epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel});
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     const std::string data = kernel_.pointers.at(planned_.packed), from = pointer(address.tensor, constant_part(windows.start));
     const std::string filters = config_.atom == Atom::fma ? data : fmt::format("reinterpret_cast<const {}*>({})", lane_type(), data);

@@ -10,24 +10,24 @@
 
 namespace tilewright::cpu {
 
-void FilterPoints::of(int64_t filter, int64_t channel, float (&to)[16]) const {
+void FilterPoints::of(int64_t filter, int64_t channel, double (&to)[16]) const {
   float taps[3][3];
   for (int64_t i = 0; i < 9; ++i)
     taps[i / 3][i % 3] = static_cast<float>(weights.float_at(start + by_n[static_cast<size_t>(filter)] + by_k[static_cast<size_t>(i * channels() + channel)]));
   double points[4][4];
   tile::winograd_filter(taps, points);
-  for (int64_t q = 0; q < 16; ++q) to[q] = static_cast<float>(points[q / 4][q % 4]);
+  for (int64_t q = 0; q < 16; ++q) to[q] = points[q / 4][q % 4];
 }
 
 Tensor filter_panels(const FilterPoints& filters, int64_t width) {
   const int64_t n = filters.filters(), channels = filters.channels();
   Tensor packed(DType::f32, {1, ceil_div(n, width), 16 * channels, width});
   auto* const to = static_cast<float*>(packed.mutable_data());
-  float points[16];
+  double points[16];
   for (int64_t f = 0; f < n; ++f)
     for (int64_t c = 0; c < channels; ++c) {
       filters.of(f, c, points);
-      for (int64_t q = 0; q < 16; ++q) to[((f / width * 16 + q) * channels + c) * width + f % width] = points[q];
+      for (int64_t q = 0; q < 16; ++q) to[((f / width * 16 + q) * channels + c) * width + f % width] = static_cast<float>(points[q]);
     }
   return packed;
 }
@@ -38,11 +38,11 @@ namespace {
 template <class F>
 void for_each_panel(const FilterPoints& filters, int64_t width, F&& panel) {
   const int64_t channels = filters.channels();
-  std::vector<float> all(static_cast<size_t>(16 * width * channels));
-  const auto place = [&](int64_t q, int64_t j, int64_t c) -> float& { return all[static_cast<size_t>((q * width + j) * channels + c)]; };
+  std::vector<double> all(static_cast<size_t>(16 * width * channels));
+  const auto place = [&](int64_t q, int64_t j, int64_t c) -> double& { return all[static_cast<size_t>((q * width + j) * channels + c)]; };
   for (int64_t first = 0; first < filters.filters(); first += width) {
     const int64_t used = std::min(width, filters.filters() - first);
-    float points[16];
+    double points[16];
     for (int64_t j = 0; j < used; ++j)
       for (int64_t c = 0; c < channels; ++c) {
         filters.of(first + j, c, points);
@@ -74,21 +74,20 @@ Tensor filter_digits(const FilterPoints& filters, int64_t width) {
   auto* to = static_cast<tile::ByteDigits*>(packed.mutable_data());
   for_each_panel(filters, width, [&](int64_t used, const auto& point) {
     for (int64_t q = 0; q < 16; ++q, to += rows * width)
-      tile::pack_digits(to, used, 1, channels, static_cast<int>(width), lanes, [&](int64_t j, int64_t c) { return point(q, j, c); });
+      tile::pack_digits(to, used, 1, channels, static_cast<int>(width), lanes, [&](int64_t j, int64_t c) { return static_cast<float>(point(q, j, c)); });
   });
   return packed;
 }
 
 bool all_points_split(const FilterPoints& filters) {
   const int64_t channels = filters.channels();
-  float points[16];
+  double points[16];
   for (int64_t f = 0; f < filters.filters(); ++f) {
     float largest[16] = {};
     double squares[16] = {};
     for (int64_t c = 0; c < channels; ++c) {
       filters.of(f, c, points);
-      for (int q = 0; q < 16; ++q)
-        largest[q] = std::max(largest[q], std::abs(points[q])), squares[q] += static_cast<double>(points[q]) * static_cast<double>(points[q]);
+      for (int q = 0; q < 16; ++q) largest[q] = std::max(largest[q], std::abs(static_cast<float>(points[q]))), squares[q] += points[q] * points[q];
     }
     for (int q = 0; q < 16; ++q)
       if (!tile::column_splits(largest[q], squares[q] / static_cast<double>(channels), channels)) return false;

@@ -16,8 +16,8 @@ struct FilterPoints {
 
   int64_t filters() const { return static_cast<int64_t>(by_n.size()); }
   int64_t channels() const { return static_cast<int64_t>(by_k.size()) / 9; }
-  /// to[q] for each of the 16 points of a filter's channel.
-  void of(int64_t filter, int64_t channel, float (&to)[16]) const;
+  /// to[q] for each of the 16 points of a filter's channel, nothing rounded but by double's own arithmetic.
+  void of(int64_t filter, int64_t channel, double (&to)[16]) const;
 };
 
 /// Transformed filters as tile::WinogradProducts has them for multiply-adds: f32 [1, panels, 16 · channels, width].

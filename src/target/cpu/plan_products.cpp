@@ -66,8 +66,9 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
   const auto* nest = std::get_if<pattern::Nest>(&kernel.stages.at(0));
   if (!nest || kernel.stages.size() > 1) return;
   std::optional<RowsProduct> product = find_rows_product(*nest, block.program);
-  if (product) product->tf32 = options.tf32;
   if (!product) return;
+  product->tf32 = options.tf32;
+  product->rounds = options.rounds;
   const std::vector<schedule::ProductConfig::Atom> atoms = atoms_of(*product, target);
   if (atoms.empty()) return;
   // What was measured for float32 says nothing of a product that may have fewer bits.

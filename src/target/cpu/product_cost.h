@@ -7,6 +7,8 @@ namespace tilewright::cpu {
 
 /// Starting a kernel.
 inline constexpr double start_cycles = 2000;
+/// Bytes a cycle that weights come at: from memory where few rows wait for them, else from the cache that all cores share.
+double rate_of_weights(const RowsProduct& product, const Target& target);
 
 /// All that the vector registers have room for.
 std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedule::ProductConfig::Atom atom = schedule::ProductConfig::Atom::fma);

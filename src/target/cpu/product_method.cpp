@@ -77,6 +77,11 @@ double tile_cycles(const schedule::ProductBlock& block, int64_t rows, const Sum&
 
 }  // namespace
 
+double rate_of_weights(const RowsProduct& product, const Target& target) {
+  constexpr double memory = 9;
+  return waits_for_weights(product, target) ? memory : target.l3_rate;
+}
+
 int64_t tile_steps(int64_t depth, schedule::ProductConfig::Atom atom) {
   const int64_t lanes = std::max<int64_t>(ceil_div(depth, schedule::group_of(atom)), 1);
   return ceil_div(lanes, ceil_div(lanes, tile_side));
@@ -141,7 +146,6 @@ Sum Sum::of(int64_t k, schedule::ProductConfig::Atom atom, const Target& target)
 
 Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom atom, const Target& target) {
   const int64_t runs = product.depthwise ? 1 : product.runs(atom);
-  const int64_t steps = steps_of(runs, k / std::max<int64_t>(runs, 1), atom, target);
   int64_t split = 0, split_joined = 0;
   if (schedule::parts_of(atom) > 1) {
     const bool digits = atom == schedule::ProductConfig::Atom::amx_digits;
@@ -158,7 +162,15 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
   const DType weights = product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype;
   const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.integers && weights != product.shape.sum;
   const int64_t row_bytes = product.depthwise ? 0 : product.step(atom) * static_cast<int64_t>(size_of(left_type(atom, product.shape.sum)));
-  return {atom, runs, k / std::max<int64_t>(runs, 1), steps, split, split_joined, row_bytes, target.multiply_adds, target.l1_bytes / l1_way_bytes, narrow};
+  Sum sum = Sum::of(k, atom, target);
+  sum.runs = runs;
+  sum.depth = k / std::max<int64_t>(runs, 1);
+  sum.steps = steps_of(runs, sum.depth, atom, target);
+  sum.split = split;
+  sum.split_joined = split_joined;
+  sum.row_bytes = row_bytes;
+  sum.narrow = narrow;
+  return sum;
 }
 
 double widen_cycles(const schedule::ProductBlock& block, const Sum& sum) { return 4.4 * static_cast<double>(block.vectors * sum.steps); }
@@ -219,7 +231,7 @@ std::vector<schedule::ProductConfig::Atom> winograd_atoms(const RowsProduct& pro
   const std::vector<Atom> direct = atoms_of(product, target);
   // Digits first: they err less.
   if (std::find(direct.begin(), direct.end(), Atom::amx_digits) != direct.end() && digits_stand_for_filters(product)) return {Atom::amx_digits, Atom::fma};
-  if (direct.front() == Atom::bf16) return {Atom::bf16, Atom::fma};
+  if (direct.front() == Atom::bf16 && product.rounds) return {Atom::bf16, Atom::fma};
   return {Atom::fma};
 }
 
@@ -235,8 +247,8 @@ std::vector<schedule::ProductBlock> winograd_blocks(const Target& target, schedu
 
 double winograd_cycles(schedule::ProductConfig::Atom atom, const schedule::ProductBlock& block, int64_t tiles, int64_t channels, int64_t filters,
                        const Target& target) {
-  // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come seven bytes a cycle. Digits are four a row: nine
-  // products instead of eight, and sums are copied once more.
+  // 16 products; transforms of 4 x 4 inputs and sums, a vector of channels or filters at a time; weights come at most of the shared cache's rate. Digits are
+  // four a row: nine products instead of eight, and sums are copied once more.
   using Atom = schedule::ProductConfig::Atom;
   const bool digits = atom == Atom::amx_digits;
   const int64_t lanes = target.vector_bytes / static_cast<int64_t>(sizeof(float)), weight_bytes = digits ? 3 : atom == Atom::bf16 ? 2 : 4;
@@ -245,7 +257,7 @@ double winograd_cycles(schedule::ProductConfig::Atom atom, const schedule::Produ
   const double products = 16 * static_cast<double>(ceil_div(filters, block.vectors * lanes)) * line_cycles(block, tiles, sum) * (digits ? 9.0 / 8 : 1);
   const double transforms = static_cast<double>(tiles) * static_cast<double>(ceil_div(channels, lanes) * 48 + ceil_div(filters, lanes) * 45);
   const double splits = digits ? static_cast<double>(16 * tiles) * (0.8 * static_cast<double>(channels) + 0.4 * static_cast<double>(filters)) : 0;
-  return std::max(products + transforms + splits, 16.0 * static_cast<double>(channels) * static_cast<double>(filters * weight_bytes) / 7);
+  return std::max(products + transforms + splits, 16.0 * static_cast<double>(channels) * static_cast<double>(filters * weight_bytes) / (0.8 * target.l3_rate));
 }
 
 int64_t winograd_tiles(const WindowRowsShape& windows) {
@@ -282,7 +294,7 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     }
     if (waits) {
       const double lines = static_cast<double>(passing_rows(product)) / static_cast<double>(line);
-      const double bytes_a_cycle = target.memory_rate * (schedule::on_tiles(atom) ? waiting_tiles : 1);
+      const double bytes_a_cycle = rate_of_weights(product, target) * (schedule::on_tiles(atom) ? waiting_tiles : 1);
       choice.cycles += static_cast<double>(n * k * bytes_of_weight(product, atom)) / bytes_a_cycle / lines;
     }
     const double enough = atom == schedule::ProductConfig::Atom::amx_f32 ? parts_gain : 0.999;

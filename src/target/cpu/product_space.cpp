@@ -29,6 +29,7 @@ constexpr int64_t widening_may_pay = 32;
 /// A product's sizes as numbers.
 struct Sizes {
   int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps, padded = 0;
+  double weight_rate;  ///< bytes a cycle
   std::map<ProductConfig::Atom, Sum> sums;
   std::map<ProductConfig::Atom, int64_t> weight_bytes;  ///< of each
 
@@ -50,6 +51,7 @@ struct Sizes {
     }
     left_element = static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype));
     lanes = lanes_of(product, target);
+    weight_rate = rate_of_weights(product, target);
     taps = product.windows && !product.depthwise ? k / std::max<int64_t>(channels, 1) : product.depthwise ? k : 1;
     tiles = 0;
     if (product.windows && product.windows->axes.size() == 2)
@@ -112,7 +114,7 @@ struct Division {
   }
 };
 
-double rows_cycles(const Sizes& s, const ProductConfig& config, const Target& target, int threads) {
+double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const Division d(s, config, threads);
   const auto t = static_cast<double>(threads);
   Sum sum = s.sums.at(config.atom);
@@ -122,7 +124,7 @@ double rows_cycles(const Sizes& s, const ProductConfig& config, const Target& ta
   const double compute = static_cast<double>(lines * d.panels) * line_cycles(config.block, line, sum) + widening +
                          static_cast<double>(lines) * split_cycles(line, sum, config.joined);
   // Panels come from the shared cache: to every thread where strips are shared out, each panel to one where panels are.
-  const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / target.l3_rate;
+  const double moved = static_cast<double>(d.weight_bytes() * s.groups * d.passes(config, threads)) * (d.shares.by_units ? 1 / t : 1) / s.weight_rate;
   const double share = compute / t * d.uneven(s.batch, threads);
   return (config.ahead && d.shares.groups > 1 ? std::max(share, moved) + 0.1 * moved : share + 0.6 * moved) + start_cycles;
 }
@@ -142,7 +144,7 @@ double cycles_of(const Sizes& s, const ProductConfig& config, const Target& targ
     case Method::depthwise: return depthwise_cycles(s, config, target, threads);
     case Method::rows: break;
   }
-  return rows_cycles(s, config, target, threads);
+  return rows_cycles(s, config, threads);
 }
 
 /// Blockings of one register block that differ in what the kernel does.
@@ -228,8 +230,9 @@ bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, c
 }
 
 std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const pattern::Program& program, const Target& target, const SpaceOptions& options) {
-  const std::optional<RowsProduct> product = find_rows_product(nest, program);
+  std::optional<RowsProduct> product = find_rows_product(nest, program);
   if (!product || atoms_of(*product, target).empty()) return std::nullopt;
+  product->rounds = options.rounds;
   const Sizes s(*product, target, options);
   KernelSpace space;
   space.signature = signature_of(*product, nest, program);

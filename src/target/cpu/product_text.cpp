@@ -177,9 +177,9 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   const bool to_rows = destination == Destination::rows;
   // Columns count from where their piece begins, and the first one is a multiple of pieces.
   const int64_t piece = to_rows ? 0 : piece_of_columns(called);
-  EpilogueColumns columns = called;
-  if (piece > 0) columns.most = columns.multiple = piece;
-  const std::string begin = piece > 0 ? "begin" : "0", end = piece > 0 ? "end" : "columns";
+  const EpilogueColumns columns = piece > 0 ? EpilogueColumns{.most = piece, .multiple = piece} : called;
+  const int64_t most = piece > 0 ? std::min(called.most, piece) : called.most;  // of a loop
+  const std::string begin = piece > 0 ? "begin" : "0", end = piece > 0 ? "end" : "columns", in_loop = piece > 0 ? "column - begin" : "column";
   LoweredNest after = shape_.nest;
   const TensorId first_output = after.stores.at(0).tensor;
   if (to_rows) after.stores = {Address{first_output, DType::f32, Dim::symbol(row_symbol) * Dim::symbol(row_step_symbol), {}, {}, -1}};
@@ -255,10 +255,10 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
   };
   const auto is_short = [&](size_t i) {
     const DType dtype = after.stores[i].dtype;
-    return !vectors && columns.most > 0 && (is_short_float(i) || (size_of(dtype) == 1 && is_integer(dtype)));
+    return !vectors && most > 0 && (is_short_float(i) || (size_of(dtype) == 1 && is_integer(dtype)));
   };
   for (const size_t i : stores)
-    if (is_short(i)) out_.line(fmt::format("alignas(64) {} {}[{}];", is_short_float(i) ? "float" : "int32_t", wide(i), columns.most));
+    if (is_short(i)) out_.line(fmt::format("alignas(64) {} {}[{}];", is_short_float(i) ? "float" : "int32_t", wide(i), most));
   out_.pragma("#pragma omp simd");
   out_.open(fmt::format("for (i64 column = {}; column < {}; ++column)", vectors ? "rest" : begin, end));
   body.enter(column_symbol, "column");
@@ -270,19 +270,19 @@ void ProductText::results(const std::string& name, const LoopGroup& batch, const
       body.write_store(i);
       continue;
     }
-    out_.line(fmt::format("{}[column] = {};", wide(i), is_short_float(i) ? body.computed_text(i) : body.stored_text(i)));
+    out_.line(fmt::format("{}[{}] = {};", wide(i), in_loop, is_short_float(i) ? body.computed_text(i) : body.stored_text(i)));
     narrowed.emplace_back(i, element.substr(0, element.size() - at_column.size()));
   }
   out_.close();
   for (const auto& [i, to] : narrowed) {
     if (is_short_float(i)) {
-      out_.line(piece > 0 ? fmt::format("tile::narrow_row({} + begin, end - begin, {} + begin);", wide(i), to)
+      out_.line(piece > 0 ? fmt::format("tile::narrow_row({}, end - begin, {} + begin);", wide(i), to)
                           : fmt::format("tile::narrow_row({}, columns, {});", wide(i), to));
       continue;
     }
     out_.pragma("#pragma omp simd");
     out_.open(fmt::format("for (i64 column = {}; column < {}; ++column)", begin, end));
-    out_.line(fmt::format("{}[column] = static_cast<{}>({}[column]);", to, storage_type(after.stores[i].dtype), wide(i)));
+    out_.line(fmt::format("{}[column] = static_cast<{}>({}[{}]);", to, storage_type(after.stores[i].dtype), wide(i), in_loop));
     out_.close();
   }
   out_.close();

@@ -45,6 +45,8 @@ struct RowsProduct {
   mutable std::optional<bool> even_points = {};
   /// Whether TF32's accuracy is enough.
   bool tf32 = false;
+  /// Whether bfloats may be rounded on the way to their products: a policy made them.
+  bool rounds = false;
   /// One filter a channel, no sums over channels: n runs over the channels of both factors, windows over kernel positions alone.
   bool depthwise = false;
 
