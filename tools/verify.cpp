@@ -48,7 +48,7 @@ std::string output_names(const Graph& graph) {
 /// Whether kernels round what the compiled graph does not: Winograd's method, where dots of bfloats multiply.
 bool rounds_more(const CompileOptions& options) {
   const Target* const target = options.target == "native" ? native_target() : &find_target(options.target);
-  return target != nullptr && target->bfloat_dots > 1 && options.disabled_passes.count("winograd") == 0;
+  return target != nullptr && target->bfloat_dots > 1 && options.precision.names(Policy::bf16) && options.disabled_passes.count("winograd") == 0;
 }
 
 int run(const Choice& choice) {

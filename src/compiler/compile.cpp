@@ -175,7 +175,7 @@ CompileReport build_models(const std::vector<Prepared>& models, const std::files
     PlanOptions plan{.winograd = model.disabled_passes.count("winograd") == 0,
                      .streams = model.disabled_passes.count("streams") == 0,
                      .tf32 = options.precision.policy == Policy::tf32 && options.precision.rules.empty() && !hides_products(model.optimised),
-                     .rounds = options.precision.may_lower()};
+                     .rounds = options.precision.names(Policy::bf16)};
     if (model.tuned) plan.choose = [&](const schedule::Block& block, const schedule::Kernel& kernel) { return model.tuned->choose(block, kernel); };
     plan_kernels(*model.block, target, plan);
     if (options.explain) result.explanation += explain(model);

@@ -9,6 +9,7 @@
 #include "op/op.h"
 #include "op/rounding.h"
 #include "pattern/interpreter.h"
+#include "target/target.h"
 
 /// Policies along the whole way, on the bundled classifier.
 namespace tilewright::compiler_testing {
@@ -136,8 +137,8 @@ TEST(Precision, MatrixUnitsOfAGpuTakeFloatsWithTf32sBits) {
 
 TEST(Precision, RoundingTakesNoKernelsOfItsOwn) {
   const auto kernels = [](Policy policy, const char* target) { return prepare(digits(), options_for(policy, target)).block->kernels.size(); };
-  for (const char* target : {"cpu:x86-64-v4", "cpu:sapphirerapids-amx"}) {
-    const size_t image = target == std::string("cpu:sapphirerapids-amx") ? 1 : 0;  // rounded for tile registers
+  for (const char* target : {"cpu:x86-64-v4", "cpu:sapphirerapids", "cpu:sapphirerapids-amx", "cpu:znver4"}) {
+    const size_t image = find_target(target).multiplies_bfloats() ? 1 : 0;  // rounded for tile registers, and for dots that are fast
     EXPECT_EQ(kernels(Policy::bf16, target), kernels(Policy::fp32, target) + image) << target;
     EXPECT_EQ(kernels(Policy::tf32, target), kernels(Policy::fp32, target)) << target;
   }

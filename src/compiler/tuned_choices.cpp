@@ -31,7 +31,7 @@ tune::Place place_of(const tune::Database& database, const std::string& machine,
 int tuned_threads(const TuningChoice& tuning) { return tuning.threads > 0 ? tuning.threads : usable_cores(); }
 
 SpaceOptions space_options(const CompileOptions& options) {
-  return {tuned_threads(options.tuning), options.disabled_passes.count("winograd") == 0, options.precision.may_lower(), options.tuning.sizes};
+  return {tuned_threads(options.tuning), options.disabled_passes.count("winograd") == 0, options.precision.names(Policy::bf16), options.tuning.sizes};
 }
 
 std::string model_key(const CompileOptions& options, const std::string& source_hash) {

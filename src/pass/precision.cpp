@@ -62,9 +62,10 @@ const PolicyRule* Precision::rule_for(const Node& node) const {
   return found == rules.rend() ? nullptr : &*found;
 }
 
-bool Precision::may_lower() const {
-  const auto lowers = [](Policy one) { return one == Policy::bf16 || one == Policy::fp16; };
-  return lowers(policy) || std::any_of(rules.begin(), rules.end(), [&](const PolicyRule& rule) { return lowers(rule.policy); });
+bool Precision::may_lower() const { return names(Policy::bf16) || names(Policy::fp16); }
+
+bool Precision::names(Policy one) const {
+  return policy == one || std::any_of(rules.begin(), rules.end(), [one](const PolicyRule& rule) { return rule.policy == one; });
 }
 
 std::string Precision::str() const {

@@ -34,6 +34,8 @@ struct Precision {
   const PolicyRule* rule_for(const Node& node) const;
   /// Whether any node may be computed with 16-bit operands.
   bool may_lower() const;
+  /// Whether some nodes have that policy.
+  bool names(Policy one) const;
   /// All of it as one text, "bf16 head*=fp32"; equal texts, equal results.
   std::string str() const;
 };
