@@ -33,10 +33,10 @@ struct Placement {
   int first_step = -1, last_step = -1;  ///< lifetime in steps of the block, both inclusive; aliases extend their base's
 };
 
-/// What a target decided about a product with weights: they lie in panels that suit the configuration.
+/// What a target decided about a product. Weights lie in panels that suit the configuration; another operand becomes panels while the kernel runs.
 struct PackedProduct {
   ProductConfig config;
-  TensorId weights = -1, packed = -1;  ///< the kernel reads `packed` where its nest says `weights`
+  TensorId weights = -1, packed = -1;  ///< the kernel reads `packed` where its nest says `weights`; -1: no weights
 };
 
 /// One function of the artifact. `stages` is one pattern, or several Nests that run row by row over the same leading

@@ -129,27 +129,70 @@ INSTANTIATE_TEST_SUITE_P(Layers, ConfigurationsOf,
                                            Layer{"rows", 13, 33, 50, 0}),
                          [](const auto& layer) { return layer.param.name; });
 
-TEST_P(ConfigurationsOf, AreAllRight) {
+/// Compiles and runs all configurations of the program's product.
+void expect_all_right(const pattern::Program& program, const schedule::Block& block, const std::vector<Tensor>& inputs) {
   const Target& target = find_target("native");
-  const Layer& layer = GetParam();
-  const schedule::Block block = block_of(layer);
   const auto space = space_of(block, "native");
-  ASSERT_TRUE(space) << layer.name;
+  ASSERT_TRUE(space);
   std::vector<schedule::Block> blocks;
   for (size_t i = 0; i < space->configs.size(); ++i) {
     blocks.push_back(block);
     plan_kernels(blocks.back(), target, {.choose = [&](const auto&, const auto&) { return space->configs[i]; }});
   }
   const testing::CompiledBlocks compiled(std::move(blocks));
-  std::vector<int64_t> dims = {layer.images, layer.channels};
-  if (layer.size > 0) dims.insert(dims.begin() + 1, 2, layer.size);
-  const std::vector<Tensor> inputs = {testing::random_floats(dims, 7)};
-  const Tensor expected = pattern::interpret(testing::program_of(layer), inputs).at(0);
+  const Tensor expected = pattern::interpret(program, inputs).at(0);
   for (size_t i = 0; i < space->configs.size(); ++i) {
     const Tensor actual = compiled.run(i, inputs).at(0);
     for (int64_t e = 0; e < expected.element_count(); ++e)
       ASSERT_NEAR(actual.float_at(e), expected.float_at(e), 2e-5 * std::max(1.0, std::abs(expected.float_at(e)))) << schedule::print(space->configs[i]);
   }
+}
+
+TEST_P(ConfigurationsOf, AreAllRight) {
+  const Layer& layer = GetParam();
+  std::vector<int64_t> dims = {layer.images, layer.channels};
+  if (layer.size > 0) dims.insert(dims.begin() + 1, 2, layer.size);
+  expect_all_right(testing::program_of(layer), block_of(layer), {testing::random_floats(dims, 7)});
+}
+
+/// Queries times keys, a matrix a head, each head's rows between others'.
+pattern::Program scores_of(int64_t rows, int64_t columns, DType dtype = DType::f32) {
+  constexpr int64_t heads = 3, depth = 20;
+  Graph graph;
+  Builder b(graph);
+  const ValueId queries = b.input("queries", {dtype, {rows, heads, depth}}), keys = b.input("keys", {dtype, {columns, heads, depth}});
+  b.output(b.matmul(b.transpose(queries, {1, 0, 2}), b.transpose(keys, {1, 2, 0})), "y");
+  return lower(graph);
+}
+
+/// Scores times values: these are columns' k far apart.
+pattern::Program mixture_of(int64_t rows, int64_t columns, int64_t terms) {
+  constexpr int64_t heads = 3;
+  Graph graph;
+  Builder b(graph);
+  const ValueId scores = b.input("scores", {DType::f32, {heads, rows, terms}}), values = b.input("values", {DType::f32, {terms, heads, columns}});
+  b.output(b.transpose(b.matmul(scores, b.transpose(values, {1, 0, 2})), {1, 0, 2}), "y");
+  return lower(graph);
+}
+
+TEST(ProductsOfMatrices, AreRightInAllConfigurations) {
+  const pattern::Program scores = scores_of(21, 37), mixture = mixture_of(21, 40, 37);
+  expect_all_right(scores, schedule::schedule(scores, {}), {testing::random_floats({21, 3, 20}, 1), testing::random_floats({37, 3, 20}, 2)});
+  expect_all_right(mixture, schedule::schedule(mixture, {}), {testing::random_floats({3, 21, 37}, 3), testing::random_floats({37, 3, 40}, 4)});
+}
+
+TEST(ProductsOfMatrices, ArePlannedWhereTheyHaveManyRowsAndColumns) {
+  const auto is_planned = [](const pattern::Program& program) {
+    schedule::Block block = schedule::schedule(program, {});
+    plan_kernels(block, find_target("cpu:x86-64-v4"));
+    return !block.kernels.at(0).products.empty();
+  };
+  EXPECT_TRUE(is_planned(scores_of(16, 16)));
+  EXPECT_TRUE(is_planned(scores_of(16, 16, DType::bf16)));
+  EXPECT_TRUE(is_planned(mixture_of(16, 16, 16)));
+  EXPECT_FALSE(is_planned(scores_of(8, 64)));
+  EXPECT_FALSE(is_planned(scores_of(64, 15)));
+  EXPECT_FALSE(is_planned(scores_of(16, 16, DType::i32)));
 }
 
 }  // namespace

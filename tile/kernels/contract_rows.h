@@ -1,10 +1,10 @@
 #pragma once
 
-// The matrix product whose left rows have their k side by side, and whose right operand was packed when the model was
-// compiled (weights):
+// The matrix product whose left rows have their k side by side:
 //   out[b, m, n] = Σk left(b, m, k) · right(b, n, k)
-// Nothing is packed at run time. The rows of a strip, as many as the register block has, are read where they lie, or from a
-// copy where they do not lie evenly; the panels of a group, which fits the second level cache, stream past them.
+// The rows of a strip, as many as the register block has, are read where they lie, or from a copy where they do not lie evenly; the panels of a group, which
+// fits the second level cache, stream past them. Weights were packed into panels when the model was compiled; other right operands become panels a group at a
+// time.
 
 #include <cstdint>
 #include <type_traits>
@@ -81,8 +81,26 @@ struct WidenedPanels {
   Batch batch{};
 
   const B* panel_at(i64 b, i64 outer, i64 k) const { return data + batch(b) + outer * depth + k * width; }
-  /// Some panels of batch entry b from column `outer` on: so many elements, a multiple of the width.
-  static TILE_NOINLINE void widen(const B* from, i64 elements, float* to) { widen_row(from, elements, to); }
+  /// Writes `count` panels of batch entry b from column `outer` on.
+  TILE_NOINLINE void write(i64 b, i64 outer, i64 count, float* to) const { widen_row(panel_at(b, outer, 0), count * width * depth, to); }
+};
+
+/// Panels of a right operand that is no weights, Dense over `columns` columns of `depth` elements: those of a group are written at once, for all strips that
+/// they meet.
+template <int width_, class Matrix>
+struct WrittenPanels {
+  static constexpr int width = width_;
+
+  Matrix matrix;
+  i64 columns, depth;
+
+  /// Where a panel's first column begins in memory, which names the panel.
+  const auto* panel_at(i64 b, i64 outer, i64 k) const { return matrix.at(b, outer, k); }
+  template <class P>
+  void write(i64 b, i64 outer, i64 count, P* to) const {
+    for (i64 end = outer + count * width; outer < end; outer += width, to += width * depth)
+      matrix.template pack<width>(to, b, outer, columns - outer < width ? columns - outer : width, 0, depth);
+  }
 };
 
 /// Panels of whole numbers of 24 bits, `depth` rows behind their columns' units: pack_fixed24().
@@ -234,7 +252,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   using B = typename Block::panel_type;
   using L = typename Block::left_type;
   using Stored = std::remove_cvref_t<decltype(*right.panel_at(0, 0, 0))>;
-  constexpr bool widens = !std::is_same_v<Stored, B>;
+  constexpr bool writes = requires(B * to) { right.write(0, 0, 0, to); };
   static_assert(Right::width == Block::columns, "the panels are as wide as the register block");
   constexpr i64 width = Block::columns;
   const i64 strips = left.strips(), runs = left.runs(), depth = left.depth(), steps = detail::panel_steps<Block>(depth);
@@ -252,7 +270,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
   static thread_local bool turn = false;
   const bool reverse = strips == 1 && tasks % team.size == 0 && (turn = !turn);
   const i64 share = tasks / team.size;
-  const i64 widened = widens ? ceil_div(group * panel, 16) * 16 : 0;
+  const i64 written = writes ? ceil_div(group * panel, 16) * 16 : 0;
   // Bundles of strips that stay near while all groups of panels pass, each prepared once if at all; with one group, all of them, one by one.
   constexpr i64 most_kept = 64;
   static_assert(most_kept >= Bundles::most_strips);
@@ -262,9 +280,9 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
                                                        ceil_div(blocking.strip_bytes, most_kept / bundles.together())),
                            1);
   const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(bundles.count, strip_tasks)) : 1;
-  // Whose widened panels each worker holds.
+  // Whose panels each worker has written.
   const Stored** held = nullptr;
-  if constexpr (widens) {
+  if constexpr (writes) {
     held = team.scratch_as<const Stored*>(team.shared_slot(), team.size);
     for (i64 i = 0; i < team.size; ++i) held[i] = nullptr;
   }
@@ -290,8 +308,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     Rows kept[most_kept];
     const bool keep = u1 - u0 > 1;
     const i64 mine = bundle1 - bundle0, near = keep ? ceil_div(mine, ceil_div(mine, least(fitting, mine))) : mine;
-    L* const memory = team.scratch_as<L>(worker, widened + slots * slot);
-    L* const scratch = memory + widened;
+    L* const memory = team.scratch_as<L>(worker, written + slots * slot);
+    L* const scratch = memory + written;
     for (i64 i = 0; i < (keep ? near : 1); ++i) left.begin(scratch + i * slot);
     for (i64 bundle = bundle0; bundle < bundle1; bundle += near) {
       const i64 first = bundles.first(bundle), end = bundles.first(least(bundle + near, bundle1));
@@ -314,9 +332,9 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           for (i64 s = first; s < end; ++s) kept[s - first] = make(b, s);
           kept_batch = b;
         }
-        if constexpr (widens) {
+        if constexpr (writes) {
           const Stored* const from = right.panel_at(b, p0 * width, 0);
-          if (held[worker] != from) right.widen(from, (p1 - p0) * panel, memory);
+          if (held[worker] != from) right.write(b, p0 * width, p1 - p0, memory);
           held[worker] = from;
         }
         for (i64 s = first; s < end; ++s) {
@@ -333,7 +351,7 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
               continue;
             }
             const B* from;
-            if constexpr (widens) {
+            if constexpr (writes) {
               from = memory + (p - p0) * panel;
             } else {
               from = right.panel_at(b, p * width, 0);

@@ -1,4 +1,4 @@
-// Products with packed weights: the rows as a view, the panels, the epilogue, and one call of tile/kernels/contract_rows.h.
+// Products of rows and panels: the rows as a view, the panels, the epilogue, and one call of tile/kernels/contract_rows.h.
 
 #include "base/error.h"
 #include "target/cpu/kernel_emitters.h"
@@ -32,7 +32,7 @@ class RowsEmitter : ProductText {
       out_.line(fmt::format("const tile::BundledWindows<std::remove_const_t<decltype(left)>, {}, {}, {}> parts{{left}};", left_element(), config_.block.rows,
                             product_.step(config_.atom)));
     const int64_t panel = config_.block.vectors * lanes_of(product_, kernel_.target);
-    const bool tiles = schedule::on_tiles(config_.atom), fetch = schedule::parts_of(config_.atom) > 1;
+    const bool tiles = schedule::on_tiles(config_.atom), fetch = schedule::parts_of(config_.atom) > 1 || product_.other;
     epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel, .fetch = fetch});
     using Split = schedule::ProductConfig::Split;
     const char* const split = config_.split == Split::automatic ? ""
@@ -41,7 +41,10 @@ class RowsEmitter : ProductText {
     out_.line(fmt::format("tile::contract_rows<{}>({}, {}, {}, right, epilogue, a.team,", blocks(), text(shape_.batch.extent()), text(shape_.n.extent()),
                           in_parts > 1 || config_.joined ? "parts" : "left"));
     out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
-                          config_.ahead ? "" : ", .ahead = false", tiles ? fetch ? ", .pieces = 1, .fetch_results = true" : ", .pieces = 1" : ""));
+                          config_.ahead ? "" : ", .ahead = false",
+                          tiles   ? fetch ? ", .pieces = 1, .fetch_results = true" : ", .pieces = 1"
+                          : fetch ? ", .fetch_results = true"
+                                  : ""));
   }
 
  private:
@@ -108,6 +111,12 @@ class RowsEmitter : ProductText {
   }
 
   void right(const std::string& zero) {
+    if (product_.other) {
+      out_.line(fmt::format("const auto matrix = {};", dense_right(*product_.other)));
+      out_.line(fmt::format("const tile::WrittenPanels<{}, std::remove_const_t<decltype(matrix)>> right{{matrix, {}, {}}};",
+                            config_.block.vectors * lanes_of(product_, kernel_.target), text(shape_.n.extent()), text(shape_.k.extent())));
+      return;
+    }
     const pattern::TensorInfo& info = kernel_.program().tensor(planned_.packed);
     const Dims& dims = info.type.dims;  // groups, panels, steps of k, width
     const Dim width = dims[3] / schedule::lane_elements(config_.atom);
@@ -174,7 +183,9 @@ class RowsEmitter : ProductText {
   /// What a panel holds of a column for a step of k.
   std::string lane_type() const {
     switch (config_.atom) {
-      case Atom::fma: break;
+      case Atom::fma:
+        if (product_.other) return value_type(shape_.sum);
+        break;
       case Atom::dot8:
       case Atom::amx8: return "tile::ByteQuad";
       case Atom::dot16: return "tile::ShortPair";

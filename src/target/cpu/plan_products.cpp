@@ -26,9 +26,10 @@ bool is_used(const schedule::Block& block, TensorId id) {
   return false;
 }
 
-/// Packs the weights of one of the kernel's stages for the configuration; `as_sums`: as floats, if they are shorter ones.
-void pack(schedule::Block& block, schedule::Kernel& kernel, const pattern::Nest& nest, const RowsProduct& product, const schedule::ProductConfig& config,
-          const Target& target, bool as_sums = false) {
+/// Gives one of the kernel's stages the configuration, with its weights, if it has any, packed for that; `as_sums`: as floats, if they are shorter ones.
+void configure(schedule::Block& block, schedule::Kernel& kernel, const pattern::Nest& nest, const RowsProduct& product, const schedule::ProductConfig& config,
+               const Target& target, bool as_sums = false) {
+  if (product.other) return void(kernel.products.push_back({.config = config}));
   const TensorId weights = nest.accesses[static_cast<size_t>(product.shape.right.access)].tensor;
   const pattern::TensorInfo& info = block.program.tensor(weights);
   Tensor panels = packed_weights(product, *info.constant, config, target, as_sums);
@@ -57,7 +58,7 @@ void plan_chain(schedule::Block& block, schedule::Kernel& kernel, const Target& 
   const std::vector<const RowsProduct*> products = chain->products();
   // Kernels of chains multiply floats as they are, a few lines at a time: too few to widen weights for, which are small.
   for (size_t i = 0; i < stages.size(); ++i)
-    pack(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false, schedule::ProductConfig::Atom::fma, true), target, true);
+    configure(block, kernel, *stages[i], *products[i], choose_method(*products[i], target, false, schedule::ProductConfig::Atom::fma, true), target, true);
 }
 
 void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target, const PlanOptions& options) {
@@ -76,7 +77,7 @@ void plan(schedule::Block& block, schedule::Kernel& kernel, const Target& target
   const std::optional<schedule::KernelConfig> chosen = options.choose && !fewer_bits ? options.choose(block, kernel) : std::nullopt;
   const auto* config = chosen ? std::get_if<schedule::ProductConfig>(&*chosen) : nullptr;
   const bool usable = config && can_compute(*product, *config, target) && (options.winograd || config->method != schedule::ProductConfig::Method::winograd);
-  pack(block, kernel, *nest, *product, usable ? *config : choose_method(*product, target, options.winograd), target);
+  configure(block, kernel, *nest, *product, usable ? *config : choose_method(*product, target, options.winograd), target);
 }
 
 }  // namespace

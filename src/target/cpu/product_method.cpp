@@ -160,7 +160,7 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
     }
   }
   const DType weights = product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype;
-  const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.integers && weights != product.shape.sum;
+  const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.other && !product.integers && weights != product.shape.sum;
   const int64_t row_bytes = product.depthwise ? 0 : product.step(atom) * static_cast<int64_t>(size_of(left_type(atom, product.shape.sum)));
   Sum sum = Sum::of(k, atom, target);
   sum.runs = runs;
@@ -301,6 +301,7 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     if (rows.block.rows == 0 || choice.cycles < rows.cycles * enough) rows = choice, config.atom = atom, config.widened = widened, config.joined = joined;
   }
   config.block = rows.block;
+  config.ahead = !product.other;
   if (!allow_winograd || named) return with_defaults(config, target);
   double least = 0;
   std::optional<schedule::ProductConfig> fewer;

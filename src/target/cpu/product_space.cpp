@@ -30,6 +30,7 @@ constexpr int64_t widening_may_pay = 32;
 struct Sizes {
   int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps, padded = 0;
   double weight_rate;  ///< bytes a cycle
+  bool packed;         ///< panels lie ready, to be fetched ahead
   std::map<ProductConfig::Atom, Sum> sums;
   std::map<ProductConfig::Atom, int64_t> weight_bytes;  ///< of each
 
@@ -52,6 +53,7 @@ struct Sizes {
     left_element = static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype));
     lanes = lanes_of(product, target);
     weight_rate = rate_of_weights(product, target);
+    packed = !product.other;
     taps = product.windows && !product.depthwise ? k / std::max<int64_t>(channels, 1) : product.depthwise ? k : 1;
     tiles = 0;
     if (product.windows && product.windows->axes.size() == 2)
@@ -163,7 +165,8 @@ std::vector<ProductConfig> blockings(const Sizes& s, const ProductConfig& block,
         if (split == Split::panels && s.batch * d.panels < threads) continue;
         if (split == Split::rows && s.batch * d.strips < threads) continue;
         for (const bool ahead : {true, false}) {
-          if (!ahead && d.shares.groups == 1 && d.weight_bytes() < target.l2_bytes / 4) continue;
+          if (ahead && !s.packed) continue;
+          if (!ahead && s.packed && d.shares.groups == 1 && d.weight_bytes() < target.l2_bytes / 4) continue;
           config.split = split;
           config.ahead = ahead;
           all.push_back(config);
@@ -199,7 +202,7 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
 }
 
 std::string signature_of(const RowsProduct& product, const pattern::Nest& nest, const pattern::Program& program) {
-  std::string text = product.depthwise ? "depthwise" : product.matrix ? "matrix" : "windows";
+  std::string text = product.depthwise ? "depthwise" : product.other ? "matrices" : product.matrix ? "matrix" : "windows";
   if (product.windows) {
     const auto list = [&](const char* what, auto&& field) {
       text += fmt::format(" {}=", what);
@@ -222,6 +225,7 @@ bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, c
   if (product.depthwise) return config.block.rows >= 1 && config.block.rows <= 32;
   const std::vector<ProductConfig::Atom> atoms = config.method == Method::winograd ? winograd_atoms(product, target) : atoms_of(product, target);
   if (std::find(atoms.begin(), atoms.end(), config.atom) == atoms.end()) return false;
+  if (config.ahead && product.other) return false;
   if (config.widened && (config.method != Method::rows || !sum_of(product, 1, config.atom, target).narrow)) return false;
   if (config.joined && (config.method != Method::rows || config.block.rows < joined_rows || product.padded_rows(config.atom) == 0)) return false;
   const std::vector<ProductBlock> blocks = config.method == Method::winograd ? winograd_blocks(target, config.atom, 0) : register_blocks(target, config.atom);
@@ -242,7 +246,7 @@ std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const p
   space.operations = 2.0 * static_cast<double>(s.rows()) * static_cast<double>(s.n) * static_cast<double>(s.k);
 
   const ProductConfig guess = choose_method(*product, target, options.winograd);
-  space.weight_bytes = s.groups * s.n * s.k * s.weight_bytes.at(guess.atom);
+  space.weight_bytes = product->other ? 0 : s.groups * s.n * s.k * s.weight_bytes.at(guess.atom);
   space.exact = product->integers.has_value();
   space.lanes = s.lanes;
   space.weight_element = s.weight_bytes.at(guess.atom);

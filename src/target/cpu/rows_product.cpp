@@ -316,7 +316,7 @@ bool waits_for_weights(const RowsProduct& product, const Target& target) {
 
 std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
   const ContractShape& shape = product.shape;
-  if (product.depthwise) return {Atom::fma};
+  if (product.depthwise || product.other) return {Atom::fma};
   if (product.windows && !product.windows->axes.back().dilation.is_constant() && product.integers) return {};
   std::vector<Atom> atoms;
   if (product.integers) {
@@ -411,44 +411,69 @@ bool find_depthwise(RowsProduct& product, const pattern::Nest& nest, const patte
   return product.depthwise;
 }
 
+/// Floats of both factors as sums have them, or shorter ones.
+bool are_floats(const ContractShape& shape) {
+  if (!is_float(shape.sum) || shape.left.zero >= 0 || shape.right.zero >= 0) return false;
+  const auto holds_all_of = [&](const Factor& factor) { return holds(shape.sum, shape.nest.loads[static_cast<size_t>(factor.access)].dtype); };
+  return shape.left.direct && shape.right.direct && holds_all_of(shape.left) && holds_all_of(shape.right);
+}
+
+RowsProduct with_bounds(RowsProduct product) {
+  for (const LoopGroup* group : {&product.shape.batch, &product.shape.m, &product.shape.n, &product.shape.k})
+    product.shape.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
+  return product;
+}
+
+/// Loops that do not move the right operand first: its panels are counted by the last ones alone.
+void order_batch(RowsProduct& product) {
+  ContractShape& s = product.shape;
+  const Dim& right = s.nest.loads[static_cast<size_t>(s.right.access)].offset;
+  const auto stays = [&](const Loop& loop) { return !mentions(right, loop.symbol); };
+  const auto moving = std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), stays);
+  product.weight_groups = static_cast<size_t>(s.batch.loops.end() - moving);
+}
+
+/// A product of two matrices, neither of them weights: many rows and columns of sums, whose left rows lie side by side.
+std::optional<RowsProduct> find_product_of_matrices(const pattern::Nest& nest, const pattern::Program& program) {
+  // What fewer ones take tile/kernels/matvec.h is for, or the one panel is hardly used.
+  constexpr int64_t least_rows = 9, least_columns = 16;
+  std::optional<ContractShape> shape = find_contract(nest, program);
+  if (!shape || !are_floats(*shape)) return std::nullopt;
+  if (shape->m.extent().as_constant().value_or(0) < least_rows || shape->n.extent().as_constant().value_or(0) < least_columns) return std::nullopt;
+  if (shape->k.extent().as_constant().value_or(0) < 1) return std::nullopt;
+  RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .other = {}, .k_order = {}, .integers = {}};
+  order_batch(product);
+  product.matrix = find_dense(product.shape, product.shape.left, product.shape.m);
+  product.other = find_dense(product.shape, product.shape.right, product.shape.n);
+  if (!product.matrix || !(product.matrix->k_stride == Dim(1)) || !product.other) return std::nullopt;
+  return with_bounds(std::move(product));
+}
+
 }  // namespace
 
 std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pattern::Program& program) {
   std::optional<ContractShape> shape = find_product(nest, program);
   if (!shape) return std::nullopt;
   if (!are_plain(*shape, shape->right, program)) {
-    if (!are_plain(*shape, shape->left, program)) return std::nullopt;
+    if (!are_plain(*shape, shape->left, program)) return find_product_of_matrices(nest, program);
     std::swap(shape->left, shape->right);
     std::swap(shape->m.loops, shape->n.loops);
   }
   if (!shape->left.direct) return std::nullopt;
   const std::optional<RowsProduct::Integers> integers = integers_of(*shape, program);
-  if (!integers) {
-    if (!is_float(shape->sum) || shape->left.zero >= 0 || shape->right.zero >= 0) return std::nullopt;
-    for (const Factor* factor : {&shape->left, &shape->right})
-      if (!holds(shape->sum, shape->nest.loads[static_cast<size_t>(factor->access)].dtype)) return std::nullopt;
-  }
+  if (!integers && !are_floats(*shape)) return std::nullopt;
 
-  RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .k_order = {}, .integers = integers};
+  RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .other = {}, .k_order = {}, .integers = integers};
   if (integers) product.shape.sum = DType::i32;
   product.floats = float_weights(product.shape, program);
   ContractShape& s = product.shape;
-  const auto with_bounds = [](RowsProduct& found) {
-    for (const LoopGroup* group : {&found.shape.batch, &found.shape.m, &found.shape.n, &found.shape.k})
-      found.shape.nest.bounds.of[group->symbol] = {Dim(0), group->extent() - 1};
-    return std::move(found);
-  };
   if (!packs_well(s, program.tensor(s.nest.loads[static_cast<size_t>(s.right.access)].tensor))) return std::nullopt;
   const Address& weights = s.nest.loads[static_cast<size_t>(s.right.access)];
   if (s.n.loops.empty() && mentions_any(weights.offset, s.batch.loops)) {
     if (!find_depthwise(product, nest, program)) return std::nullopt;
-    return with_bounds(product);
+    return with_bounds(std::move(product));
   }
-  // Loops that do not move the weights first: their panels are counted by the last ones alone.
-  std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return !mentions(weights.offset, loop.symbol); });
-  product.weight_groups =
-      static_cast<size_t>(std::count_if(s.batch.loops.begin(), s.batch.loops.end(), [&](const Loop& loop) { return mentions(weights.offset, loop.symbol); }));
-
+  order_batch(product);
   const auto dense = [&] {
     product.matrix = find_dense(s, s.left, s.m);
     if (product.matrix && !(product.matrix->k_stride == Dim(1))) product.matrix.reset();
@@ -478,7 +503,7 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
     if (s.n.extent().constant() < 4) return std::nullopt;
     for (const Loop& loop : s.k.loops) product.k_order.push_back(loop.symbol);
   }
-  return with_bounds(product);
+  return with_bounds(std::move(product));
 }
 
 }  // namespace tilewright::cpu

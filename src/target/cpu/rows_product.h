@@ -4,8 +4,8 @@
 #include "target/source/contract_shape.h"
 #include "target/target.h"
 
-/// Products with weights whose other operand has channels side by side, or few of them: what tile/kernels/contract_rows.h, winograd.h
-/// and depthwise_rows.h take.
+/// Products whose left operand has channels side by side, or few of them: what tile/kernels/contract_rows.h, winograd.h and depthwise_rows.h take. The right
+/// operand is weights, or a matrix that becomes panels while the kernel runs.
 namespace tilewright::cpu {
 
 using namespace source;  // NOLINT: the text that all targets' kernels are made of
@@ -26,10 +26,11 @@ struct WindowRowsShape {
 };
 
 struct RowsProduct {
-  ContractShape shape;       ///< right: the weights; batch: loops of the weights' groups last, loops of the rows before them
+  ContractShape shape;       ///< right: the weights, if any; batch: loops of the weights' groups last, loops of the rows before them
   size_t weight_groups = 0;  ///< how many of the last batch loops move the weights
   std::optional<DenseShape> matrix;
   std::optional<WindowRowsShape> windows;
+  std::optional<DenseShape> other;   ///< how the right operand lies where it is no weights
   std::vector<std::string> k_order;  ///< symbols of the summed loops as rows hold them
   /// Elements of the left operand are bytes, less a zero point; weights are integers, of whatever dtype. Sums are exact.
   struct Integers {
