@@ -3,9 +3,12 @@
 #include "runtime/context.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 #include <new>
 #include <string>
 
+#include "runtime/cores.h"
 #include "runtime/cpu_features.h"
 
 namespace tilewright::rt {
@@ -26,7 +29,7 @@ std::string missing_feature(const Model& model) {
 struct tilewright_context {
   tilewright::rt::Run run;
   std::string error;
-  tilewright_context(const tilewright::rt::Model& model, int threads) : run(model, threads) {}
+  tilewright_context(const tilewright::rt::Model& model, int threads, tilewright::rt::Pinning pinning) : run(model, threads, pinning) {}
 };
 
 namespace tilewright::rt {
@@ -108,6 +111,17 @@ void run_once(Run& run) {
   run.add_timings();
 }
 
+/// What the caller gave; fields that are younger than its header are 0.
+tilewright_options known_options(const tilewright_options* options) {
+  constexpr size_t least_size = offsetof(tilewright_options, flags);  // sizeof(tilewright_options) before there were flags
+  tilewright_options known{};
+  if (options == nullptr) return known;
+  if (options->struct_size < least_size)
+    throw Failure{TILEWRIGHT_INVALID_INPUT, "options.struct_size is " + std::to_string(options->struct_size) + "; set it to sizeof(tilewright_options)"};
+  std::memcpy(&known, options, std::min(options->struct_size, sizeof known));
+  return known;
+}
+
 }  // namespace
 
 tilewright_status create(const Model& model, const tilewright_options* options, tilewright_context** context) {
@@ -119,14 +133,12 @@ tilewright_status create(const Model& model, const tilewright_options* options, 
                                                 (feature.starts_with("amx") ? " or keeps from this process" : "") +
                                                 "; compile it again with --target native here"};
     device::open();
-    int threads = 0;
-    if (options != nullptr) {
-      if (options->struct_size < sizeof(tilewright_options))
-        throw Failure{TILEWRIGHT_INVALID_INPUT, "options.struct_size is smaller than this library's tilewright_options"};
-      threads = options->threads;
-    }
-    if (threads < 0 || threads > 1024) throw Failure{TILEWRIGHT_INVALID_INPUT, "threads must be 0 (all cores) to 1024"};
-    *context = new tilewright_context(model, threads == 0 ? usable_cores() : threads);
+    const tilewright_options known = known_options(options);
+    if (known.threads < 0 || known.threads > 1024) throw Failure{TILEWRIGHT_INVALID_INPUT, "threads must be 0 (all cores) to 1024"};
+    if ((known.flags & ~uint64_t{TILEWRIGHT_PIN_WORKERS}) != 0)
+      throw Failure{TILEWRIGHT_INVALID_INPUT, "options.flags is " + std::to_string(known.flags) + "; this artifact knows TILEWRIGHT_PIN_WORKERS (1) alone"};
+    *context = new tilewright_context(model, known.threads == 0 ? usable_cores() : known.threads,
+                                      (known.flags & TILEWRIGHT_PIN_WORKERS) != 0 ? Pinning::workers : Pinning::none);
   });
 }
 

@@ -17,7 +17,7 @@ i64 bytes_of(i64 element_bytes, std::initializer_list<i64> dims) {
   return bytes;
 }
 
-Run::Run(const Model& model, int thread_count)
+Run::Run(const Model& model, int thread_count, Pinning pinning)
     : inputs(static_cast<size_t>(model.input_count)),
       outputs(static_cast<size_t>(model.output_count)),
       destinations(outputs.size()),
@@ -25,7 +25,7 @@ Run::Run(const Model& model, int thread_count)
       device_inputs(device::is_host() ? 0 : inputs.size()),
       device_outputs(device::is_host() ? 0 : outputs.size()),
       arenas(static_cast<size_t>(model.block_count)),
-      threads(thread_count),
+      threads(thread_count, pinning),
       team(threads.team()),
       streams(model.stream_count, model.event_count),
       timings(static_cast<size_t>(model.kernel_count)),

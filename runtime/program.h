@@ -58,7 +58,7 @@ struct Model {
 /// One execution of a model in a context.
 class Run {
  public:
-  Run(const Model& model, int thread_count);
+  Run(const Model& model, int thread_count, Pinning pinning = Pinning::none);
 
   const Model& model() const { return model_; }
   /// Where kernels read the input.

@@ -3,18 +3,21 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <system_error>
 #include <utility>
 
+#include "runtime/cores.h"
 #include "runtime/device.h"
 #include "runtime/failure.h"
 
 namespace tilewright::rt {
 namespace {
 
+/// About 100 µs on Zen 4, longer than what lies between most kernels of a run: sleep is for those who wait for the next one.
 constexpr int spins_before_sleep = 4000;
+/// Added to the number of active workers: the last one learns from the subtraction it makes anyway whom to wake.
+constexpr int caller_sleeps = 1 << 30;
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -22,6 +25,14 @@ inline void relax() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+/// The cores that pinned workers take, that of the calling thread first.
+std::vector<int> cores_from_here() {
+  std::vector<int> cores = spread_cores(allowed_cores());
+  const auto here = std::find(cores.begin(), cores.end(), sched_getcpu());
+  if (here != cores.end()) std::rotate(cores.begin(), here, cores.end());
+  return cores;
 }
 
 }  // namespace
@@ -44,10 +55,17 @@ char* Buffer::reserve(size_t bytes) {
   return data_;
 }
 
-ThreadPool::ThreadPool(int threads)
-    : scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)), shares_(std::make_unique<Share[]>(static_cast<size_t>(threads))) {
+ThreadPool::ThreadPool(int threads, Pinning pinning)
+    : spins_(threads > usable_cores() ? 0 : spins_before_sleep),
+      scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)),
+      shares_(std::make_unique<Share[]>(static_cast<size_t>(threads))) {
+  const std::vector<int> cores = pinning == Pinning::workers ? cores_from_here() : std::vector<int>();
   try {
-    for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { serve(worker); });
+    for (int worker = 1; worker < threads; ++worker)
+      workers_.emplace_back([this, worker, cores] {
+        if (!cores.empty()) bind_to_core(cores[static_cast<size_t>(worker) % cores.size()]);
+        serve(worker);
+      });
   } catch (const std::system_error& failure) {
     const int started = size();
     stop();
@@ -108,8 +126,18 @@ void ThreadPool::run(void* self, tile::i64 tasks, Task task, void* state) {
   if (pool.sleepers_.load() > 0) pool.epoch_.notify_all();
   pool.work(0);
   pool.open_.store(false);
-  while (pool.active_.load() != 0) relax();
+  pool.wait_for_workers();
   if (pool.failure_) std::rethrow_exception(std::exchange(pool.failure_, nullptr));
+}
+
+void ThreadPool::wait_for_workers() {
+  for (int spins = 0; active_.load() != 0; relax()) {
+    if (++spins < spins_) continue;
+    active_.fetch_add(caller_sleeps);
+    for (int active; (active = active_.load()) != caller_sleeps;) active_.wait(active);
+    active_.fetch_sub(caller_sleeps);
+    return;
+  }
 }
 
 void ThreadPool::serve(int worker) {
@@ -117,7 +145,7 @@ void ThreadPool::serve(int worker) {
   for (;;) {
     int spins = 0;
     while (epoch_.load() == seen) {
-      if (++spins < spins_before_sleep) {
+      if (++spins < spins_) {
         relax();
         continue;
       }
@@ -129,21 +157,8 @@ void ThreadPool::serve(int worker) {
     if (ending_.load()) return;
     active_.fetch_add(1);
     if (open_.load()) work(worker);  // closing waits for `active_` to fall to 0
-    active_.fetch_sub(1);
+    if (active_.fetch_sub(1) == caller_sleeps + 1) active_.notify_one();
   }
-}
-
-int usable_cores() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  int cores = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
-  if (FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
-    long long quota = 0, period = 0;
-    if (std::fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0)
-      cores = std::min(cores, static_cast<int>((quota + period - 1) / period));
-    std::fclose(file);
-  }
-  return std::max(cores, 1);
 }
 
 }  // namespace tilewright::rt

@@ -41,15 +41,23 @@ struct DeviceBuffer : Buffer {
   DeviceBuffer() : Buffer(Place::device) {}
 };
 
-/// Persistent workers for one context. A parallel region costs a few stores a worker when the workers are awake; they spin for a few
-/// tens of microseconds after a region and then sleep. The calling thread is worker 0. Each worker begins with its own share of the
-/// tasks, neighbours that in the next region are its own again, so that what it wrote is still in its cache; then it takes what
+/// Whether a pool's threads stay where the system puts them.
+enum class Pinning {
+  none,
+  workers,  ///< each is bound to a core; the caller is not
+};
+
+/// Persistent workers for one context. A parallel region costs a few stores a worker when the workers are awake; they spin for some time
+/// after a region and then sleep. So does the caller while the last tasks run. In a pool that has more threads than the process has
+/// cores nobody spins: whoever waits leaves its core to who works. The calling thread is worker 0. Each worker begins with its own share
+/// of the tasks, neighbours that in the next region are its own again, so that what it wrote is still in its cache; then it takes what
 /// others have left. A worker that wakes late joins what is still open or finds it closed: nobody waits for sleepers. What a task
 /// throws ends the region and is thrown to its caller.
 class ThreadPool {
  public:
-  /// Throws Failure when the machine has no room for so many.
-  explicit ThreadPool(int threads);
+  /// Pinned workers take the allowed cores in turn, beginning behind the one that the constructing thread runs on, one hardware thread
+  /// of each processor core first. Throws Failure when the machine has no room for so many threads.
+  explicit ThreadPool(int threads, Pinning pinning = Pinning::none);
   ~ThreadPool();
   tile::Team team();
   int size() const { return static_cast<int>(workers_.size()) + 1; }
@@ -67,23 +75,22 @@ class ThreadPool {
 
   void serve(int worker);
   void work(int worker);
+  void wait_for_workers();
   void stop();
 
+  const int spins_;  ///< before whoever waits sleeps
   std::vector<std::thread> workers_;
   std::unique_ptr<Buffer[]> scratch_;  ///< one a worker, and the kernel's shared one
   Task task_ = nullptr;
   void* state_ = nullptr;
   std::unique_ptr<Share[]> shares_;  ///< one a worker
   alignas(64) std::atomic<bool> open_{false};
-  std::atomic<int> active_{0};
+  std::atomic<int> active_{0};                  ///< workers at work, plus `caller_sleeps`
   alignas(64) std::atomic<uint32_t> epoch_{0};  ///< one more for every region, and for the end
   std::atomic<int> sleepers_{0};
   std::atomic<bool> ending_{false};
   std::mutex failure_guard_;
   std::exception_ptr failure_;  ///< the first that a task of the region threw
 };
-
-/// Cores this process may use: its affinity mask, cut by a container's CPU quota.
-int usable_cores();
 
 }  // namespace tilewright::rt

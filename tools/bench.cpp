@@ -20,7 +20,8 @@ namespace {
 struct Choice {
   std::string artifact;
   InputChoice input;
-  int threads = 0, iterations = 10;
+  ContextChoice context;
+  int iterations = 10;
   double warm_up = 0.2, duration = 3;
   bool profile = false, json = false;
 };
@@ -61,7 +62,7 @@ void print_profile(const Context& context) {
 
 int run(const Choice& choice) {
   const Model model = open_model(choice.artifact);
-  Context context = open_context(model, choice.threads);
+  Context context = choice.context.open(model);
   const std::vector<Tensor> inputs = make_inputs(inputs_of(model), choice.input);
   run_model(context, model, inputs);  // checks and binds the inputs
   for (const auto start = Clock::now(); since(start) < choice.warm_up && !interrupted();) context.run();
@@ -115,7 +116,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   command->add_option("artifact", choice->artifact, "the .so file")->required();
   command->add_option("-i,--input", choice->input.files, "[name=]file.npy; inputs without a file get random values");
   command->add_option("--shape", choice->input.shapes, "sizes of an input without a file: input=2x3x224x224; repeatable");
-  command->add_option("--threads", choice->threads, "0: all cores")->check(CLI::Range(0, 1024));
+  choice->context.add_to(*command);
   command->add_option("--warm-up", choice->warm_up, "seconds before measuring")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
   command->add_option("--duration", choice->duration, "seconds to measure at least")->capture_default_str()->check(CLI::Range(0.0, 86400.0));
   command->add_option("--iterations", choice->iterations, "runs to measure at least")->capture_default_str()->check(CLI::Range(1, 1000000000));

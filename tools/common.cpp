@@ -86,4 +86,11 @@ CompileOptions CompileChoice::finish() const {
   return options;
 }
 
+void ContextChoice::add_to(CLI::App& command) {
+  command.add_option("--threads", threads, "0: all cores")->check(CLI::Range(0, 1024));
+  command.add_flag("--pin", pin, "bind each thread but the calling one to a core of its own");
+}
+
+Context ContextChoice::open(const Model& model) const { return open_context(model, threads, pin ? TILEWRIGHT_PIN_WORKERS : 0); }
+
 }  // namespace tilewright::tools

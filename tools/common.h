@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "artifact/run.h"
 #include "base/error.h"
 #include "compiler/compile.h"
 
@@ -26,6 +27,14 @@ struct CompileChoice {
   bool no_cache = false, verify_passes = false;
   void add_to(CLI::App& command);
   CompileOptions finish() const;
+};
+
+/// Options of the commands that run a compiled model.
+struct ContextChoice {
+  int threads = 0;
+  bool pin = false;
+  void add_to(CLI::App& command);
+  Context open(const Model& model) const;
 };
 
 }  // namespace tilewright::tools

@@ -17,7 +17,8 @@ namespace {
 struct Choice {
   std::string artifact, output_dir, labels;
   InputChoice input;
-  int threads = 0, top = 0;
+  ContextChoice context;
+  int top = 0;
   bool json = false;
 };
 
@@ -51,7 +52,7 @@ std::vector<std::string> read_labels(const std::string& file) {
 
 int run(const Choice& choice) {
   const Model model = open_model(choice.artifact);
-  Context context = open_context(model, choice.threads);
+  Context context = choice.context.open(model);
   const std::vector<Tensor> inputs = make_inputs(inputs_of(model), choice.input);
   const std::vector<Tensor> outputs = run_model(context, model, inputs);
   const std::vector<std::string> labels = read_labels(choice.labels);
@@ -100,7 +101,7 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("-o,--output-dir", choice->output_dir, "write each output there as .npy");
   command->add_option("--top", choice->top, "print the largest entries of each output's last axis")->check(CLI::Range(1, 1000));
   command->add_option("--labels", choice->labels, "text file, one label a line, for --top");
-  command->add_option("--threads", choice->threads, "0: all cores")->check(CLI::Range(0, 1024));
+  choice->context.add_to(*command);
   command->add_flag("--json", choice->json, "print the results as JSON");
   command->footer(
       "Loading an artifact runs its native code: run only what you trust.\nExamples:\n  tilewright run digits.so --input image.npy --top 3\n"

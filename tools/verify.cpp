@@ -23,7 +23,7 @@ struct Choice {
   std::vector<std::string> expected;
   InputChoice input;
   double relative = -1, absolute = -1;
-  int threads = 0;
+  ContextChoice context;
   bool float64 = false, no_interpreter = false, json = false, tensors = false;
 };
 
@@ -79,7 +79,7 @@ int run(const Choice& choice) {
   }
   const Model loaded = open_model(library);
   if (!choice.artifact.empty()) warn_of_another_source(loaded, model, options.precision);
-  Context context = open_context(loaded, choice.threads);
+  Context context = choice.context.open(loaded);
   const std::vector<Tensor> actual = run_model(context, loaded, inputs);
 
   struct Reference {
@@ -143,7 +143,7 @@ int run(const Choice& choice) {
     }
   }
   if (choice.tensors) {
-    for (const TensorError& one : tensor_errors(model, options, choice.model, inputs, choice.threads)) {
+    for (const TensorError& one : tensor_errors(model, options, choice.model, inputs, choice.context.threads)) {
       if (choice.json)
         json.push_back({{"tensor", one.name}, {"operator", one.op}, {"reference", "float64"}, {"relative_rms", one.error}, {"promised", one.promised}});
       else
@@ -155,7 +155,7 @@ int run(const Choice& choice) {
   if (locate && !choice.json) {
     std::printf("looking for the first node that differs …\n");
     std::fflush(stdout);
-    std::printf("first      %s\n", locate_difference(model, options, inputs, choice.threads, !choice.artifact.empty()).c_str());
+    std::printf("first      %s\n", locate_difference(model, options, inputs, choice.context.threads, !choice.artifact.empty()).c_str());
   }
   return good ? exit_done : exit_differs;
 }
@@ -173,7 +173,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->add_option("--seed", choice->input.seed, "of the random values")->capture_default_str();
   command->add_option("--relative", choice->relative, "allowed relative difference (default: from dtype and depth)");
   command->add_option("--absolute", choice->absolute, "allowed absolute difference (default: from dtype, depth and the output's magnitude)");
-  command->add_option("--threads", choice->threads, "0: all cores")->check(CLI::Range(0, 1024));
+  choice->context.add_to(*command);
   command->add_flag("--no-interpreter", choice->no_interpreter, "compare with the files only");
   command->add_option("--reference-out", choice->reference_out, "only write the interpreter's inputs and outputs there as .npy");
   command->add_flag("--float64", choice->float64, "with --reference-out: compute in float64");

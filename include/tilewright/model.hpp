@@ -87,8 +87,9 @@ class Model {
 /// One stream of runs of a model. One thread at a time; make a context for each thread.
 class Context {
  public:
-  explicit Context(const Model& model, int threads = 0) : library_(model.library()), api_(&model.api()) {
-    const tilewright_options options{sizeof(tilewright_options), threads};
+  /// `threads` 0: one for each core this process may use. `flags`: those of tilewright_options.
+  explicit Context(const Model& model, int threads = 0, uint64_t flags = 0) : library_(model.library()), api_(&model.api()) {
+    const tilewright_options options{sizeof(tilewright_options), threads, flags};
     if (const auto status = api_->create(&options, &context_); status != TILEWRIGHT_OK) throw ModelError(status, api_->creation_error());
   }
   Context(Context&& other) noexcept : library_(std::move(other.library_)), api_(other.api_), context_(std::exchange(other.context_, nullptr)) {}

@@ -61,9 +61,16 @@ typedef struct tilewright_value {
   const char* const* dim_names;
 } tilewright_value;
 
+/* Binds each thread that a context starts to one core of those that the thread which calls create() may run on; more threads than
+ * cores share them. The threads that call create() and run() are not bound. No effect where the system refuses. */
+#define TILEWRIGHT_PIN_WORKERS 1u
+
+/* Fields are only ever added, at the end: struct_size tells which of them the caller knows, and the others are 0. An artifact does not
+ * read fields that are younger than itself. */
 typedef struct tilewright_options {
   size_t struct_size; /* sizeof(tilewright_options) */
   int32_t threads;    /* 0: one for each core this process may use */
+  uint64_t flags;     /* TILEWRIGHT_PIN_WORKERS or 0 */
 } tilewright_options;
 
 typedef struct tilewright_profile_entry {

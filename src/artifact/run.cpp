@@ -22,8 +22,8 @@ Model open_model(const std::string& path, int index) {
   return translate_errors([&] { return Model(path, index); });
 }
 
-Context open_context(const Model& model, int threads) {
-  return translate_errors([&] { return Context(model, threads); });
+Context open_context(const Model& model, int threads, uint64_t flags) {
+  return translate_errors([&] { return Context(model, threads, flags); });
 }
 
 std::vector<Tensor> run_model(Context& context, const Model& model, const std::vector<Tensor>& inputs) {

@@ -27,7 +27,8 @@ auto translate_errors(Body&& body) {
 Model open_model(const std::string& path, int index = 0);
 
 /// A context of it; throws Error, `environment` when this machine lacks what the artifact was compiled for. `threads` 0: all cores.
-Context open_context(const Model& model, int threads = 0);
+/// `flags`: those of tilewright_options.
+Context open_context(const Model& model, int threads = 0, uint64_t flags = 0);
 
 /// Runs a loaded model once: inputs in the model's order, outputs copied out; throws Error.
 std::vector<Tensor> run_model(Context& context, const Model& model, const std::vector<Tensor>& inputs);

@@ -70,7 +70,7 @@ std::span<const Target> all_targets();
 const Target* native_target();
 /// "native" is native_target(). Throws invalid_input listing the names.
 const Target& find_target(std::string_view name);
-/// Cores this process may use: its affinity mask, cut by a container's CPU quota.
+/// Cores this process may use: its affinity mask, cut by its CPU quota.
 int usable_cores();
 /// Whether this process' machine has what `target` needs.
 bool runs_here(const Target& target);

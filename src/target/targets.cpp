@@ -1,8 +1,8 @@
 #include <sys/utsname.h>
 
 #include "base/error.h"
+#include "runtime/cores.h"
 #include "runtime/cpu_features.h"
-#include "runtime/thread_pool.h"
 #include "target/target.h"
 
 namespace tilewright {

@@ -1,4 +1,4 @@
-// Eight threads, each with its own contexts on one loaded artifact, must get the same bytes. Built apart, so that it and the
+// Eight threads, each with its own contexts on one loaded artifact, half of them pinned, must get the same bytes. Built apart, so that it and the
 // artifact's emitted source can be compiled with the thread sanitizer: see scripts/check_artifacts.
 #include <cstdio>
 #include <cstring>
@@ -35,8 +35,8 @@ size_t byte_size(tilewright_dtype dtype, const std::vector<int64_t>& dims) {
 }
 
 /// All outputs of `runs` runs, with run-time sizes 1 and 2 by turns: each context plans its memory anew.
-Bytes run_all(const tilewright::Model& model, int runs, int pool_threads) {
-  tilewright::Context context(model, pool_threads);
+Bytes run_all(const tilewright::Model& model, int runs, int pool_threads, uint64_t flags) {
+  tilewright::Context context(model, pool_threads, flags);
   Bytes all;
   for (int run = 0; run < runs; ++run) {
     std::mt19937 random(static_cast<unsigned>(run));
@@ -66,7 +66,7 @@ int main(int argc, char** argv) try {
   if (argc != 2) return 2;
   const tilewright::Model model(argv[1]);
   constexpr int threads = 8, runs = 20;
-  const Bytes expected = run_all(model, runs, 1);
+  const Bytes expected = run_all(model, runs, 1, 0);
   std::mutex guard;
   int wrong = 0;
   std::vector<std::thread> team;
@@ -74,7 +74,7 @@ int main(int argc, char** argv) try {
     team.emplace_back([&, i] {
       std::string trouble;
       try {
-        if (run_all(model, runs, 1 + i % 3) != expected) trouble = "other bytes than one thread alone";
+        if (run_all(model, runs, 1 + i % 3, i < threads / 2 ? 0 : TILEWRIGHT_PIN_WORKERS) != expected) trouble = "other bytes than one thread alone";
       } catch (const std::exception& failure) {
         trouble = failure.what();
       }

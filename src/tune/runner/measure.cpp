@@ -189,7 +189,7 @@ struct Runner {
   }
 
   bool open(int threads, const std::vector<std::vector<char>>& data, const std::vector<std::vector<int64_t>>& dims) {
-    const tilewright_options options = {sizeof options, threads};
+    const tilewright_options options = {sizeof options, threads, 0};
     if (api->create(&options, &context) != TILEWRIGHT_OK) return fail(api->creation_error());
     for (int i = 0; i < api->input_count; ++i)
       if (api->set_input(context, i, data[static_cast<size_t>(i)].data(), dims[static_cast<size_t>(i)].data(),
