@@ -14,6 +14,8 @@ import time
 
 import numpy
 import torch
+from policies import POLICIES
+from processes import one_line
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TILEWRIGHT = os.environ.get("TILEWRIGHT", os.path.join(ROOT, "build", "bin", "tilewright"))
@@ -35,7 +37,7 @@ class InProcess:
     """An engine that `call()` runs once, in this process."""
 
     note = ""
-    policies = ("fp32", "bf16", "fp16")
+    policies = tuple(POLICIES)
 
     def median_ms(self, seconds):
         run_for(self.call, WARM_UP, least=1)
@@ -47,7 +49,7 @@ class Tilewright:
 
     name = "tilewright"
     note = ""
-    policies = ("fp32", "bf16", "fp16")
+    policies = tuple(POLICIES)
 
     def __init__(self, case, threads, policy):
         self.artifact, self.threads, self.names = case.stem + ("" if policy == "fp32" else "." + policy) + ".so", threads, case.output_names
@@ -80,7 +82,7 @@ class Tilewright:
 
 class OnnxRuntime(InProcess):
     name = "onnxruntime"
-    policies = ("fp32",)  # its engine for CPUs computes what the file says
+    policies = ("fp32", "tf32")  # its engine for CPUs computes what the file says
 
     def __init__(self, case, threads, _policy):
         import onnxruntime
@@ -97,7 +99,7 @@ class OnnxRuntime(InProcess):
 
 class OpenVino(InProcess):
     name = "openvino"
-    hints = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+    hints = {"fp32": "f32", "tf32": "f32", "bf16": "bf16", "fp16": "f16"}
 
     def __init__(self, case, threads, policy):
         import openvino
@@ -144,9 +146,11 @@ class Torch(InProcess):
         self.note = ", ".join(filter(None, ["channels_last" if layout == torch.channels_last else "", way]))
 
     def laid_out(self, case, layout, converted):
-        module, tensors = case.module.to(memory_format=layout), case.tensors
+        """Module and inputs; a changed module is a copy, since other engines of this process run the case's own."""
+        module, tensors = case.module, case.tensors
+        if layout != torch.contiguous_format or converted:
+            module = copy.deepcopy(module).to(memory_format=layout, dtype=self.half if converted else None)
         if converted:
-            module = copy.deepcopy(module).to(self.half)
             tensors = [tensor.to(self.half) if tensor.is_floating_point() else tensor for tensor in tensors]
         return module, [tensor.to(memory_format=layout) if tensor.dim() == 4 else tensor for tensor in tensors]
 
@@ -195,12 +199,6 @@ class TorchCompile(Torch):
         call = super().prepare(torch.compile(module, mode=mode), inputs, converted)
         call()
         return call
-
-
-def one_line(problem):
-    """The first line of an error that says something, cut to a table's width, without the folders of this machine."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__]
-    return lines[0].replace(ROOT + os.sep, "").replace(os.path.expanduser("~"), "~")[:300]
 
 
 ENGINES = [Tilewright, OnnxRuntime, OpenVino, Torch, TorchCompile]
