@@ -142,7 +142,8 @@ void stay_here() {
 }
 
 int run(const Choice& choice) {
-  const CompileOptions options;
+  CompileOptions options;
+  options.precision.policy = Policy::bf16;  // layers in bfloats are those of a model that it rounded; it changes nothing of others
   const std::regex wanted(choice.filter);
   Report report = empty_report();
   std::vector<Prepared> models;
