@@ -341,6 +341,12 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           const Rows strip = !keep                            ? make(b, s)
                              : detail::lasts(kept[s - first]) ? kept[s - first]
                                                               : left.strip(b, s, scratch + (bundles.of(s) - bundle) * slot);
+          // Rows without gaps that are read in place: the next strip comes nearer while this one is multiplied.
+          if (writes && ahead.lines <= 0 && s + 1 < end && left.scratch() == 0 && Block::stride == depth) {
+            ahead.at = reinterpret_cast<const char*>(strip.base + Block::rows * Block::stride);
+            ahead.lines = Block::rows * Block::stride * static_cast<i64>(sizeof(L)) / Ahead::line_bytes;
+            ahead.at_once = ceil_div(ahead.lines * 4, most((p1 - p0) * runs * steps, 1));
+          }
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;
             const BlockPlace place{b, strip.m0, p * width};
