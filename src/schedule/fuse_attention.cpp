@@ -81,40 +81,50 @@ class Search {
  public:
   explicit Search(const Program& program) : program_(program), uses_(program) {}
 
-  /// The chain whose largest scores pattern `i` finds.
-  std::optional<Attention> from_largest(int i) const {
+  /// The chain whose largest scores pattern `i` finds. `why`: what a product whose results' rows have their largest found lacks of one.
+  std::optional<Attention> from_largest(int i, const char*& why) const {
+    why = nullptr;
     Attention found;
     found.largest = i;
     const std::optional<Stage> largest = reduction(i, ReduceOp::max);
     if (!largest) return std::nullopt;
     const TensorId scores = largest->nest().accesses[0].tensor;
     found.scores = only(uses_.writers_of(scores));
-    found.powers = other(uses_.readers_of(scores), i);
     if (!is_kind(found.scores, NestKind::contract) || stage(found.scores).nest().outputs.size() != 1) return std::nullopt;
-    if (!is_private(scores) || !is_private(largest->result()) || only(uses_.readers_of(largest->result())) != found.powers) return std::nullopt;
+    const auto lacks = [&](const char* reason) {
+      why = reason;
+      return std::nullopt;
+    };
+    found.powers = other(uses_.readers_of(scores), i);
+    if (!is_private(scores)) return lacks("the scores are a result of the model");
+    if (found.powers < 0) return lacks("more than a softmax reads the scores");
+    if (!is_private(largest->result()) || only(uses_.readers_of(largest->result())) != found.powers)
+      return lacks("more than a softmax reads the largest scores");
 
-    if (!is_kind(found.powers, NestKind::map)) return std::nullopt;
+    constexpr const char* no_softmax = "what follows the largest scores is no softmax of their rows";
+    if (!is_kind(found.powers, NestKind::map)) return lacks(no_softmax);
     const Stage powers = stage(found.powers);
     const Dim n = largest->nest().space.back();
     const std::optional<Dim> row = row_of(powers, n);
-    if (!row) return std::nullopt;
+    if (!row) return lacks(no_softmax);
     const ExprNode& power = powers.node(powers.value_of(powers.nest().outputs[0].value));
-    if (power.op != ExprOp::exp) return std::nullopt;
+    if (power.op != ExprOp::exp) return lacks(no_softmax);
     const ExprNode& difference = powers.node(powers.value_of(power.args[0]));
     if (difference.op != ExprOp::sub || !powers.loads(difference.args[0], scores, powers.stored()) ||
         !powers.loads(difference.args[1], largest->result(), *row))
-      return std::nullopt;
+      return lacks(no_softmax);
 
-    if (!is_private(powers.result()) || uses_.readers_of(powers.result()).size() != 2) return std::nullopt;
+    if (!is_private(powers.result()) || uses_.readers_of(powers.result()).size() != 2) return lacks("more than a softmax reads the scores' powers");
     for (const int reader : uses_.readers_of(powers.result())) (is_kind(reader, NestKind::reduce) ? found.sum : found.weights) = reader;
     const std::optional<Stage> sum = reduction(found.sum, ReduceOp::sum);
     if (!sum || !is_kind(found.weights, NestKind::map) || !is_private(sum->result()) || only(uses_.readers_of(sum->result())) != found.weights)
-      return std::nullopt;
+      return lacks(no_softmax);
 
     const Stage weights = stage(found.weights);
-    if (!divides(weights, powers.result(), sum->result(), n) || !is_private(weights.result())) return std::nullopt;
+    if (!divides(weights, powers.result(), sum->result(), n)) return lacks("more is done to the softmax's results than to clear rows");
+    if (!is_private(weights.result())) return lacks("the softmax's results are a result of the model");
     found.values = only(uses_.readers_of(weights.result()));
-    if (!is_kind(found.values, NestKind::contract)) return std::nullopt;
+    if (!is_kind(found.values, NestKind::contract)) return lacks("no product alone reads the softmax's results");
     return found;
   }
 
@@ -182,7 +192,9 @@ std::vector<RowGroup> find_attention(const Program& program, const StreamsAttent
   std::vector<RowGroup> groups;
   const Search search(program);
   for (size_t i = 0; i < program.patterns.size(); ++i) {
-    const std::optional<Attention> found = search.from_largest(static_cast<int>(i));
+    const char* why = nullptr;
+    const std::optional<Attention> found = search.from_largest(static_cast<int>(i), why);
+    if (!found && refusals && why) refusals->note(std::get<Nest>(program.patterns[i]).accesses[0].tensor, "fuse_attention", why);
     if (!found) continue;
     std::vector<const Nest*> stages;
     for (const int pattern : found->patterns()) stages.push_back(&std::get<Nest>(program.patterns[at(pattern)]));

@@ -404,6 +404,35 @@ TEST(Explain, TellsEachReaderItsOwnReason) {
   EXPECT_TRUE(tells(of_map, "fuse_maps: its arithmetic would be done several times") && !tells(of_map, "a product reads it")) << text;
 }
 
+TEST(Explain, TellsWhatAProductLacksOfAttention) {
+  const auto text_of = [](auto&& mixture_and_others) {
+    Writer w;
+    const int scores = w.matmul(w.input({16, 8}), w.input({8, 32}));
+    Options options;
+    options.streams_attention = [](const auto&, const auto&) { return true; };
+    w.program.outputs = mixture_and_others(w, scores);
+    return explain(w.schedule(options));
+  };
+  const auto says = [](const std::string& text, const char* why) { return tells(text, (std::string("fuse_attention: ") + why).c_str()); };
+  using Ids = std::vector<pattern::TensorId>;
+  const std::string whole = text_of([](Writer& w, int scores) { return Ids{w.matmul(w.softmax(scores), w.input({32, 4}))}; });
+  EXPECT_FALSE(tells(whole, "fuse_attention")) << whole;
+  const std::string changed = text_of([](Writer& w, int scores) {
+    const int halves = w.constant({16, 32});
+    return Ids{w.matmul(w.add(w.softmax(scores), halves), w.input({32, 4}))};
+  });
+  EXPECT_TRUE(says(changed, "more is done to the softmax's results than to clear rows")) << changed;
+  const std::string kept = text_of([](Writer& w, int scores) {
+    const int weights = w.softmax(scores);
+    return Ids{w.matmul(weights, w.input({32, 4})), weights};
+  });
+  EXPECT_TRUE(says(kept, "the softmax's results are a result of the model")) << kept;
+  const std::string twice = text_of([](Writer& w, int scores) {
+    return Ids{w.matmul(w.softmax(scores), w.input({32, 4})), w.matmul(scores, w.input({32, 4}))};
+  });
+  EXPECT_TRUE(says(twice, "more than a softmax reads the scores")) << twice;
+}
+
 TEST(Explain, SaysNothingOfWhatWasFused) {
   Writer w;
   const int x = w.input({16, 16});
