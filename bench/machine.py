@@ -1,6 +1,7 @@
 """What the figures of bench/compare hold for: the processor, the versions, and how much of the machine others used."""
 
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -25,6 +26,12 @@ def cpu_fields():
     return fields.get("model name", platform.machine()), [feature for feature in FEATURES if feature in flags]
 
 
+def build_of(program):
+    """Names the program's bytes."""
+    with open(program, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
 def describe(tilewright):
     cpu, features = cpu_fields()
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
@@ -35,6 +42,7 @@ def describe(tilewright):
         "features": features,
         "date": datetime.date.today().isoformat(),
         "versions": {"tilewright": said[-1] if said else "unknown"} | versions,
+        "build": build_of(tilewright) if os.path.exists(tilewright) else "none",
     }
 
 

@@ -98,11 +98,13 @@ void bind_to_core(int core) {
   sched_setaffinity(0, sizeof mask, mask.parts);
 }
 
-std::vector<int> spread_cores(const std::vector<int>& cores, const std::string& root) {
+std::vector<int> spread_cores(const std::vector<int>& cores, int here, const std::string& root) {
+  std::vector<int> around = cores;
+  std::rotate(around.begin(), std::find(around.begin(), around.end(), here), around.end());
   std::map<int, int> taken;                   // hardware threads, by the first sibling
   std::vector<std::pair<int, int>> by_turns;  // its turn within its processor core, the core
-  for (const int core : cores) by_turns.emplace_back(taken[first_sibling(core, root)]++, core);
-  std::sort(by_turns.begin(), by_turns.end());
+  for (const int core : around) by_turns.emplace_back(taken[first_sibling(core, root)]++, core);
+  std::stable_sort(by_turns.begin(), by_turns.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<int> result;
   for (const auto& [turn, core] : by_turns) result.push_back(core);
   return result;

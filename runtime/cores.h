@@ -15,8 +15,8 @@ std::vector<int> allowed_cores();
 /// Leaves the calling thread to `core` alone. A system that refuses leaves it as it is.
 void bind_to_core(int core);
 
-/// The same cores, one hardware thread of each processor core before the second of any.
-std::vector<int> spread_cores(const std::vector<int>& cores, const std::string& root = "");
+/// The same cores from `here` on and around, one hardware thread of each processor core before the second of any; `here` is the first of its own.
+std::vector<int> spread_cores(const std::vector<int>& cores, int here, const std::string& root = "");
 
 /// The CPU quota of this process, as a number of cores, rounded up: the least that its control group or a parent of that has, in
 /// version 2 (`cpu.max`) or 1 (`cpu.cfs_quota_us`). What is missing or makes no sense sets no limit.

@@ -131,17 +131,26 @@ TEST_F(SpreadCores, take_one_thread_of_each_processor_core_first) {
   for (int core = 0; core < 8; ++core)  // pairs of neighbours
     write("sys/devices/system/cpu/cpu" + std::to_string(core) + "/topology/thread_siblings_list",
           std::to_string(core / 2 * 2) + "-" + std::to_string(core / 2 * 2 + 1) + "\n");
-  EXPECT_EQ(spread_cores({0, 1, 2, 3, 4, 5, 6, 7}, root()), (std::vector<int>{0, 2, 4, 6, 1, 3, 5, 7}));
-  EXPECT_EQ(spread_cores({1, 2, 3, 5}, root()), (std::vector<int>{1, 2, 5, 3}));
-  for (int core = 0; core < 8; ++core)  // a half apart
+  EXPECT_EQ(spread_cores({0, 1, 2, 3, 4, 5, 6, 7}, 0, root()), (std::vector<int>{0, 2, 4, 6, 1, 3, 5, 7}));
+  EXPECT_EQ(spread_cores({0, 1, 2, 3, 4, 5, 6, 7}, 3, root()), (std::vector<int>{3, 4, 6, 0, 5, 7, 1, 2}));
+  EXPECT_EQ(spread_cores({1, 2, 3, 5}, 1, root()), (std::vector<int>{1, 2, 5, 3}));
+  EXPECT_EQ(spread_cores({1, 2, 3, 5}, 7, root()), (std::vector<int>{1, 2, 5, 3}));  // the caller is none of them
+  for (int core = 0; core < 8; ++core)                                               // a half apart
     write("sys/devices/system/cpu/cpu" + std::to_string(core) + "/topology/thread_siblings_list",
           std::to_string(core % 4) + "," + std::to_string(core % 4 + 4) + "\n");
-  EXPECT_EQ(spread_cores({0, 1, 4, 5, 6}, root()), (std::vector<int>{0, 1, 6, 4, 5}));
+  EXPECT_EQ(spread_cores({0, 1, 4, 5, 6}, 0, root()), (std::vector<int>{0, 1, 6, 4, 5}));
+}
+
+TEST_F(SpreadCores, leave_the_sibling_of_the_caller_for_last) {
+  for (const auto& [core, siblings] : {std::pair(0, "0-1\n"), std::pair(1, "0-1\n"), std::pair(2, "2\n"), std::pair(3, "3\n")})
+    write("sys/devices/system/cpu/cpu" + std::to_string(core) + "/topology/thread_siblings_list", siblings);
+  EXPECT_EQ(spread_cores({0, 1, 2, 3}, 1, root()), (std::vector<int>{1, 2, 3, 0}));
+  EXPECT_EQ(spread_cores({0, 1, 2, 3}, 2, root()), (std::vector<int>{2, 3, 0, 1}));
 }
 
 TEST_F(SpreadCores, stay_in_order_where_the_system_does_not_tell) {
-  EXPECT_EQ(spread_cores({3, 5, 8}, root()), (std::vector<int>{3, 5, 8}));
-  EXPECT_EQ(spread_cores({}, root()), std::vector<int>{});
+  EXPECT_EQ(spread_cores({3, 5, 8}, 5, root()), (std::vector<int>{5, 8, 3}));
+  EXPECT_EQ(spread_cores({}, 0, root()), std::vector<int>{});
 }
 
 TEST(BindToCore, leaves_the_thread_that_core_alone) {

@@ -27,14 +27,6 @@ inline void relax() {
 #endif
 }
 
-/// The cores that pinned workers take, that of the calling thread first.
-std::vector<int> cores_from_here() {
-  std::vector<int> cores = spread_cores(allowed_cores());
-  const auto here = std::find(cores.begin(), cores.end(), sched_getcpu());
-  if (here != cores.end()) std::rotate(cores.begin(), here, cores.end());
-  return cores;
-}
-
 }  // namespace
 
 Buffer::~Buffer() { release(); }
@@ -59,7 +51,7 @@ ThreadPool::ThreadPool(int threads, Pinning pinning)
     : spins_(threads > usable_cores() ? 0 : spins_before_sleep),
       scratch_(std::make_unique<Buffer[]>(static_cast<size_t>(threads) + 1)),
       shares_(std::make_unique<Share[]>(static_cast<size_t>(threads))) {
-  const std::vector<int> cores = pinning == Pinning::workers ? cores_from_here() : std::vector<int>();
+  const std::vector<int> cores = pinning == Pinning::workers ? spread_cores(allowed_cores(), sched_getcpu()) : std::vector<int>();
   try {
     for (int worker = 1; worker < threads; ++worker)
       workers_.emplace_back([this, worker, cores] {

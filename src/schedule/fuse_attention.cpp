@@ -81,7 +81,8 @@ class Search {
  public:
   explicit Search(const Program& program) : program_(program), uses_(program) {}
 
-  /// The chain whose largest scores pattern `i` finds. `why`: what a product whose results' rows have their largest found lacks of one.
+  /// The chain whose largest scores pattern `i` finds. `why`: what a product lacks of one whose results less
+  /// the largest of their row become powers.
   std::optional<Attention> from_largest(int i, const char*& why) const {
     why = nullptr;
     Attention found;
@@ -91,30 +92,28 @@ class Search {
     const TensorId scores = largest->nest().accesses[0].tensor;
     found.scores = only(uses_.writers_of(scores));
     if (!is_kind(found.scores, NestKind::contract) || stage(found.scores).nest().outputs.size() != 1) return std::nullopt;
+    found.powers = only(uses_.readers_of(largest->result()));
+    if (!is_kind(found.powers, NestKind::map)) return std::nullopt;
+    const Stage powers = stage(found.powers);
+    const Dim n = largest->nest().space.back();
+    const std::optional<Dim> row = row_of(powers, n);
+    if (!row) return std::nullopt;
+    const ExprNode& power = powers.node(powers.value_of(powers.nest().outputs[0].value));
+    if (power.op != ExprOp::exp) return std::nullopt;
+    const ExprNode& difference = powers.node(powers.value_of(power.args[0]));
+    if (difference.op != ExprOp::sub || !powers.loads(difference.args[0], scores, powers.stored()) ||
+        !powers.loads(difference.args[1], largest->result(), *row))
+      return std::nullopt;
+
     const auto lacks = [&](const char* reason) {
       why = reason;
       return std::nullopt;
     };
-    found.powers = other(uses_.readers_of(scores), i);
     if (!is_private(scores)) return lacks("the scores are a result of the model");
-    if (found.powers < 0) return lacks("more than a softmax reads the scores");
-    if (!is_private(largest->result()) || only(uses_.readers_of(largest->result())) != found.powers)
-      return lacks("more than a softmax reads the largest scores");
-
-    constexpr const char* no_softmax = "what follows the largest scores is no softmax of their rows";
-    if (!is_kind(found.powers, NestKind::map)) return lacks(no_softmax);
-    const Stage powers = stage(found.powers);
-    const Dim n = largest->nest().space.back();
-    const std::optional<Dim> row = row_of(powers, n);
-    if (!row) return lacks(no_softmax);
-    const ExprNode& power = powers.node(powers.value_of(powers.nest().outputs[0].value));
-    if (power.op != ExprOp::exp) return lacks(no_softmax);
-    const ExprNode& difference = powers.node(powers.value_of(power.args[0]));
-    if (difference.op != ExprOp::sub || !powers.loads(difference.args[0], scores, powers.stored()) ||
-        !powers.loads(difference.args[1], largest->result(), *row))
-      return lacks(no_softmax);
-
-    if (!is_private(powers.result()) || uses_.readers_of(powers.result()).size() != 2) return lacks("more than a softmax reads the scores' powers");
+    if (uses_.readers_of(scores).size() != 2) return lacks("more than a softmax reads the scores");
+    if (!is_private(largest->result())) return lacks("the largest scores are a result of the model");
+    constexpr const char* no_softmax = "the scores' powers are not what a softmax makes of them";
+    if (!is_private(powers.result()) || uses_.readers_of(powers.result()).size() != 2) return lacks(no_softmax);
     for (const int reader : uses_.readers_of(powers.result())) (is_kind(reader, NestKind::reduce) ? found.sum : found.weights) = reader;
     const std::optional<Stage> sum = reduction(found.sum, ReduceOp::sum);
     if (!sum || !is_kind(found.weights, NestKind::map) || !is_private(sum->result()) || only(uses_.readers_of(sum->result())) != found.weights)
@@ -136,7 +135,6 @@ class Search {
     return nest && pattern::classify(*nest) == kind && (kind == NestKind::contract || nest->outputs.size() == 1);
   }
   static int only(const std::vector<int>& patterns) { return patterns.size() == 1 ? patterns[0] : -1; }
-  static int other(const std::vector<int>& patterns, int one) { return patterns.size() != 2 ? -1 : patterns[patterns[0] == one ? 1 : 0]; }
   bool is_private(TensorId id) const { return !uses_.is_result(id) && uses_.writers_of(id).size() == 1; }
 
   /// Pattern `i`, when it does nothing but combine each row of one tensor.

@@ -431,6 +431,8 @@ TEST(Explain, TellsWhatAProductLacksOfAttention) {
     return Ids{w.matmul(w.softmax(scores), w.input({32, 4})), w.matmul(scores, w.input({32, 4}))};
   });
   EXPECT_TRUE(says(twice, "more than a softmax reads the scores")) << twice;
+  const std::string largest = text_of([](Writer& w, int scores) { return Ids{w.reduce(ReduceOp::max, scores)}; });
+  EXPECT_FALSE(tells(largest, "fuse_attention")) << largest;
 }
 
 TEST(Explain, SaysNothingOfWhatWasFused) {

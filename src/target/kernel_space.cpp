@@ -51,7 +51,7 @@ std::optional<KernelSpace> space_of(const pattern::Nest& nest, const pattern::Pr
   return simt::tile_space(nest, program, target, options);
 }
 
-/// Of a product with weights on a CPU.
+/// Of a product on a CPU.
 std::vector<float> product_features(const KernelSpace& space, const schedule::ProductConfig& c, int threads) {
   std::map<std::string, int64_t> shape(space.shape.begin(), space.shape.end());
   const int64_t lanes = space.lanes, width = c.block.vectors * lanes, n = shape["n"], k = shape["k"], line = shape["line"];

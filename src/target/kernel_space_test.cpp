@@ -183,6 +183,23 @@ TEST(ProductsOfMatrices, AreRightInTheirConfigurations) {
   expect_right(mixture, schedule::schedule(mixture, {}), {testing::random_floats({3, 21, 37}, 3), testing::random_floats({37, 3, 40}, 4)}, 7);
 }
 
+TEST(ProductsOfMatrices, OfShortFloatsAndDoublesAreRight) {
+  for (const DType dtype : {DType::f16, DType::bf16, DType::f64}) {
+    const pattern::Program scores = scores_of(21, 37, dtype);
+    expect_right(scores, schedule::schedule(scores, {}), {testing::random_floats({21, 3, 20}, 1, dtype), testing::random_floats({37, 3, 20}, 2, dtype)}, 1000);
+  }
+}
+
+/// Queries of several heads share the keys of one: these are packed once for all.
+TEST(ProductsOfMatrices, OfHeadsThatShareKeysAreRight) {
+  Graph graph;
+  Builder b(graph);
+  const ValueId queries = b.input("queries", {DType::f32, {2, 3, 21, 20}}), keys = b.input("keys", {DType::f32, {2, 1, 37, 20}});
+  b.output(b.matmul(queries, b.transpose(keys, {0, 1, 3, 2})), "y");
+  const pattern::Program program = lower(graph);
+  expect_right(program, schedule::schedule(program, {}), {testing::random_floats({2, 3, 21, 20}, 1), testing::random_floats({2, 1, 37, 20}, 2)}, 1000);
+}
+
 TEST(ProductsOfMatrices, ArePlannedWhereTheyHaveManyRowsAndColumns) {
   const auto is_planned = [](const pattern::Program& program) {
     schedule::Block block = schedule::schedule(program, {});
@@ -192,6 +209,8 @@ TEST(ProductsOfMatrices, ArePlannedWhereTheyHaveManyRowsAndColumns) {
   EXPECT_TRUE(is_planned(scores_of(16, 16)));
   EXPECT_TRUE(is_planned(scores_of(16, 16, DType::bf16)));
   EXPECT_TRUE(is_planned(mixture_of(16, 16, 16)));
+  EXPECT_TRUE(is_planned(mixture_of(16, 16, 1024)));
+  EXPECT_FALSE(is_planned(mixture_of(16, 16, 1 << 16))) << "a panel is longer than the cache";
   EXPECT_FALSE(is_planned(scores_of(8, 64)));
   EXPECT_FALSE(is_planned(scores_of(64, 15)));
   EXPECT_FALSE(is_planned(scores_of(16, 16, DType::i32)));

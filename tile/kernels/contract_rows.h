@@ -94,7 +94,7 @@ struct WrittenPanels {
   Matrix matrix;
   i64 columns, depth;
 
-  /// Where a panel's first column begins in memory, which names the panel.
+  /// Where a panel's first column begins in memory.
   const auto* panel_at(i64 b, i64 outer, i64 k) const { return matrix.at(b, outer, k); }
   template <class P>
   void write(i64 b, i64 outer, i64 count, P* to) const {
@@ -280,11 +280,16 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
                                                        ceil_div(blocking.strip_bytes, most_kept / bundles.together())),
                            1);
   const i64 slots = ceil_div(units, unit_tasks) > 1 ? least(fitting, ceil_div(bundles.count, strip_tasks)) : 1;
-  // Whose panels each worker has written.
-  const Stored** held = nullptr;
+  // The panels that each worker has written.
+  struct Held {
+    const Stored* from;
+    i64 columns;
+    bool operator==(const Held&) const = default;
+  };
+  Held* held = nullptr;
   if constexpr (writes) {
-    held = team.scratch_as<const Stored*>(team.shared_slot(), team.size);
-    for (i64 i = 0; i < team.size; ++i) held[i] = nullptr;
+    held = team.scratch_as<Held>(team.shared_slot(), team.size);
+    for (i64 i = 0; i < team.size; ++i) held[i] = {nullptr, 0};
   }
 
   const auto results = [&](const BlockPlace& at, i64 strip_row, i64 strip_rows, const P* sums) {
@@ -306,7 +311,8 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
     Block block;  // may hold registers of the thread, and results of some rows
     using Rows = decltype(left.strip(0, 0, static_cast<L*>(nullptr)));
     Rows kept[most_kept];
-    const bool keep = u1 - u0 > 1;
+    // Strips that meet one unit, or that nothing prepares, are as good made anew: all of them pass each group.
+    const bool keep = groups > 1 && u1 - u0 > 1 && !(writes && left.scratch() == 0);
     const i64 mine = bundle1 - bundle0, near = keep ? ceil_div(mine, ceil_div(mine, least(fitting, mine))) : mine;
     L* const memory = team.scratch_as<L>(worker, written + slots * slot);
     L* const scratch = memory + written;
@@ -333,19 +339,21 @@ void contract_rows(i64 batch, i64 columns, const Left& left, const Right& right,
           kept_batch = b;
         }
         if constexpr (writes) {
-          const Stored* const from = right.panel_at(b, p0 * width, 0);
-          if (held[worker] != from) right.write(b, p0 * width, p1 - p0, memory);
-          held[worker] = from;
+          const Held wanted{right.panel_at(b, p0 * width, 0), least(p1 * width, columns) - p0 * width};
+          if (!(held[worker] == wanted)) right.write(b, p0 * width, p1 - p0, memory);
+          held[worker] = wanted;
         }
         for (i64 s = first; s < end; ++s) {
           const Rows strip = !keep                            ? make(b, s)
                              : detail::lasts(kept[s - first]) ? kept[s - first]
                                                               : left.strip(b, s, scratch + (bundles.of(s) - bundle) * slot);
           // Rows without gaps that are read in place: the next strip comes nearer while this one is multiplied.
-          if (writes && ahead.lines <= 0 && s + 1 < end && left.scratch() == 0 && Block::stride == depth) {
-            ahead.at = reinterpret_cast<const char*>(strip.base + Block::rows * Block::stride);
-            ahead.lines = Block::rows * Block::stride * static_cast<i64>(sizeof(L)) / Ahead::line_bytes;
-            ahead.at_once = ceil_div(ahead.lines * 4, most((p1 - p0) * runs * steps, 1));
+          if constexpr (writes) {
+            if (ahead.lines <= 0 && s + 1 < end && left.scratch() == 0 && Block::stride == depth) {
+              ahead.at = reinterpret_cast<const char*>(strip.base + Block::rows * Block::stride);
+              ahead.lines = Block::rows * Block::stride * static_cast<i64>(sizeof(L)) / Ahead::line_bytes;
+              ahead.at_once = ceil_div(ahead.lines * 4, most((p1 - p0) * runs * steps, 1));
+            }
           }
           for (i64 j = p0; j < p1; ++j) {
             const i64 p = reverse ? p0 + p1 - 1 - j : j;

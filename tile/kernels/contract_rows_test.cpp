@@ -150,14 +150,14 @@ TEST(ContractRows, WidenedPanelsServeABatch) {
   }
 }
 
-/// The right operand is a matrix in memory: columns `outer` elements apart, their k `inner` apart.
-template <class T, int rows, int vectors>
+/// The right operand is a matrix in memory: columns `outer` elements apart, their k `inner` apart. Rows of Left other than floats are copied.
+template <class T, int rows, int vectors, class Left = float>
 void check_written_panels(i64 batch, i64 m, i64 n, i64 k, i64 outer, i64 inner, i64 right_apart, unsigned seed) {
   constexpr i64 stride = 24;
   using Block = RowBlocks<float, rows, vectors, stride>;
-  const auto a = whole_numbers<float>(batch * m * stride, seed);
+  const auto a = whole_numbers<Left>(batch * m * stride, seed);
   const auto b = whole_numbers<T>((batch - 1) * right_apart + n * outer + k * inner, seed + 1);
-  const MatrixRows<float, float, rows, stride> left{a.data(), stride, m, k, BatchStride{m * stride}};
+  const MatrixRows<Left, float, rows, stride> left{a.data(), stride, m, k, BatchStride{m * stride}};
   const auto matrix = dense_right(b.data(), inner, outer, BatchStride{right_apart});
   const WrittenPanels<Block::columns, Dense<T>> right{matrix, n, k};
   for (const int threads : {1, 3})
@@ -170,12 +170,13 @@ void check_written_panels(i64 batch, i64 m, i64 n, i64 k, i64 outer, i64 inner, 
                                for (i64 i = 0; i < count; ++i)
                                  for (i64 j = 0; j < columns; ++j) out.at(static_cast<size_t>((e * m + m0 + i) * n + n0 + j)) = tile[i * ld + j];
                              },
-                             team.team(), {.panel_bytes = panel_bytes, .split = split, .ahead = false});
+                             team.team(), {.panel_bytes = panel_bytes, .strip_bytes = 64, .split = split, .ahead = false, .writes_panels = true});
         for (i64 at = 0; at < batch * m * n; ++at) {
           const i64 e = at / n / m, j = at % n;
           float expected = 0;
           for (i64 kk = 0; kk < k; ++kk)
-            expected += a[static_cast<size_t>(at / n * stride + kk)] * load_as<float>(b[static_cast<size_t>(e * right_apart + j * outer + kk * inner)]);
+            expected +=
+                load_as<float>(a[static_cast<size_t>(at / n * stride + kk)]) * load_as<float>(b[static_cast<size_t>(e * right_apart + j * outer + kk * inner)]);
           ASSERT_EQ(out[static_cast<size_t>(at)], expected) << at << ", " << threads << " threads";
         }
       }
@@ -186,7 +187,10 @@ TEST(ContractRows, PanelsWrittenFromMatrices) {
   check_written_panels<float, 4, 2>(3, 13, 50, 20, 23, 1, 1300, 3);     // columns of k
   check_written_panels<float, 6, 1>(1, 9, 17, 24, 7, 130, 0, 5);        // neither
   check_written_panels<bfloat16, 4, 2>(2, 13, 50, 20, 23, 1, 1300, 7);  // shorter floats
-  check_written_panels<float, 4, 2>(4, 10, 33, 24, 24, 1, 0, 9);        // one for the whole batch
+  check_written_panels<float16, 4, 2, bfloat16>(2, 13, 50, 20, 23, 1, 1300, 8);
+  // The last panel of an entry begins where the first one of the next does.
+  check_written_panels<float, 4, 1>(3, 10, lanes<float> + 3, 24, 24, 1, 24 * lanes<float>, 10);
+  check_written_panels<float, 4, 2>(4, 10, 33, 24, 24, 1, 0, 9);  // one for the whole batch
 }
 
 TEST(ContractRows, NothingToAddGivesZeros) {

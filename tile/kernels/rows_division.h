@@ -17,6 +17,7 @@ struct RowsBlocking {
   } split = Split::automatic;
   bool ahead = true;           ///< fetch the next group while one is used
   i64 pieces = 4;              ///< tasks a thread, whose last ones even out what threads lose; each prepares its strips anew and reads all its panels
+  bool writes_panels = false;  ///< workers write the panels they meet: each panel for one of them, where there are enough
   bool fetch_results = false;  ///< before each block call the epilogue for all its rows without sums: the memory of results comes nearer while it is computed
 };
 
@@ -36,7 +37,8 @@ struct RowsDivision {
     const i64 fitting = panel_bytes == 0 ? panels : blocking.panel_bytes / panel_bytes;
     groups = ceil_div(panels, fitting < 1 ? 1 : least(fitting, panels));
     // As many as the team can share out evenly, where units are what it shares out.
-    if (groups > 1 || blocking.split == Split::panels || batch * strips < 4 * team) groups = ceil_div(groups, team) * team;
+    const bool uneven = blocking.writes_panels && batch * groups % team != 0;
+    if (groups > 1 || uneven || blocking.split == Split::panels || batch * strips < 4 * team) groups = ceil_div(groups, team) * team;
     groups = least(groups, panels);
     group = ceil_div(panels, groups);
     units = batch * groups;

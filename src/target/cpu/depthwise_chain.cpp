@@ -25,7 +25,7 @@ bool stores_densely(const ContractShape& shape) {
 /// The product of rows with lines as its batch.
 std::optional<RowsProduct> by_lines(const pattern::Nest& nest, const pattern::Program& program) {
   std::optional<RowsProduct> product = find_rows_product(nest, program);
-  if (!product || !product->matrix || product->other || product->weight_groups > 0) return std::nullopt;
+  if (!product || !product->matrix || product->right_matrix || product->weight_groups > 0) return std::nullopt;
   ContractShape& shape = product->shape;
   while (shape.m.loops.size() > 1) {
     shape.batch.loops.push_back(shape.m.loops.front());

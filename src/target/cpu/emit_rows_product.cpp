@@ -32,22 +32,27 @@ class RowsEmitter : ProductText {
       out_.line(fmt::format("const tile::BundledWindows<std::remove_const_t<decltype(left)>, {}, {}, {}> parts{{left}};", left_element(), config_.block.rows,
                             product_.step(config_.atom)));
     const int64_t panel = config_.block.vectors * lanes_of(product_, kernel_.target);
-    const bool tiles = schedule::on_tiles(config_.atom), fetch = schedule::parts_of(config_.atom) > 1 || product_.other;
+    const bool fetch = schedule::parts_of(config_.atom) > 1 || product_.right_matrix;
     epilogue(shape_.batch, shape_.m, {.most = panel, .multiple = panel, .fetch = fetch});
-    using Split = schedule::ProductConfig::Split;
-    const char* const split = config_.split == Split::automatic ? ""
-                              : config_.split == Split::panels  ? ", .split = tile::RowsBlocking::Split::panels"
-                                                                : ", .split = tile::RowsBlocking::Split::rows";
     out_.line(fmt::format("tile::contract_rows<{}>({}, {}, {}, right, epilogue, a.team,", blocks(), text(shape_.batch.extent()), text(shape_.n.extent()),
                           in_parts > 1 || config_.joined ? "parts" : "left"));
-    out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}{}{}}});", config_.panel_bytes, config_.strip_bytes, split,
-                          config_.ahead ? "" : ", .ahead = false",
-                          tiles   ? fetch ? ", .pieces = 1, .fetch_results = true" : ", .pieces = 1"
-                          : fetch ? ", .fetch_results = true"
-                                  : ""));
+    out_.line(fmt::format("    {{.panel_bytes = {}, .strip_bytes = {}{}}});", config_.panel_bytes, config_.strip_bytes, blocking(fetch)));
   }
 
  private:
+  /// Fields of tile::RowsBlocking beside the bytes, where they are not the usual ones.
+  std::string blocking(bool fetch) const {
+    using Split = schedule::ProductConfig::Split;
+    std::string fields;
+    if (config_.split == Split::panels) fields += ", .split = tile::RowsBlocking::Split::panels";
+    if (config_.split == Split::rows) fields += ", .split = tile::RowsBlocking::Split::rows";
+    if (!config_.ahead) fields += ", .ahead = false";
+    if (schedule::on_tiles(config_.atom)) fields += ", .pieces = 1";
+    if (product_.right_matrix) fields += ", .writes_panels = true";
+    if (fetch) fields += ", .fetch_results = true";
+    return fields;
+  }
+
   void left(const std::string& zero) {
     const Address& address = shape_.nest.loads[static_cast<size_t>(shape_.left.access)];
     const Dim& start = product_.matrix ? product_.matrix->start : product_.windows->start;
@@ -111,8 +116,8 @@ class RowsEmitter : ProductText {
   }
 
   void right(const std::string& zero) {
-    if (product_.other) {
-      out_.line(fmt::format("const auto matrix = {};", dense_right(*product_.other)));
+    if (product_.right_matrix) {
+      out_.line(fmt::format("const auto matrix = {};", dense_right(*product_.right_matrix)));
       out_.line(fmt::format("const tile::WrittenPanels<{}, std::remove_const_t<decltype(matrix)>> right{{matrix, {}, {}}};",
                             config_.block.vectors * lanes_of(product_, kernel_.target), text(shape_.n.extent()), text(shape_.k.extent())));
       return;
@@ -184,7 +189,7 @@ class RowsEmitter : ProductText {
   std::string lane_type() const {
     switch (config_.atom) {
       case Atom::fma:
-        if (product_.other) return value_type(shape_.sum);
+        if (product_.right_matrix) return value_type(shape_.sum);
         break;
       case Atom::dot8:
       case Atom::amx8: return "tile::ByteQuad";

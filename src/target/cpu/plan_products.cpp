@@ -29,7 +29,7 @@ bool is_used(const schedule::Block& block, TensorId id) {
 /// Gives one of the kernel's stages the configuration, with its weights, if it has any, packed for that; `as_sums`: as floats, if they are shorter ones.
 void configure(schedule::Block& block, schedule::Kernel& kernel, const pattern::Nest& nest, const RowsProduct& product, const schedule::ProductConfig& config,
                const Target& target, bool as_sums = false) {
-  if (product.other) return void(kernel.products.push_back({.config = config}));
+  if (product.right_matrix) return void(kernel.products.push_back({.config = config}));
   const TensorId weights = nest.accesses[static_cast<size_t>(product.shape.right.access)].tensor;
   const pattern::TensorInfo& info = block.program.tensor(weights);
   Tensor panels = packed_weights(product, *info.constant, config, target, as_sums);

@@ -108,6 +108,7 @@ std::vector<schedule::ProductBlock> register_blocks(const Target& target, schedu
 int64_t bytes_of_weight(const RowsProduct& product, schedule::ProductConfig::Atom atom) {
   using Atom = schedule::ProductConfig::Atom;
   if (product.integers) return 4 / schedule::group_of(atom);
+  if (product.right_matrix) return static_cast<int64_t>(size_of(product.shape.sum));
   if (atom == Atom::amx_digits || atom == Atom::fma24) return 3;
   if (const int64_t parts = schedule::parts_of(atom); parts > 1) return parts * int64_t{sizeof(uint16_t)};
   return static_cast<int64_t>(size_of(product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype));
@@ -160,7 +161,8 @@ Sum sum_of(const RowsProduct& product, int64_t k, schedule::ProductConfig::Atom 
     }
   }
   const DType weights = product.shape.nest.loads[static_cast<size_t>(product.shape.right.access)].dtype;
-  const bool narrow = atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.other && !product.integers && weights != product.shape.sum;
+  const bool narrow =
+      atom == schedule::ProductConfig::Atom::fma && !product.depthwise && !product.right_matrix && !product.integers && weights != product.shape.sum;
   const int64_t row_bytes = product.depthwise ? 0 : product.step(atom) * static_cast<int64_t>(size_of(left_type(atom, product.shape.sum)));
   Sum sum = Sum::of(k, atom, target);
   sum.runs = runs;
@@ -301,7 +303,7 @@ schedule::ProductConfig choose_method(const RowsProduct& product, const Target& 
     if (rows.block.rows == 0 || choice.cycles < rows.cycles * enough) rows = choice, config.atom = atom, config.widened = widened, config.joined = joined;
   }
   config.block = rows.block;
-  config.ahead = !product.other;
+  config.ahead = !product.right_matrix;
   if (!allow_winograd || named) return with_defaults(config, target);
   double least = 0;
   std::optional<schedule::ProductConfig> fewer;

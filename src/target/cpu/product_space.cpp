@@ -1,4 +1,4 @@
-// The configurations of a product with weights that are worth a measurement, and what each is expected to cost.
+// The configurations of a product that are worth a measurement, and what each is expected to cost.
 
 #include <algorithm>
 #include <cmath>
@@ -30,7 +30,7 @@ constexpr int64_t widening_may_pay = 32;
 struct Sizes {
   int64_t batch, lines, line, n, k, channels, groups, left_element, lanes, tiles, taps, padded = 0;
   double weight_rate;  ///< bytes a cycle
-  bool packed;         ///< panels lie ready, to be fetched ahead
+  bool writes_panels;  ///< of a right operand that is no weights
   std::map<ProductConfig::Atom, Sum> sums;
   std::map<ProductConfig::Atom, int64_t> weight_bytes;  ///< of each
 
@@ -53,7 +53,7 @@ struct Sizes {
     left_element = static_cast<int64_t>(size_of(shape.nest.loads[static_cast<size_t>(shape.left.access)].dtype));
     lanes = lanes_of(product, target);
     weight_rate = rate_of_weights(product, target);
-    packed = !product.other;
+    writes_panels = product.right_matrix.has_value();
     taps = product.windows && !product.depthwise ? k / std::max<int64_t>(channels, 1) : product.depthwise ? k : 1;
     tiles = 0;
     if (product.windows && product.windows->axes.size() == 2)
@@ -66,14 +66,15 @@ struct Sizes {
   int64_t lines_of(const ProductConfig& config) const { return config.joined ? 1 : lines; }
 };
 
-tile::RowsBlocking blocking_of(const ProductConfig& config) {
+tile::RowsBlocking blocking_of(const Sizes& s, const ProductConfig& config) {
   using Shared = tile::RowsBlocking::Split;
   const Shared split = config.split == Split::panels ? Shared::panels : config.split == Split::rows ? Shared::rows : Shared::automatic;
   return {.panel_bytes = config.panel_bytes,
           .strip_bytes = config.strip_bytes,
           .split = split,
           .ahead = config.ahead,
-          .pieces = schedule::on_tiles(config.atom) ? 1 : 4};
+          .pieces = schedule::on_tiles(config.atom) ? 1 : 4,
+          .writes_panels = s.writes_panels};
 }
 
 /// How tile::contract_rows() goes through the work of a configuration.
@@ -86,7 +87,7 @@ struct Division {
         panel_bytes(panel_elements(s, config) * s.weight_bytes.at(config.atom)),
         strips(s.lines_of(config) * ceil_div(s.line_of(config), config.block.rows)),
         strip_bytes(config.block.rows * s.channels * s.left_element),
-        shares(s.batch, panels, config.widened ? panel_elements(s, config) * int64_t{sizeof(float)} : panel_bytes, strips, threads, blocking_of(config)) {}
+        shares(s.batch, panels, config.widened ? panel_elements(s, config) * int64_t{sizeof(float)} : panel_bytes, strips, threads, blocking_of(s, config)) {}
 
   static int64_t panel_elements(const Sizes& s, const ProductConfig& config) {
     if (config.atom == ProductConfig::Atom::amx_digits) {  // whole steps a run
@@ -121,7 +122,11 @@ double rows_cycles(const Sizes& s, const ProductConfig& config, int threads) {
   const auto t = static_cast<double>(threads);
   Sum sum = s.sums.at(config.atom);
   if (config.widened) sum.narrow = false;
-  const double widening = config.widened ? static_cast<double>(s.batch * d.panels * (d.shares.by_units ? 1 : threads)) * widen_cycles(config.block, sum) : 0;
+  // Every worker prepares the panels that it meets: vectors of them, whose k may lie apart.
+  const double panels = static_cast<double>(s.batch * d.panels * (d.shares.by_units ? 1 : threads));
+  const double widening = config.widened    ? panels * widen_cycles(config.block, sum)
+                          : s.writes_panels ? panels * 4.4 * static_cast<double>(config.block.vectors * s.k)
+                                            : 0;
   const int64_t line = s.line_of(config), lines = s.batch * s.lines_of(config);
   const double compute = static_cast<double>(lines * d.panels) * line_cycles(config.block, line, sum) + widening +
                          static_cast<double>(lines) * split_cycles(line, sum, config.joined);
@@ -165,8 +170,8 @@ std::vector<ProductConfig> blockings(const Sizes& s, const ProductConfig& block,
         if (split == Split::panels && s.batch * d.panels < threads) continue;
         if (split == Split::rows && s.batch * d.strips < threads) continue;
         for (const bool ahead : {true, false}) {
-          if (ahead && !s.packed) continue;
-          if (!ahead && s.packed && d.shares.groups == 1 && d.weight_bytes() < target.l2_bytes / 4) continue;
+          if (ahead && s.writes_panels) continue;
+          if (!ahead && !s.writes_panels && d.shares.groups == 1 && d.weight_bytes() < target.l2_bytes / 4) continue;
           config.split = split;
           config.ahead = ahead;
           all.push_back(config);
@@ -202,7 +207,7 @@ std::vector<ProductConfig> all_configs(const RowsProduct& product, const Sizes& 
 }
 
 std::string signature_of(const RowsProduct& product, const pattern::Nest& nest, const pattern::Program& program) {
-  std::string text = product.depthwise ? "depthwise" : product.other ? "matrices" : product.matrix ? "matrix" : "windows";
+  std::string text = product.depthwise ? "depthwise" : product.right_matrix ? "matrices" : product.matrix ? "matrix" : "windows";
   if (product.windows) {
     const auto list = [&](const char* what, auto&& field) {
       text += fmt::format(" {}=", what);
@@ -225,7 +230,7 @@ bool cpu::can_compute(const RowsProduct& product, const ProductConfig& config, c
   if (product.depthwise) return config.block.rows >= 1 && config.block.rows <= 32;
   const std::vector<ProductConfig::Atom> atoms = config.method == Method::winograd ? winograd_atoms(product, target) : atoms_of(product, target);
   if (std::find(atoms.begin(), atoms.end(), config.atom) == atoms.end()) return false;
-  if (config.ahead && product.other) return false;
+  if (config.ahead && product.right_matrix) return false;
   if (config.widened && (config.method != Method::rows || !sum_of(product, 1, config.atom, target).narrow)) return false;
   if (config.joined && (config.method != Method::rows || config.block.rows < joined_rows || product.padded_rows(config.atom) == 0)) return false;
   const std::vector<ProductBlock> blocks = config.method == Method::winograd ? winograd_blocks(target, config.atom, 0) : register_blocks(target, config.atom);
@@ -246,7 +251,7 @@ std::optional<KernelSpace> cpu::product_space(const pattern::Nest& nest, const p
   space.operations = 2.0 * static_cast<double>(s.rows()) * static_cast<double>(s.n) * static_cast<double>(s.k);
 
   const ProductConfig guess = choose_method(*product, target, options.winograd);
-  space.weight_bytes = product->other ? 0 : s.groups * s.n * s.k * s.weight_bytes.at(guess.atom);
+  space.weight_bytes = product->right_matrix ? 0 : s.groups * s.n * s.k * s.weight_bytes.at(guess.atom);
   space.exact = product->integers.has_value();
   space.lanes = s.lanes;
   space.weight_element = s.weight_bytes.at(guess.atom);

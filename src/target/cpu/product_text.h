@@ -50,7 +50,7 @@ class ProductText {
   void results(const std::string& name, const LoopGroup& batch, const LoopGroup& row_group, Destination destination, const EpilogueColumns& columns = {});
 
   /// Columns that follow each other in memory where a call's may not, as heads of 40 elements, which panels of 32 or 48 columns cut. 0: a call's do, or no such
-  /// piece is as long as a vector, or results are to be fetched, whose lines calls without sums ask for as they come (products on tiles).
+  /// piece is as long as a vector, or results are to be fetched, whose lines calls without sums ask for as they come.
   int64_t piece_of_columns(const EpilogueColumns& columns) const;
   /// The joint index of a call's columns, by symbols that get their bounds.
   Dim column_of(const EpilogueColumns& columns, Bounds& bounds) const;

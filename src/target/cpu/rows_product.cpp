@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/error.h"
 #include "tile/atoms/bfloat_parts.h"
@@ -316,7 +317,13 @@ bool waits_for_weights(const RowsProduct& product, const Target& target) {
 
 std::vector<Atom> atoms_of(const RowsProduct& product, const Target& target) {
   const ContractShape& shape = product.shape;
-  if (product.depthwise || product.other) return {Atom::fma};
+  if (product.depthwise) return {Atom::fma};
+  if (product.right_matrix) {
+    // All k of a panel stay near the core; tile/kernels/contract.h takes longer sums in pieces.
+    constexpr int64_t wide_panel = 4;
+    const int64_t panel_bytes = shape.k.extent().constant() * wide_panel * target.vector_bytes;
+    return panel_bytes <= target.l2_bytes / 2 ? std::vector{Atom::fma} : std::vector<Atom>{};
+  }
   if (product.windows && !product.windows->axes.back().dilation.is_constant() && product.integers) return {};
   std::vector<Atom> atoms;
   if (product.integers) {
@@ -424,13 +431,9 @@ RowsProduct with_bounds(RowsProduct product) {
   return product;
 }
 
-/// Loops that do not move the right operand first: its panels are counted by the last ones alone.
-void order_batch(RowsProduct& product) {
-  ContractShape& s = product.shape;
-  const Dim& right = s.nest.loads[static_cast<size_t>(s.right.access)].offset;
-  const auto stays = [&](const Loop& loop) { return !mentions(right, loop.symbol); };
-  const auto moving = std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), stays);
-  product.weight_groups = static_cast<size_t>(s.batch.loops.end() - moving);
+/// Whether the loop moves the right operand.
+auto moves_right(const ContractShape& shape) {
+  return [&right = shape.nest.loads[static_cast<size_t>(shape.right.access)].offset](const Loop& loop) { return mentions(right, loop.symbol); };
 }
 
 /// A product of two matrices, neither of them weights: many rows and columns of sums, whose left rows lie side by side.
@@ -441,11 +444,12 @@ std::optional<RowsProduct> find_product_of_matrices(const pattern::Nest& nest, c
   if (!shape || !are_floats(*shape)) return std::nullopt;
   if (shape->m.extent().as_constant().value_or(0) < least_rows || shape->n.extent().as_constant().value_or(0) < least_columns) return std::nullopt;
   if (shape->k.extent().as_constant().value_or(0) < 1) return std::nullopt;
-  RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .other = {}, .k_order = {}, .integers = {}};
-  order_batch(product);
+  RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .right_matrix = {}, .k_order = {}, .integers = {}};
+  // Panels that are written serve entries of the batch that follow each other.
+  std::stable_partition(product.shape.batch.loops.begin(), product.shape.batch.loops.end(), moves_right(product.shape));
   product.matrix = find_dense(product.shape, product.shape.left, product.shape.m);
-  product.other = find_dense(product.shape, product.shape.right, product.shape.n);
-  if (!product.matrix || !(product.matrix->k_stride == Dim(1)) || !product.other) return std::nullopt;
+  product.right_matrix = find_dense(product.shape, product.shape.right, product.shape.n);
+  if (!product.matrix || !(product.matrix->k_stride == Dim(1)) || !product.right_matrix) return std::nullopt;
   return with_bounds(std::move(product));
 }
 
@@ -463,7 +467,7 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
   const std::optional<RowsProduct::Integers> integers = integers_of(*shape, program);
   if (!integers && !are_floats(*shape)) return std::nullopt;
 
-  RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .other = {}, .k_order = {}, .integers = integers};
+  RowsProduct product{.shape = std::move(*shape), .matrix = {}, .windows = {}, .right_matrix = {}, .k_order = {}, .integers = integers};
   if (integers) product.shape.sum = DType::i32;
   product.floats = float_weights(product.shape, program);
   ContractShape& s = product.shape;
@@ -473,7 +477,10 @@ std::optional<RowsProduct> find_rows_product(const pattern::Nest& nest, const pa
     if (!find_depthwise(product, nest, program)) return std::nullopt;
     return with_bounds(std::move(product));
   }
-  order_batch(product);
+  // Loops that do not move the weights first: their panels are counted by the last ones alone.
+  const auto moving = std::stable_partition(s.batch.loops.begin(), s.batch.loops.end(), std::not_fn(moves_right(s)));
+  product.weight_groups = static_cast<size_t>(s.batch.loops.end() - moving);
+
   const auto dense = [&] {
     product.matrix = find_dense(s, s.left, s.m);
     if (product.matrix && !(product.matrix->k_stride == Dim(1))) product.matrix.reset();

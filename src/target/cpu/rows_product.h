@@ -30,8 +30,8 @@ struct RowsProduct {
   size_t weight_groups = 0;  ///< how many of the last batch loops move the weights
   std::optional<DenseShape> matrix;
   std::optional<WindowRowsShape> windows;
-  std::optional<DenseShape> other;   ///< how the right operand lies where it is no weights
-  std::vector<std::string> k_order;  ///< symbols of the summed loops as rows hold them
+  std::optional<DenseShape> right_matrix;  ///< how the right operand lies where it is no weights: kernels write its panels
+  std::vector<std::string> k_order;        ///< symbols of the summed loops as rows hold them
   /// Elements of the left operand are bytes, less a zero point; weights are integers, of whatever dtype. Sums are exact.
   struct Integers {
     int64_t weights_zero = 0;        ///< subtracted from stored weights
